@@ -1,0 +1,10 @@
+"""Methods: one step from t to s. One file per family; each declares its order, and the tests hold it to it."""
+
+__all__ = ["Ancestral", "EulerMaruyama", "Heun", "Metropolis", "Multistep", "Noising", "PredictorCorrector"]
+
+from ornstein.core.methods.ancestral import Ancestral, Noising
+from ornstein.core.methods.annealed import Metropolis
+from ornstein.core.methods.corrector import PredictorCorrector
+from ornstein.core.methods.euler import EulerMaruyama
+from ornstein.core.methods.exponential import Multistep
+from ornstein.core.methods.runge_kutta import Heun

@@ -1,0 +1,64 @@
+"""Exact kernels of a linear SDE: towards the data with a posterior, towards the noise without one.
+
+Generating, ``x_s ~ int q(x_s | x_t, x_0) p(x_0 | x_t) dx_0`` with the model's Gaussian ``p(x_0 | x_t)``; see eq. 3 of
+`ornstein.core.linear`. No discretisation in time: the only error of a step is that the posterior is no Gaussian.
+"""
+
+__all__ = ["Ancestral", "Noising"]
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ornstein.core.linear import LinearSDE
+from ornstein.core.noise import Stream
+from ornstein.core.sde import Reverse
+from ornstein.core.solve import Step
+from ornstein.errors import OrnsteinError
+
+
+@dataclass(frozen=True)
+class Ancestral:
+    """Ancestral sampling for any s < t: DDPM at ``Reverse(model, eta=1)``, DDIM at ``eta=0``, in between with ``eta``.
+
+    Order 1 in the ODE, weak order 1. Ho et al. 2020, algorithm 2; Song et al. 2021 (DDIM), eq. 12; the step variance is
+    that of Bao et al. 2022 (Analytic-DPM), eq. 8, when the posterior's std is right.
+
+    Args:
+        eta: overrides that of the `Reverse` process; None keeps it.
+    """
+
+    eta: float | None = None
+    order: int = 1
+
+    def _eta(self, sde: Any) -> float:
+        if not isinstance(sde, Reverse):
+            raise OrnsteinError(f"Ancestral() solves orn.Reverse(posterior), got {type(sde).__name__}: use EulerMaruyama()")
+        return sde.eta if self.eta is None else self.eta
+
+    def noisy(self, sde: Any) -> bool:
+        """If eta > 0."""
+        return self._eta(sde) > 0
+
+    def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+        """One draw from the exact kernel."""
+        eta = self._eta(sde)
+        kernel = sde.process.posterior(x, sde.posterior(x, t), s, t, eta)
+        return Step(kernel.draw(stream.normal()), kernel) if eta else Step(kernel.mean)
+
+
+@dataclass(frozen=True)
+class Noising:
+    """The transition kernel of a `LinearSDE`, on an increasing grid: exact for any step."""
+
+    order: int = 1
+
+    def noisy(self, sde: Any) -> bool:
+        """Always."""
+        return True
+
+    def step(self, sde: LinearSDE, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+        """One draw of ``x_s | x_t`` for s > t."""
+        kernel = sde.transition(x, t, s)
+        return Step(kernel.draw(stream.normal()), kernel, evaluations=0)

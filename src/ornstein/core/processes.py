@@ -1,0 +1,394 @@
+"""The members of the family: each is two functions of time, with the closed forms that keep its ends finite.
+
+Standard deviations start at 0 for all of them, so ``x_0`` is the data itself and the last step leaves no noise behind.
+"""
+
+__all__ = [
+    "EDM", "OU", "VE", "VP", "Bridge", "Cosine", "Damped", "DiscreteVP", "FromCoefficients", "FromLogSNR", "Straight",
+    "SubVP",
+]  # fmt: skip
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from ornstein.core.linear import LinearSDE, Time, as_time
+from ornstein.errors import OrnsteinError
+
+
+def _require_positive(process: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(process, name)
+        if not value > 0:
+            raise OrnsteinError(f"{type(process).__name__}({name}={value}): {name} must be positive")
+
+
+@dataclass(frozen=True)
+class _LinearBeta(LinearSDE):
+    """What VP and sub-VP share: ``beta(t)`` rises linearly, ``alpha^2 = exp(-int beta)``."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    T: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "beta_min", "beta_max", "T")
+
+    def beta(self, t: Time) -> Tensor:
+        """Noise rate, per unit of time."""
+        return self.beta_min + (self.beta_max - self.beta_min) * as_time(t) / self.T
+
+    def _integral(self, t: Tensor) -> Tensor:
+        return t * (self.beta_min + (self.beta_max - self.beta_min) * t / (2 * self.T))
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        return -self._integral(t) / 2
+
+    def f(self, t: Time) -> Tensor:
+        return -self.beta(t) / 2
+
+
+@dataclass(frozen=True)
+class VP(_LinearBeta):
+    """Variance preserving: ``dX = -beta X / 2 dt + sqrt(beta) dB``. Ho et al. 2020; Song et al. 2021, eq. 11."""
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(-self._integral(t))).log() / 2
+
+    def g2(self, t: Time) -> Tensor:
+        return self.beta(t)
+
+
+@dataclass(frozen=True)
+class SubVP(_LinearBeta):
+    """``sigma = 1 - alpha^2``, at most the variance of `VP`. Song et al. 2021, eq. 12."""
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(-self._integral(t))).log()
+
+    def g2(self, t: Time) -> Tensor:
+        t = as_time(t)
+        return -self.beta(t) * torch.expm1(-2 * self._integral(t))
+
+
+@dataclass(frozen=True)
+class VE(LinearSDE):
+    """Variance exploding, geometric: ``sigma^2 = sigma_min^2 ((sigma_max / sigma_min)^(2 t / T) - 1)``.
+
+    The exact variance of the SDE started in the data (Song et al. 2021, appendix B); many codes drop the ``- 1``.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    T: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "sigma_min", "T")
+        if self.sigma_max <= self.sigma_min:
+            raise OrnsteinError(f"VE(sigma_max={self.sigma_max}): must exceed sigma_min={self.sigma_min}")
+
+    @property
+    def _rate(self) -> float:
+        return 2 * math.log(self.sigma_max / self.sigma_min) / self.T
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return torch.expm1(self._rate * t).log() / 2 + math.log(self.sigma_min)
+
+    def g2(self, t: Time) -> Tensor:
+        return self.sigma_min**2 * self._rate * (self._rate * as_time(t)).exp()
+
+
+@dataclass(frozen=True)
+class EDM(LinearSDE):
+    """``x_t = x_0 + t z``: time is the noise level, up to ``sigma_max``. Karras et al. 2022."""
+
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "sigma_max")
+
+    @property
+    def T(self) -> float:  # type: ignore[override]
+        """The largest noise level."""
+        return self.sigma_max
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        return torch.zeros_like(t)
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return t.log()
+
+    def g2(self, t: Time) -> Tensor:
+        return 2 * as_time(t)
+
+
+@dataclass(frozen=True)
+class Cosine(LinearSDE):
+    """``alpha = cos(pi t / 2T)``, ``sigma = sin(pi t / 2T)``: no signal at T. Nichol and Dhariwal 2021, without offset."""
+
+    T: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "T")
+
+    def _angle(self, t: Tensor) -> Tensor:
+        return math.pi / 2 * (t / self.T)
+
+    def alpha(self, t: Time) -> Tensor:
+        return (math.pi / 2 * (1 - as_time(t) / self.T)).sin()  # exactly 0 at T
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        return self.alpha(t).log()
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return self._angle(t).sin().log()
+
+    def f(self, t: Time) -> Tensor:
+        t = as_time(t)
+        return -math.pi / 2 / self.T * self._angle(t).sin() / self.alpha(t)
+
+    def g2(self, t: Time) -> Tensor:
+        t = as_time(t)
+        return math.pi / self.T * self._angle(t).sin() / self.alpha(t)
+
+
+@dataclass(frozen=True)
+class Straight(LinearSDE):
+    """``x_t = (1 - t) x_0 + t z``: rectified flow, conditional optimal transport. Liu et al. 2022; Lipman et al. 2023."""
+
+    @property
+    def T(self) -> float:  # type: ignore[override]
+        """Time runs from 0 to 1."""
+        return 1.0
+
+    def alpha(self, t: Time) -> Tensor:
+        return 1 - as_time(t)
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        return torch.log1p(-t)
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return t.log()
+
+    def f(self, t: Time) -> Tensor:
+        return -1 / (1 - as_time(t))
+
+    def g2(self, t: Time) -> Tensor:
+        t = as_time(t)
+        return 2 * t / (1 - t)
+
+
+@dataclass(frozen=True)
+class OU(LinearSDE):
+    """Ornstein-Uhlenbeck: ``dX = -theta X dt + sigma dB``, stationary law ``N(0, sigma^2 / (2 theta))``.
+
+    Uhlenbeck and Ornstein 1930; for densities Vargas et al. 2023 (DDS).
+
+    Args:
+        theta: rate of return, per unit of time.
+        sigma: the diffusion constant, kept as the field ``noise`` because `sigma` is, as everywhere, the noise level at t.
+        T: end of time.
+    """
+
+    theta: float
+    noise: float
+    T: float = 1.0
+
+    def __init__(self, theta: float = 1.0, sigma: float = 2**0.5, T: float = 1.0) -> None:
+        object.__setattr__(self, "theta", theta)
+        object.__setattr__(self, "noise", sigma)
+        object.__setattr__(self, "T", T)
+        _require_positive(self, "theta", "noise", "T")
+
+    def config(self) -> dict[str, Any]:
+        return {"theta": self.theta, "sigma": self.noise, "T": self.T}
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        return -self.theta * t
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(-2 * self.theta * t)).log() / 2 + math.log(self.noise / math.sqrt(2 * self.theta))
+
+    def f(self, t: Time) -> Tensor:
+        return torch.full_like(as_time(t), -self.theta)
+
+    def g2(self, t: Time) -> Tensor:
+        return torch.full_like(as_time(t), self.noise**2)
+
+
+@dataclass(frozen=True)
+class Bridge(LinearSDE):
+    """A Brownian motion of variance ``scale^2`` per unit of time, pinned to 0 at T: the reference process of PIS.
+
+    ``alpha = 1 - t/T``, ``sigma^2 = scale^2 t (1 - t/T)``. Its start law is the point 0. Zhang and Chen 2022.
+    """
+
+    scale: float = 1.0
+    T: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_positive(self, "scale", "T")
+
+    @property
+    def pinned(self) -> bool:
+        return True
+
+    def alpha(self, t: Time) -> Tensor:
+        return 1 - as_time(t) / self.T
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        return torch.log1p(-t / self.T)
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return (t.log() + torch.log1p(-t / self.T)) / 2 + math.log(self.scale)
+
+    def log_snr(self, t: Time) -> Tensor:
+        t = as_time(t)
+        return torch.log1p(-t / self.T) - t.log() - 2 * math.log(self.scale)
+
+    def f(self, t: Time) -> Tensor:
+        return -1 / (self.T - as_time(t))
+
+    def g2(self, t: Time) -> Tensor:
+        return torch.full_like(as_time(t), self.scale**2)
+
+
+@dataclass(frozen=True)
+class DiscreteVP(LinearSDE):
+    """The DDPM chain ``z_k = sqrt(1 - beta_k) z_{k-1} + sqrt(beta_k) eps`` as a process in continuous time.
+
+    Step k is at ``t = k / len(betas)``; between steps ``log alpha`` is linear. Exact at the steps. Ho et al. 2020, eq. 2.
+
+    Args:
+        betas: variances in (0, 1), first step first.
+    """
+
+    betas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))
+        if not self.betas or not all(0 < b < 1 for b in self.betas):
+            raise OrnsteinError(f"DiscreteVP(betas={self.betas[:3]}...): betas must be in (0, 1) and not empty")
+
+    @property
+    def T(self) -> float:  # type: ignore[override]
+        """Step ``len(betas)`` is at 1."""
+        return 1.0
+
+    @cached_property
+    def _knots(self) -> Tensor:
+        """``log alpha`` at the steps 0, 1, ..., K."""
+        logs = torch.log1p(-torch.tensor(self.betas, dtype=torch.float64)) / 2
+        return torch.cat([logs.new_zeros(1), logs.cumsum(0)])
+
+    def _piece(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Value at the left knot, slope per step, and position within the step."""
+        knots = self._knots.to(t)
+        u = t * len(self.betas)
+        k = u.detach().floor().clamp(0, len(self.betas) - 1).long()
+        return knots[k], knots[k + 1] - knots[k], u - k
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        left, slope, u = self._piece(t)
+        return left + slope * u
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return (-torch.expm1(2 * self.log_alpha(t))).log() / 2
+
+    def f(self, t: Time) -> Tensor:
+        return self._piece(as_time(t))[1] * len(self.betas)
+
+    def g2(self, t: Time) -> Tensor:
+        return -2 * self.f(t)
+
+
+@dataclass(frozen=True)
+class FromLogSNR(LinearSDE):
+    """The variance-preserving process with a given log-SNR: ``alpha^2 = sigmoid(lambda)``. Kingma et al. 2021, section 3.2.
+
+    Args:
+        fn: elementwise, differentiable, strictly decreasing on [0, T].
+    """
+
+    fn: Callable[[Tensor], Tensor]
+    T: float = 1.0
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        return logsigmoid(self.fn(t)) / 2
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return logsigmoid(-self.fn(t)) / 2
+
+    def log_snr(self, t: Time) -> Tensor:
+        return self.fn(as_time(t))
+
+
+@lru_cache
+def _legendre(n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Gauss-Legendre on [0, 1]: nodes ``(n,)``, weights ``(n,)``, and the matrix ``(n, n)`` of integrals from 0 to each node."""
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    coefficients = np.linalg.inv(np.polynomial.legendre.legvander(nodes, n - 1))  # values at the nodes -> Legendre series
+    antiderivative = np.polynomial.legendre.legint(coefficients, lbnd=-1, axis=0)
+    integrals = np.polynomial.legendre.legvander(nodes, n) @ antiderivative
+    return torch.tensor((nodes + 1) / 2), torch.tensor(weights / 2), torch.tensor(integrals / 2)
+
+
+@dataclass(frozen=True)
+class FromCoefficients(LinearSDE):
+    """``dX = f(t) X dt + g(t) dB`` for any two functions, by Gauss-Legendre quadrature on [0, t]:
+
+    ``log alpha = int_0^t f``,  ``sigma^2 = int_0^t exp(2 int_u^t f) g^2(u) du``.
+
+    Args:
+        drift_fn, diffusion_fn: f and g, elementwise; smooth on [0, T] for the quadrature to be exact to rounding.
+        T: end of time.
+        nodes: quadrature nodes; more for functions that vary fast.
+    """
+
+    drift_fn: Callable[[Tensor], Tensor]
+    diffusion_fn: Callable[[Tensor], Tensor]
+    T: float = 1.0
+    nodes: int = 64
+
+    def log_alpha(self, t: Tensor) -> Tensor:
+        return self._integrals(t)[0]
+
+    def log_sigma(self, t: Tensor) -> Tensor:
+        return self._integrals(t)[1].log() / 2
+
+    def _integrals(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        nodes, weights, cumulative = (v.to(t) for v in _legendre(self.nodes))
+        u = t[..., None] * nodes
+        f = self.drift_fn(u) * t[..., None]
+        log_alpha = f @ weights
+        since = log_alpha[..., None] - f @ cumulative.mT  # int_u^t f
+        return log_alpha, ((2 * since).exp() * self.diffusion_fn(u).square()) @ weights * t
+
+    def f(self, t: Time) -> Tensor:
+        return self.drift_fn(as_time(t))
+
+    def g2(self, t: Time) -> Tensor:
+        return self.diffusion_fn(as_time(t)).square()
+
+
+@dataclass(frozen=True, init=False)
+class Damped(FromCoefficients):
+    """``dX = -X dt + sigma(t) dB`` for a noise schedule of your own: ``alpha = e^-t``, variance by quadrature.
+
+    Args:
+        sigma_fn: the diffusion coefficient, elementwise and positive.
+        T: end of time; ``e^-T`` of the data is left there.
+    """
+
+    def __init__(self, sigma_fn: Callable[[Tensor], Tensor], T: float = 3.0, nodes: int = 64) -> None:
+        super().__init__(lambda u: -torch.ones_like(u), sigma_fn, T, nodes)

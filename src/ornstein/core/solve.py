@@ -1,0 +1,193 @@
+"""The loop. Every path in the library, generating, noising or annealed, is drawn here.
+
+A `Method` maps ``(x, t)`` to a `Step`; the loop feeds steps to each other and shows each to the *watchers*, which collect
+what a caller wants to know. If F are the kernels that drew the path from ``x_T`` to ``x_0`` and B kernels in the other
+direction, the log-weight collected by `LogWeight` is ``sum_k [log B_k - log F_k]``; with the log-densities of both ends it is
+a log importance weight on path space, whose mean weight is the normaliser exactly, for every number of steps.
+"""
+
+__all__ = ["Evaluations", "KernelKL", "LogWeight", "Method", "Step", "Trajectory", "Watcher", "simulate"]
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ornstein.core.gaussian import Gaussian
+from ornstein.core.linear import Time
+from ornstein.core.noise import Noise, Stream
+from ornstein.errors import OrnsteinError
+
+_PATH = 0x70617468  # key that keeps the numbers of a path apart from those of Noise(seed).normal, often used for x_T
+
+
+class Step(NamedTuple):
+    """What one step of a method yields.
+
+    Attributes:
+        x: the new state.
+        kernel: the Gaussian it was drawn from; None if the step is deterministic or no Gaussian.
+        memory: whatever the method wants back at the next step.
+        evaluations: calls of the drift, posterior or density.
+        log_ratio: ``(b,)``, log B - log F of the step, for methods that know it without a kernel (reversible moves).
+    """
+
+    x: Tensor
+    kernel: Gaussian | None = None
+    memory: Any = None
+    evaluations: int = 1
+    log_ratio: Tensor | None = None
+
+
+@runtime_checkable
+class Method(Protocol):
+    """One step ``t -> s`` of an equation. Frozen: what it must remember travels in `Step.memory`.
+
+    ``order`` is the order of convergence without noise, ``weak_order`` that of expectations with noise; ``noisy`` says whether
+    the method draws.
+    """
+
+    @property
+    def order(self) -> int:
+        """Global order on smooth ODEs."""
+        ...
+
+    def noisy(self, sde: Any) -> bool:
+        """Whether a run needs noise."""
+        ...
+
+    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+        """From x at time t to time s."""
+        ...
+
+
+Watcher = Callable[[Tensor, Tensor, Tensor, Step], None]
+"""Called after each step with ``(t, s, x before, step)``."""
+
+
+def simulate(
+    sde: Any,
+    x: Float[Tensor, "b *event"],
+    times: Float[Tensor, " n"],
+    method: Method,
+    noise: Noise | None = None,
+    watch: Iterable[Watcher] = (),
+) -> Float[Tensor, "b *event"]:
+    """Carry ``x`` along ``times`` and return the state at the last one. Differentiable; keeps no state between calls.
+
+    Args:
+        sde: what the method solves: an `Equation`, a `Reverse`, a `LinearSDE`, an `Annealed` path.
+        x: the state at ``times[0]``.
+        times: strictly monotone: decreasing to generate, increasing to noise.
+        method: the kernels.
+        noise: the source of randomness; may be left out for a deterministic method.
+        watch: called after each step with ``(t, s, x before, step)``.
+
+    Raises:
+        OrnsteinError: if the grid is not strictly monotone, or the method needs noise and there is none.
+    """
+    check_grid(times)
+    if noise is None and method.noisy(sde):
+        raise OrnsteinError(f"{method} draws random numbers: pass noise=orn.Noise(seed)")
+    stream = (noise or Noise(0)).fold(_PATH).stream_like(x)
+    watch, memory = tuple(watch), None
+    for t, s in pairwise(times.unbind()):
+        step = method.step(sde, x, t, s, stream, memory)
+        for watcher in watch:
+            watcher(t, s, x, step)
+        x, memory = step.x, step.memory
+    return x
+
+
+def check_grid(times: Tensor) -> None:
+    """Raise unless ``times`` is 1-d, of length 2 or more, finite and strictly monotone."""
+    if times.ndim != 1 or len(times) < 2:
+        raise OrnsteinError(f"a time grid is 1-d with at least two entries, got shape {tuple(times.shape)}: see sde.times(n)")
+    gaps = times.diff()
+    if not bool((gaps > 0).all() or (gaps < 0).all()):
+        raise OrnsteinError(
+            "a time grid must be strictly decreasing (to generate) or increasing (to noise), "
+            f"got {times[:4].tolist()} ... {times[-1].item()}"
+        )
+
+
+@dataclass
+class Trajectory:
+    """Keeps every state: ``stacked()`` is ``(n, b, *event)``, the start first."""
+
+    times: list[Tensor] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
+        if not self.states:
+            self.times.append(t)
+            self.states.append(x)
+        self.times.append(s)
+        self.states.append(step.x)
+
+    def stacked(self) -> Float[Tensor, "n b *event"]:
+        """All states along a new first dimension."""
+        return torch.stack(self.states)
+
+
+@dataclass
+class Evaluations:
+    """Counts calls of the drift, posterior or density, per sample."""
+
+    count: int = 0
+
+    def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
+        self.count += step.evaluations
+
+
+@dataclass
+class LogWeight:
+    """Collects ``sum_k [log B(x_k | x_{k+1}) - log F(x_{k+1} | x_k)]`` along a path drawn from F, in nats.
+
+    Args:
+        other: ``(x_new, s, x_old, t) -> Gaussian | None``: the kernel B at the new state, whose density at the old state
+            counts; None where B is a point mass that both directions share (the pinned end of a bridge). May be left out
+            when the method gives the ratio itself.
+    """
+
+    other: Callable[[Tensor, Time, Tensor, Time], Gaussian | None] | None = None
+    value: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
+        self.value = self.value + self._ratio(t, s, x, step)
+
+    def _ratio(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> Tensor:
+        if step.log_ratio is not None:
+            return step.log_ratio
+        if step.kernel is None or self.other is None:
+            raise OrnsteinError(
+                "log-weights need the density of every step: use Ancestral() or EulerMaruyama() with eta > 0 and give "
+                "LogWeight the kernel of the other direction"
+            )
+        backward = self.other(step.x, s, x, t)
+        log_backward = torch.zeros(()) if backward is None else backward.log_prob(x)
+        return log_backward - step.kernel.log_prob(step.x)
+
+
+@dataclass
+class KernelKL:
+    """Collects ``sum_k KL(reference_k || kernel_k)`` per sample, in nats: the closed form of a bound's terms.
+
+    Args:
+        reference: ``(t, s, x before, step) -> Gaussian``, the kernel to compare with.
+        kernel: the same; by default the kernel that the step was drawn from.
+    """
+
+    reference: Callable[[Tensor, Tensor, Tensor, Step], Gaussian]
+    kernel: Callable[[Tensor, Tensor, Tensor, Step], Gaussian | None] = lambda t, s, x, step: step.kernel
+    value: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
+        kernel = self.kernel(t, s, x, step)
+        if kernel is None:
+            raise OrnsteinError("KernelKL needs a method with Gaussian steps, such as Ancestral() with eta > 0")
+        self.value = self.value + self.reference(t, s, x, step).kl(kernel)
