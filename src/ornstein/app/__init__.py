@@ -1,0 +1,1 @@
+"""Floor 4: data, recipes, the command line, the demo."""

@@ -1,0 +1,216 @@
+"""A trained model: a denoiser and the codec between its space and the user's. What a run folder holds.
+
+Models learned from samples and models learned from densities are the same kind of object: `sample`, `elbo` and `save` serve both.
+"""
+
+__all__ = ["DiffusionModel", "load"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.core import processes
+from ornstein.core.linear import LinearSDE
+from ornstein.core.noise import Noise
+from ornstein.core.sde import Posterior
+from ornstein.core.solve import Method
+from ornstein.core.spacing import Spacing
+from ornstein.errors import CheckpointError, OrnsteinError
+from ornstein.learn import checkpoint
+from ornstein.learn.likelihood import Bound, elbo
+from ornstein.learn.sampling import Sampler, sample
+from ornstein.model.codec import Codec, Levels
+from ornstein.model.denoiser import Denoiser, parametrisation
+from ornstein.model.guidance import guide
+from ornstein.nets.mlp import MLP
+from ornstein.nets.unet import UNet
+
+Label = int | Sequence[int] | np.ndarray | Tensor | None
+_NETS = {"MLP": MLP, "UNet": UNet}
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DiffusionModel:
+    """Draws from, and bounds the likelihood of, what it was trained on, in the user's units and layout.
+
+    Args:
+        denoiser: the posterior in the model's space; it knows its event shape.
+        codec: between the two spaces.
+        names: of the elements of an event, where they have names.
+        info: how it was made, for people.
+    """
+
+    denoiser: Denoiser
+    codec: Codec
+    names: tuple[str, ...] = ()
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one sample in the model's space."""
+        if self.denoiser.event_shape is None:
+            raise OrnsteinError("a DiffusionModel needs Denoiser(..., event_shape=...)")
+        return tuple(self.denoiser.event_shape)
+
+    @property
+    def labels(self) -> int:
+        """Number of classes that the network conditions on; 0 for none."""
+        return int(getattr(self.denoiser.net, "config", {}).get("labels", 0))
+
+    def posterior(self, label: Label = None, guidance: float | None = None) -> Posterior:
+        """The posterior with a label and classifier-free guidance bound.
+
+        Raises:
+            OrnsteinError: for a label that the model does not have, or guidance without a label.
+        """
+        if label is None:
+            if guidance is not None:
+                raise OrnsteinError(f"guidance={guidance} needs a label to guide towards: pass label=")
+            return self.denoiser
+        classes = torch.as_tensor(label).long()
+        if self.labels == 0 or bool(((classes < 0) | (classes >= self.labels)).any()):
+            known = f"0 to {self.labels - 1}" if self.labels else "none: it was trained without"
+            raise OrnsteinError(f"label={label}: this model's labels are {known}")
+        bound = self.denoiser.given(label=classes)
+        return bound if guidance is None else guide(bound, self.denoiser, guidance)
+
+    def sample(
+        self, n: int, steps: int = 20, method: str | Method | Sampler = "auto", seed: int = 0,
+        label: Label = None, guidance: float | None = None, eta: float | None = None,
+        spacing: Spacing | None = None, batch: int = 1024,
+    ) -> Tensor:  # fmt: skip
+        """n samples in the user's units and layout, ``(n, *event)``.
+
+        Args:
+            n: how many.
+            steps, method, eta, spacing: see `ornstein.sample`.
+            seed: sample i depends on the seed and i alone.
+            label: a class for all, or one per sample.
+            guidance: scale of classifier-free guidance; 1 or None is none.
+            batch: samples at a time.
+        """
+        classes = None if label is None else torch.as_tensor(label)
+        if classes is not None and classes.ndim and len(classes) != n:
+            raise OrnsteinError(f"label holds {len(classes)} classes for n={n} samples: give one, or one per sample")
+        parts = []
+        with torch.no_grad():
+            for first in range(0, n, batch):
+                size = min(batch, n - first)
+                own = classes if classes is None or classes.ndim == 0 else classes[first : first + size]
+                noise = Noise(seed).shift(first)
+                z = sample(self.posterior(own, guidance), size, steps, method, noise, eta=eta, spacing=spacing)
+                parts.append(self.codec.decode(z))
+        if not parts:
+            raise OrnsteinError(f"n={n} samples: at least 1")
+        return torch.cat(parts)
+
+    def elbo(
+        self, x: Tensor | np.ndarray, steps: int = 100, seed: int = 0, repeats: int = 2,
+        label: Label = None,
+    ) -> Bound:  # fmt: skip
+        """A lower bound on ``log p(x)`` in nats: of the discrete probability for quantised data, else of the density.
+
+        Args:
+            x: samples as the user has them.
+            steps, repeats, seed: see `ornstein.elbo`.
+            label: one class per sample, for the conditional likelihood.
+        """
+        z = self.codec.encode(torch.as_tensor(x).to(self.codec.shift.dtype))
+        bound = elbo(self.posterior(label), z, steps, seed, repeats, self._model_levels())
+        if self.codec.levels is not None:
+            return bound
+        log_det = self.codec.log_det(self.event_shape)
+        return replace(bound, value=bound.value - log_det, reconstruction=bound.reconstruction + log_det)
+
+    def config(self) -> dict[str, Any]:
+        """Everything that is not a tensor, as JSON takes it.
+
+        Raises:
+            OrnsteinError: for a network of your own, or a process made of functions.
+        """
+        net, sde = self.denoiser.net, self.denoiser.sde
+        if type(net).__name__ not in _NETS:
+            raise OrnsteinError(f"a {type(net).__name__} cannot be saved: networks of ornstein can ({', '.join(_NETS)})")
+        if any(callable(value) for value in sde.config().values()):
+            raise OrnsteinError(f"a {type(sde).__name__} is made of functions and cannot be saved: use one made of numbers")
+        return {
+            "format": _FORMAT,
+            "sde": {"name": type(sde).__name__, **sde.config()},
+            "net": {"name": type(net).__name__, **net.config},  # type: ignore[dict-item]
+            "param": self.denoiser.param.name,
+            "data_std": self.denoiser.data_std,
+            "event_shape": list(self.event_shape),
+            "codec": self.codec.config(),
+            "names": list(self.names),
+            "info": self.info,
+        }
+
+    def save(self, path: str | Path) -> Path:
+        """Write a run folder, each file atomically, and return it.
+
+        Raises:
+            OrnsteinError: if a part of the model has no configuration (see `config`).
+            CheckpointError: if the disk refuses.
+        """
+        folder, config = Path(path), self.config()
+        checkpoint.save_tensors(folder / "model.safetensors", self._tensors())
+        checkpoint.write_config(folder / "config.json", config)
+        return folder
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts = {"denoiser": self.denoiser, "codec": self.codec}
+        return {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
+
+    def _model_levels(self) -> Levels | None:
+        """The levels in the model's space, where the codec is one number per element."""
+        levels = self.codec.levels
+        if levels is None:
+            return None
+        if self.codec.factor.numel() != 1 or self.codec.shift.numel() != 1:
+            raise OrnsteinError("quantised data needs a codec of one shift and one factor")
+        shift, factor = float(self.codec.shift), float(self.codec.factor)
+        return Levels((levels.low - shift) / factor, levels.step / factor, levels.count)
+
+
+def load(path: str | Path) -> DiffusionModel:
+    """The model in a run folder, on the CPU.
+
+    Raises:
+        CheckpointError: if a file is missing, truncated, from a newer version, or does not fit the configuration.
+    """
+    folder = Path(path)
+    config = checkpoint.read_config(folder / "config.json")
+    if config.get("format") != _FORMAT:
+        found = config.get("format")
+        raise CheckpointError(f"{folder / 'config.json'} has format {found!r}, this version reads {_FORMAT}: upgrade ornstein")
+    try:
+        levels = config["codec"]["levels"]
+        tensors, _ = checkpoint.load_tensors(folder / "model.safetensors")
+        codec = Codec(
+            tensors["codec.shift"], tensors["codec.factor"], levels and Levels(*levels), config["codec"]["layout"]
+        )  # fmt: skip
+        denoiser = Denoiser(
+            _build(_NETS, config["net"]), _process(config["sde"]), parametrisation(config["param"]), config["data_std"],
+            tuple(config["event_shape"]),
+        )  # fmt: skip
+        denoiser.std_table = tensors["denoiser.std_table"]
+        own = {name.removeprefix("denoiser."): t for name, t in tensors.items() if name.startswith("denoiser.")}
+        denoiser.load_state_dict(own)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{folder}: config.json and model.safetensors do not fit together ({error})") from error
+    return DiffusionModel(denoiser.eval().requires_grad_(False), codec, tuple(config["names"]), config["info"])
+
+
+def _build(known: dict[str, Any], config: dict[str, Any]) -> Any:
+    arguments = {key: value for key, value in config.items() if key != "name"}
+    return known[config["name"]](**arguments)
+
+
+def _process(config: dict[str, Any]) -> LinearSDE:
+    return _build({name: getattr(processes, name) for name in processes.__all__}, config)

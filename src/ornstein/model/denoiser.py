@@ -1,0 +1,161 @@
+"""From a network to a posterior: preconditioning by three coefficients, and a standard deviation.
+
+With the polar form of the process (``alpha = cos / k``, ``sigma = sin / k``, see `LinearSDE.polar`) and data of standard deviation
+``d``, a parametrisation is three functions of ``(cos, sin, d)``:
+
+    E[x_0 | x_t] = skip y + out net(in y, c),    y = k x_t.                                                   (1)
+
+Karras et al. 2022, eq. 7. The posterior has a standard deviation too: that of Gaussian data, ``sin d / sqrt(cos^2 d^2 + sin^2)``,
+until `Denoiser.std_table` is filled from held-out data, ``std^2(lambda) = E (x_0 - E[x_0 | x_t])^2`` per event element: the
+optimal diagonal variance (Bao et al. 2022, Analytic-DPM, theorem 1).
+"""
+
+__all__ = ["Denoiser", "Parametrisation", "edm", "eps", "score", "v", "x0"]
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ornstein.core.gaussian import Gaussian, per_sample
+from ornstein.core.linear import LinearSDE, Time, as_time
+from ornstein.errors import OrnsteinError, UnknownNameError
+
+Coefficients = tuple[Tensor, Tensor, Tensor]
+LOG_SNR_KNOTS = torch.linspace(-12.0, 14.0, 53)  # where std_table is tabulated
+
+
+@dataclass(frozen=True)
+class Parametrisation:
+    """What the network's output means: the coefficients ``(skip, out, in)`` of (1).
+
+    Args:
+        name: for configurations.
+        coefficients: ``(cos, sin, data_std) -> (skip, out, in)``.
+        needs_signal: whether the output says nothing about x_0 where alpha = 0.
+    """
+
+    name: str
+    coefficients: Callable[[Tensor, Tensor, float], Coefficients]
+    needs_signal: bool = False
+
+
+def _in(cos: Tensor, sin: Tensor, d: float) -> Tensor:
+    return 1 / torch.hypot(cos * d, sin)  # unit variance into the network
+
+
+x0 = Parametrisation("x0", lambda cos, sin, d: (0 * cos, 1 + 0 * cos, _in(cos, sin, d)))
+"""The network predicts the clean point."""
+eps = Parametrisation("eps", lambda cos, sin, d: (1 / cos, -sin / cos, _in(cos, sin, d)), needs_signal=True)
+"""The network predicts the noise, ``eps = (x_t - alpha x_0) / sigma``. Ho et al. 2020, eq. 12."""
+score = Parametrisation("score", lambda cos, sin, d: (1 / cos, sin / cos, _in(cos, sin, d)), needs_signal=True)
+"""The network predicts ``sigma grad log p_t``, the score in units of the noise. Song and Ermon 2019, section 4.2."""
+v = Parametrisation("v", lambda cos, sin, d: (cos, -sin, _in(cos, sin, d)))
+"""The network predicts the velocity ``cos eps - sin x_0`` on the circle. Salimans and Ho 2022, appendix D."""
+edm = Parametrisation(
+    "edm",
+    lambda cos, sin, d: (cos * d**2 * _in(cos, sin, d).square(), sin * d * _in(cos, sin, d), _in(cos, sin, d)),
+)
+"""Input, output and target of unit variance; at zero output, the exact posterior of ``N(0, d^2)``. Karras et al. 2022, table 1."""
+
+PARAMETRISATIONS = {p.name: p for p in (x0, eps, score, v, edm)}
+
+
+def parametrisation(name: str) -> Parametrisation:
+    """The parametrisation of that name, for command lines and configurations."""
+    if name not in PARAMETRISATIONS:
+        raise UnknownNameError("parametrisation", name, PARAMETRISATIONS)
+    return PARAMETRISATIONS[name]
+
+
+class Denoiser(nn.Module):
+    """A network made a posterior: ``denoiser(x, t) -> Gaussian``, the law of ``x_0`` given ``x_t = x``.
+
+    Args:
+        net: ``(x, c, cond) -> x``, from `ornstein.nets` or your own; ``c = -lambda / 8``, a quarter of the log noise-to-signal
+            ratio, is ``(b,)``, or ``(1,)`` when one level holds for the whole batch.
+        sde: the process.
+        param: what the output means.
+        data_std: standard deviation of the data, in its units.
+        event_shape: shape of one sample, for `sample` to know.
+
+    Raises:
+        OrnsteinError: for eps or score on a process that ends without signal, where they do not determine x_0.
+    """
+
+    std_table: Tensor
+
+    def __init__(
+        self, net: nn.Module, sde: LinearSDE, param: Parametrisation = v, data_std: float = 1.0,
+        event_shape: tuple[int, ...] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if param.needs_signal and float(sde.alpha(sde.T)) == 0:
+            raise OrnsteinError(
+                f"param={param.name} with {type(sde).__name__}: at T there is no signal (alpha = 0) and {param.name} does not "
+                "determine x_0 there; use param=orn.v, orn.x0 or orn.edm"
+            )
+        if not data_std > 0:
+            raise OrnsteinError(f"data_std={data_std}: must be positive; scale the data to a standard deviation near 1")
+        self.net, self.sde, self.param, self.data_std, self.event_shape = net, sde, param, float(data_std), event_shape
+        self.register_buffer("std_table", torch.zeros(0))
+
+    def forward(
+        self, x: Float[Tensor, "b *event"], t: Time, cond: Mapping[str, Tensor] | None = None
+    ) -> Gaussian:  # fmt: skip
+        """``x_0 | x_t = x`` (1), for a scalar time or one per sample."""
+        t = as_time(t)
+        cos, sin, scale = self.sde.polar(t)
+        skip, out, into = (per_sample(k, x) for k in self.param.coefficients(cos, sin, self.data_std))
+        log_snr = self.sde.log_snr(t)
+        c = (-log_snr.clamp(-30, 30) / 8).to(x).reshape(-1)
+        y = per_sample(scale, x) * x
+        mean = skip * y + out * self.net(into * y, c, cond)  # (1)
+        return Gaussian(mean, self._std(log_snr, cos, sin, x))
+
+    def given(self, **cond: Tensor | int) -> "Conditioned":
+        """The posterior with conditions bound, ``denoiser.given(label=3)``; names are checked against the network's.
+
+        Raises:
+            OrnsteinError: for a name that the network does not know.
+        """
+        known = getattr(self.net, "conditions", ())
+        unknown = set(cond) - set(known)
+        if unknown:
+            raise OrnsteinError(f"condition {sorted(unknown)}: this network knows {list(known) or 'no conditions'}")
+        return Conditioned(self, {name: torch.as_tensor(value) for name, value in cond.items()})
+
+    def _std(self, log_snr: Tensor, cos: Tensor, sin: Tensor, x: Tensor) -> Tensor:
+        gaussian = per_sample(sin * self.data_std * _in(cos, sin, self.data_std), x)
+        if self.std_table.numel() == 0:
+            return gaussian.to(x.dtype)
+        position = ((log_snr - LOG_SNR_KNOTS[0]) / (LOG_SNR_KNOTS[1] - LOG_SNR_KNOTS[0])).clamp(0, len(LOG_SNR_KNOTS) - 1)
+        left = position.floor().clamp(max=len(LOG_SNR_KNOTS) - 2).long()
+        weight = per_sample(position - left, x)
+        ratio = torch.lerp(self.std_table[left], self.std_table[left + 1], weight.to(x.dtype))
+        return gaussian * ratio
+
+
+@dataclass(frozen=True)
+class Conditioned:
+    """A denoiser with its conditions bound: itself a posterior. Scalar conditions hold for the whole batch."""
+
+    denoiser: Denoiser
+    cond: Mapping[str, Tensor]
+
+    @property
+    def sde(self) -> LinearSDE:
+        """The denoiser's process."""
+        return self.denoiser.sde
+
+    @property
+    def event_shape(self) -> tuple[int, ...] | None:
+        """The denoiser's event shape."""
+        return self.denoiser.event_shape
+
+    def __call__(self, x: Float[Tensor, "b *event"], t: Time) -> Gaussian:
+        """``x_0 | x_t = x, cond``."""
+        cond = {k: value.to(x.device).expand(len(x), *value.shape[1:]) for k, value in self.cond.items()}
+        return self.denoiser(x, t, cond)

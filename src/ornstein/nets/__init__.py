@@ -1,0 +1,1 @@
+"""Floor 1: networks `net(x, c, cond) -> x`. They know nothing of SDEs."""
