@@ -11,9 +11,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
+import tyro
 from torch import Tensor
 
 from ornstein.app.fit import fit
@@ -61,7 +62,7 @@ class Train:
 class Sample:
     """Draw from a model in a run folder."""
 
-    model: Annotated[Path, "positional"]
+    model: tyro.conf.Positional[Path]
     """A run folder."""
     n: int = 64
     """How many samples."""
@@ -99,7 +100,7 @@ class Sample:
 class Density:
     """Draw from an unnormalised log-density and estimate log Z."""
 
-    target: Annotated[str, "positional"]
+    target: tyro.conf.Positional[str]
     """A named target (eight-schools, funnel, gmm9 ...) or module:function, (b, d) -> (b,) on tensors."""
     out: Path
     """The run folder."""
@@ -158,14 +159,15 @@ def _numbers(result: DensityResult) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``ornstein``."""
-    import tyro
-
     verbs: dict[str, Any] = {"train": Train, "sample": Sample, "density": Density}
     try:
         command = tyro.extras.subcommand_cli_from_dict(verbs, args=arguments, prog="ornstein")
         command.run()
     except OrnsteinError as error:
         print(f"ornstein: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"ornstein: could not write {error.filename}: {error.strerror}; free space or choose another folder", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,6 +6,7 @@ Data is checked here, once: what cannot be learned from is refused with the reas
 __all__ = ["Samples", "bundled", "read"]
 
 import csv
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,12 @@ def read(data: Any, labels: Any = None) -> Samples:
     if isinstance(data, Samples):
         return data
     if isinstance(data, str | Path):
-        x, found, names = _from_path(data)
+        try:
+            x, found, names = _from_path(data)
+        except DataError:
+            raise
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{data} cannot be read ({error}): is it whole, and of the kind that its name says?") from error
         labels = found if labels is None else labels
     elif isinstance(data, tuple) and len(data) == 2 and labels is None:
         x, labels = data
@@ -92,7 +98,7 @@ def _check(x: Any, labels: Any, names: tuple[str, ...]) -> Samples:
         values = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
     except (TypeError, ValueError) as error:
         raise DataError(f"the data is no array of numbers ({error}): pass (n, *event) with one dtype") from error
-    if values.ndim < 2 or len(values) < 2:
+    if values.ndim < 2 or len(values) < 2 or values.numel() == 0:
         raise DataError(
             f"data of shape {tuple(values.shape)}: need (n, *event) with at least two samples; a single column is x[:, None]"
         )
@@ -113,7 +119,10 @@ def _check(x: Any, labels: Any, names: tuple[str, ...]) -> Samples:
 def _check_labels(labels: Any, n: int) -> Tensor | None:
     if labels is None:
         return None
-    classes = torch.as_tensor(np.asarray(labels))
+    try:
+        classes = torch.as_tensor(np.asarray(labels))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the labels are no numbers ({error}): map the classes to whole numbers from 0") from error
     if classes.shape != (n,) or (classes.is_floating_point() and bool((classes != classes.round()).any())):
         raise DataError(
             f"labels of shape {tuple(classes.shape)} and dtype {classes.dtype} for {n} samples: need ({n},) whole numbers from 0"
@@ -127,9 +136,10 @@ def _from_dataset(data: Dataset) -> tuple[Any, Any]:
     items = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
     if not items:
         raise DataError("the data set is empty")
-    if isinstance(items[0], tuple | list):
-        return torch.stack([torch.as_tensor(np.asarray(item[0])) for item in items]), [int(item[1]) for item in items]
-    return torch.stack([torch.as_tensor(np.asarray(item)) for item in items]), None
+    if not isinstance(items[0], tuple | list):
+        items = [(item,) for item in items]
+    labels = [int(item[1]) for item in items] if len(items[0]) > 1 else None
+    return torch.stack([torch.as_tensor(np.asarray(item[0])) for item in items]), labels
 
 
 def _from_path(where: str | Path) -> tuple[Any, Any, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 __all__ = ["fit"]
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ def fit(
     """
     samples = read(data, labels)
     chosen = _recipe(recipe, samples)
-    training = chosen.training if steps is None else replace(chosen.training, steps=steps)
+    training = replace(chosen.training, seed=seed, steps=chosen.training.steps if steps is None else steps)
     model = _untrained(samples, chosen, seed)
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -88,8 +89,9 @@ def _untrained(samples: Samples, chosen: Recipe, seed: int) -> DiffusionModel:
         torch.manual_seed(seed)
         net = chosen.net(event, number)
     denoiser = Denoiser(net, chosen.sde, chosen.param, float(z.std()), event)
-    digest = hashlib.sha256(samples.x.contiguous().numpy().tobytes()).hexdigest()[:16]
-    info = {"samples": len(samples.x), "data_sha256": digest, "expected": chosen.expected}
+    digest = hashlib.sha256(samples.x.contiguous().numpy().tobytes())
+    digest.update(b"" if samples.labels is None else samples.labels.numpy().tobytes())
+    info = {"samples": len(samples.x), "data_sha256": digest.hexdigest()[:16], "seed": seed, "expected": chosen.expected}
     return DiffusionModel(denoiser, codec, samples.names, info)
 
 
@@ -98,14 +100,15 @@ def _claim(folder: Path, model: DiffusionModel) -> None:
     if not (folder / "config.json").exists():
         model.save(folder)
         return
-    found, mine = checkpoint.read_config(folder / "config.json"), model.config()
+    found, mine = checkpoint.read_config(folder / "config.json"), json.loads(json.dumps(model.config()))
     for key in ("sde", "net", "param", "event_shape"):
         if found.get(key) != mine[key]:
             raise CheckpointError(
                 f"{folder} holds a run with {key}={found.get(key)}, this one has {mine[key]}: choose another folder"
             )
-    if found.get("info", {}).get("data_sha256") != mine["info"]["data_sha256"]:
-        raise CheckpointError(f"{folder} holds a run on other data: choose another folder")
+    for key, what in (("data_sha256", "other data or labels"), ("seed", "another seed")):
+        if found.get("info", {}).get(key) != mine["info"][key]:
+            raise CheckpointError(f"{folder} holds a run with {what}: choose another folder")
 
 
 @contextmanager

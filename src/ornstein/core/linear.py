@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.gaussian import Gaussian, per_sample
+from ornstein.errors import OrnsteinError
 
 Time = Tensor | float
 
@@ -149,7 +150,7 @@ class LinearSDE(ABC):
             eta: 1 keeps the law of the process (DDPM), 0 is deterministic (DDIM).
         """
         s, t = as_time(s), as_time(t)
-        mean, std = (x0.mean, x0.std) if isinstance(x0, Gaussian) else (x0, torch.zeros(()))
+        mean, std = (x0.mean, x0.std) if isinstance(x0, Gaussian) else (x0, torch.zeros((), dtype=x_t.dtype))
         decay = self.log_snr(t) - self.log_snr(s)
         tau = -torch.expm1(decay)
         kept = torch.log1p(-(eta**2) * tau) / 2
@@ -177,9 +178,15 @@ class LinearSDE(ABC):
             n: number of steps, at least 1.
             spacing: a member of `ornstein.spacing`, or any function ``(sde, n) -> (n + 1,)``.
         """
-        from ornstein.core import spacing as spacings
-
-        return (spacing or spacings.cosine)(self, n)
+        if n < 1:
+            raise OrnsteinError(f"a grid of {n} steps: at least 1 step is needed, usually 10 to 100")
+        if spacing is not None:
+            return spacing(self, n)
+        cos, sin, _ = self.polar(as_time(self.T))
+        angle = torch.atan2(sin, cos) * torch.linspace(1, 0, n + 1, dtype=torch.float64)
+        times = self.time(-2 * angle.tan().log())
+        times[0], times[-1] = self.T, 0.0
+        return times
 
     def time(self, log_snr: Tensor) -> Tensor:
         """The t at which the log-SNR has the given values: bisection to 2^-60 T, float64, clamped to [0, T]."""

@@ -108,9 +108,9 @@ def check_grid(times: Tensor) -> None:
     if times.ndim != 1 or len(times) < 2:
         raise OrnsteinError(f"a time grid is 1-d with at least two entries, got shape {tuple(times.shape)}: see sde.times(n)")
     gaps = times.diff()
-    if not bool((gaps > 0).all() or (gaps < 0).all()):
+    if not bool(torch.isfinite(times).all() and ((gaps > 0).all() or (gaps < 0).all())):
         raise OrnsteinError(
-            "a time grid must be strictly decreasing (to generate) or increasing (to noise), "
+            "a time grid must be finite and strictly decreasing (to generate) or increasing (to noise), "
             f"got {times[:4].tolist()} ... {times[-1].item()}"
         )
 

@@ -3,7 +3,7 @@
 A spacing is a function ``(sde, n) -> times`` with ``n + 1`` decreasing times, T first and 0 last. Apart from the ends, which
 are exact, a spacing is uniform in some clock of the process: t itself, its square root, the angle ``atan(sigma / alpha)``, the
 log-SNR, or a power of the noise-to-signal ratio. Clocks that are infinite at an end are cut: the first time is then T
-itself, and the last step jumps from the cut to 0.
+itself, and the last step jumps from the cut to 0. A clock that is finite at 0 is uniform down to there.
 """
 
 __all__ = ["Karras", "Lu", "cosine", "log_snr", "named", "quadratic", "uniform"]
@@ -23,11 +23,11 @@ Spacing = Callable[[LinearSDE, int], Tensor]
 LOG_SNR_RANGE = (-10.0, -2 * math.log(0.002))  # cuts: alpha / sigma = e^-5, and EDM's sigma_min = 0.002
 
 
-def _ramp(n: int, last: int = 0) -> Tensor:
-    """``n + 1`` numbers from 0 to 1, float64; with ``last = 1`` only ``n``, the end 0 being appended by the caller."""
+def _ramp(n: int) -> Tensor:
+    """``n + 1`` numbers from 0 to 1, float64."""
     if n < 1:
         raise OrnsteinError(f"a grid of {n} steps: at least 1 step is needed, usually 10 to 100")
-    return torch.linspace(0, 1, n + 1 - last, dtype=torch.float64)
+    return torch.linspace(0, 1, n + 1, dtype=torch.float64)
 
 
 def uniform(sde: LinearSDE, n: int) -> Tensor:
@@ -42,15 +42,12 @@ def quadratic(sde: LinearSDE, n: int) -> Tensor:
 
 def cosine(sde: LinearSDE, n: int) -> Tensor:
     """Equal steps in the angle ``atan(sigma / alpha)``, in which a cosine schedule is uniform. Nichol and Dhariwal 2021."""
-    T = torch.tensor(sde.T, dtype=torch.float64)
-    largest = math.pi / 2 if sde.pinned else torch.atan2(sde.sigma(T), sde.alpha(T))
-    angle = largest * (1 - _ramp(n))
-    return _pin_ends(sde, sde.time(-2 * angle.tan().log()))
+    return sde.times(n)
 
 
 def log_snr(sde: LinearSDE, n: int) -> Tensor:
     """Equal steps in the log-SNR, cut to `LOG_SNR_RANGE` where it is infinite, then a step to 0."""
-    return _from_log_snr(sde, n, *_range(sde))
+    return _in_clock(sde, n, *_range(sde), lambda clock: clock)
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Lu:
     t_min: float = 1e-3
 
     def __call__(self, sde: LinearSDE, n: int) -> Tensor:
-        return _from_log_snr(sde, n, _range(sde)[0], float(sde.log_snr(self.t_min * sde.T)))
+        return _in_clock(sde, n, _range(sde)[0], float(sde.log_snr(self.t_min * sde.T)), lambda clock: clock)
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,11 @@ class Karras:
     sigma_max: float | None = None
 
     def __call__(self, sde: LinearSDE, n: int) -> Tensor:
-        sigma_max = self.sigma_max or math.exp(-_range(sde)[0] / 2)
-        high, low = sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        ratio = (high + _ramp(n, last=1) * (low - high)) ** self.rho
-        return _pin_ends(sde, torch.cat([sde.time(-2 * ratio.log()), ratio.new_zeros(1)]))
+        high = self.sigma_max or math.exp(-_range(sde)[0] / 2)
+        low = max(self.sigma_min, math.exp(-float(sde.log_snr(0.0)) / 2))
+        return _in_clock(
+            sde, n, high ** (1 / self.rho), low ** (1 / self.rho), lambda clock: -2 * self.rho * clock.log()
+        )  # fmt: skip
 
 
 def _range(sde: LinearSDE) -> tuple[float, float]:
@@ -87,13 +85,12 @@ def _range(sde: LinearSDE) -> tuple[float, float]:
     return (low if math.isfinite(low) else LOG_SNR_RANGE[0]), min(high, LOG_SNR_RANGE[1])
 
 
-def _from_log_snr(sde: LinearSDE, n: int, low: float, high: float) -> Tensor:
-    times = sde.time(low + _ramp(n, last=1) * (high - low))
-    return _pin_ends(sde, torch.cat([times, times.new_zeros(1)]))
-
-
-def _pin_ends(sde: LinearSDE, times: Tensor) -> Tensor:
-    """Put the ends exactly at T and 0."""
+def _in_clock(sde: LinearSDE, n: int, first: float, last: float, to_log_snr: Callable[[Tensor], Tensor]) -> Tensor:
+    """n steps uniform in a clock from ``first`` to ``last``; if the process goes on to 0 from there, the last step does."""
+    end, ramp = float(to_log_snr(torch.tensor(last, dtype=torch.float64))), _ramp(n)
+    if end < float(sde.log_snr(0.0)) - 1e-9:
+        ramp = torch.cat([_ramp(max(n - 1, 1))[:n], ramp[-1:]])
+    times = sde.time(to_log_snr(first + ramp * (last - first)))
     times[0], times[-1] = sde.T, 0.0
     return times
 

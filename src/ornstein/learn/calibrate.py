@@ -39,14 +39,13 @@ def calibrate(
         smallest: floor on the ratio.
     """
     denoiser.std_table = torch.zeros(0, device=x0.device)
-    rows = []
+    x0 = x0.repeat(repeats, *[1] * (x0.ndim - 1))
+    cond = None if cond is None else {name: value.repeat(repeats) for name, value in cond.items()}
+    n, rows = len(x0), []
     for k, t in enumerate(denoiser.sde.time(LOG_SNR_KNOTS).clamp(min=denoiser.sde.T * 1e-12)):
-        error, scale = torch.zeros_like(x0[0]), torch.ones(())
-        for j in range(repeats):
-            x_t = denoiser.sde.marginal(x0, t).draw(noise.fold(k, j).stream_like(x0).normal())
-            posterior = denoiser(x_t, t, cond)
-            error, scale = error + (posterior.mean - x0).square().sum(0), posterior.std
-        n = repeats * len(x0)
+        x_t = denoiser.sde.marginal(x0, t).draw(noise.fold(k).stream_like(x0).normal())
+        posterior = denoiser(x_t, t, cond)
+        error = (posterior.mean - x0).square().sum(0)
         variance = (error + error.mean() / n) / (n + 1)
-        rows.append((variance.sqrt() / scale).clamp(min=smallest))
+        rows.append((variance.sqrt() / posterior.std).clamp(min=smallest))
     denoiser.std_table = torch.stack(rows)

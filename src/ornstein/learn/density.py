@@ -115,12 +115,20 @@ def reverse_kl(log_w: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     return -log_w
 
 
+def _several(log_w: Tensor) -> int:
+    """The number of weights, if there are enough for a variance."""
+    if len(log_w) < 2:
+        raise OrnsteinError(f"{len(log_w)} log-weights: a variance needs at least two paths")
+    return len(log_w)
+
+
 def log_variance(log_w: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """``n / (n - 1) (log w - mean)^2``: its mean is the variance of log w, 0 exactly at the optimum. Richter et al. 2020, eq. 36.
 
     Needs ``through_path=False``: the law of the paths is not to be differentiated.
     """
-    return (log_w - log_w.mean()).square() * (len(log_w) / (len(log_w) - 1))
+    n = _several(log_w)
+    return (log_w - log_w.mean()).square() * (n / (n - 1))
 
 
 def trajectory_balance(log_w: Float[Tensor, " n"], log_z: Tensor) -> Float[Tensor, " n"]:
@@ -152,12 +160,12 @@ def log_z(log_w: Float[Tensor, " n"]) -> LogZ:
     The interval is symmetric for w, so not for log w: ``log(mean w -+ 1.96 se)``.
 
     Raises:
-        OrnsteinError: if a weight is NaN or +inf, or all are zero.
+        OrnsteinError: if there are fewer than two weights, one is NaN or +inf, or all are zero.
     """
-    log_w = log_w.detach().double()
+    n, log_w = _several(log_w), log_w.detach().double()
     if bool(torch.isnan(log_w).any() | (log_w == torch.inf).any()) or not bool(torch.isfinite(log_w).any()):
         raise OrnsteinError("log-weights are NaN, +inf or all -inf: check the log-density at the generated points")
-    n, top = len(log_w), log_w.max()
+    top = log_w.max()
     w = (log_w - top).exp()
     mean, se = float(w.mean()), float(w.std()) / math.sqrt(n)
     value = float(top) + math.log(mean)

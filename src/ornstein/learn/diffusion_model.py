@@ -73,7 +73,10 @@ class DiffusionModel:
             if guidance is not None:
                 raise OrnsteinError(f"guidance={guidance} needs a label to guide towards: pass label=")
             return self.denoiser
-        classes = torch.as_tensor(label).long()
+        classes = torch.as_tensor(label)
+        if classes.is_floating_point() and bool((classes != classes.round()).any()):
+            raise OrnsteinError(f"label={label}: labels are whole numbers")
+        classes = classes.long()
         if self.labels == 0 or bool(((classes < 0) | (classes >= self.labels)).any()):
             known = f"0 to {self.labels - 1}" if self.labels else "none: it was trained without"
             raise OrnsteinError(f"label={label}: this model's labels are {known}")
@@ -202,7 +205,7 @@ def load(path: str | Path) -> DiffusionModel:
         denoiser.std_table = tensors["denoiser.std_table"]
         own = {name.removeprefix("denoiser."): t for name, t in tensors.items() if name.startswith("denoiser.")}
         denoiser.load_state_dict(own)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: config.json and model.safetensors do not fit together ({error})") from error
     return DiffusionModel(denoiser.eval().requires_grad_(False), codec, tuple(config["names"]), config["info"])
 

@@ -120,8 +120,11 @@ def sample_density(
     Raises:
         OrnsteinError: if ``log_prob`` returns the wrong shape, or is -inf everywhere the exploration looks.
     """
-    if dim < 1:
-        raise OrnsteinError(f"sample_density(dim={dim}): at least 1")
+    for name, value, least in (("dim", dim, 1), ("n", n, 2), ("particles", particles, 20), ("steps", steps, 1)):
+        if value < least:
+            raise OrnsteinError(f"sample_density({name}={value}): at least {least}")
+    if start_std is not None and not start_std > 0:
+        raise OrnsteinError(f"sample_density(start_std={start_std}): must be positive; None finds the scale")
     clock, noise = time.monotonic(), Noise(seed)
     ledger = _Ledger(log_prob, dim)
     start = _start(ledger, dim, start_mean, start_std, noise.fold(1))
@@ -196,7 +199,7 @@ class _PathVariance:
     def __call__(self, denoiser: Denoiser, k: int) -> tuple[Tensor, None]:
         times = denoiser.sde.times(_STEPS // 4)
         log_w = log_weights(denoiser, self.whitened, times, 512, Noise(self.seed).fold(-4, k), through_path=False)
-        return log_variance(log_w), None
+        return log_variance(log_w[torch.isfinite(log_w)]), None  # a path that ends outside the support says nothing about slopes
 
 
 def _polish(

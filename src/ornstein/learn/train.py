@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from ornstein.core.noise import Noise
 from ornstein.errors import CheckpointError, DataError, OrnsteinError
 from ornstein.learn import checkpoint
 from ornstein.learn.diffusion_model import DiffusionModel
@@ -41,6 +42,7 @@ class Training:
         decay: weight decay.
         clip: largest gradient norm.
         ema: decay of the average of the weights per step (warmed up as ``(k + 1) / (k + 10)``).
+        seed: of the networks' own randomness (dropout); that of the data is the objective's.
         save_every: seconds between checkpoints.
     """
 
@@ -50,6 +52,7 @@ class Training:
     decay: float = 0.01
     clip: float = 1.0
     ema: float = 0.999
+    seed: int = 0
     save_every: float = 60.0
 
     def __post_init__(self) -> None:
@@ -142,11 +145,12 @@ def train(
     saved = clock
     with _interruptible() as interrupted:
         for k in range(state.step, training.steps):
-            losses, log_snr = objective(state.denoiser, k)
-            loss = losses.mean()
-            if not bool(torch.isfinite(loss)):
-                raise DataError(f"the loss is {float(loss)} at step {k}: lower the rate ({training.rate}) or check the data's scale")
-            _update(state, loss, training)
+            with _seeded(training.seed, k):
+                losses, log_snr = objective(state.denoiser, k)
+                loss = losses.mean()
+                if not bool(torch.isfinite(loss)):
+                    raise DataError(f"the loss is {float(loss)} at step {k}: lower the rate ({training.rate}), check the data's scale")
+                _update(state, loss, training)
             levels.add(losses, log_snr)
             report(Progress(state.step, training.steps, float(loss.detach())))
             if out is not None and (state.step % 100 == 0 or state.step == training.steps):
@@ -217,6 +221,14 @@ def _log(out: Path, row: dict[str, Any]) -> None:
             file.write(json.dumps(row) + "\n")
     except OSError as error:
         raise CheckpointError(f"could not write {out / 'log.jsonl'}: {error.strerror}; free space, then resume") from error
+
+
+@contextmanager
+def _seeded(seed: int, k: int) -> Iterator[None]:
+    """Torch's global generator, from which dropout draws, as a function of the step; afterwards as it was before."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(Noise(seed).fold(-5, k).generator().initial_seed())
+        yield
 
 
 @contextmanager

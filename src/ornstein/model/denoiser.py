@@ -119,13 +119,17 @@ class Denoiser(nn.Module):
         """The posterior with conditions bound, ``denoiser.given(label=3)``; names are checked against the network's.
 
         Raises:
-            OrnsteinError: for a name that the network does not know.
+            OrnsteinError: for a name that the network does not know, or a label that it does not have.
         """
         known = getattr(self.net, "conditions", ())
         unknown = set(cond) - set(known)
         if unknown:
             raise OrnsteinError(f"condition {sorted(unknown)}: this network knows {list(known) or 'no conditions'}")
-        return Conditioned(self, {name: torch.as_tensor(value) for name, value in cond.items()})
+        bound = {name: torch.as_tensor(value) for name, value in cond.items()}
+        labels = getattr(self.net, "config", {}).get("labels")
+        if labels and "label" in bound and not bool(((bound["label"] >= 0) & (bound["label"] < labels)).all()):
+            raise OrnsteinError(f"label={cond['label']}: this network's labels are 0 to {labels - 1}")
+        return Conditioned(self, bound)
 
     def _std(self, log_snr: Tensor, cos: Tensor, sin: Tensor, x: Tensor) -> Tensor:
         gaussian = per_sample(sin * self.data_std * _in(cos, sin, self.data_std), x)
@@ -154,6 +158,11 @@ class Conditioned:
     def event_shape(self) -> tuple[int, ...] | None:
         """The denoiser's event shape."""
         return self.denoiser.event_shape
+
+    @property
+    def data_std(self) -> float:
+        """The denoiser's data_std."""
+        return self.denoiser.data_std
 
     def __call__(self, x: Float[Tensor, "b *event"], t: Time) -> Gaussian:
         """``x_0 | x_t = x, cond``."""

@@ -37,6 +37,16 @@ class Guided:
         """The event shape of the stronger posterior, if it knows it."""
         return getattr(self.strong, "event_shape", None)
 
+    @property
+    def denoiser(self) -> Posterior:
+        """The denoiser behind the stronger posterior, whose start law and device hold."""
+        return getattr(self.strong, "denoiser", self.strong)
+
+    @property
+    def data_std(self) -> float:
+        """That of the stronger posterior, 1 if it does not say."""
+        return getattr(self.strong, "data_std", 1.0)
+
     def __call__(self, x: Float[Tensor, "b *event"], t: Time) -> Gaussian:
         """``x_0 | x_t = x`` under guidance: two evaluations."""
         strong, weak = self.strong(x, t), self.weak(x, t)

@@ -40,7 +40,7 @@ class Fourier(nn.Module):
         super().__init__()
         self.register_buffer("frequencies", torch.logspace(-2, 4, features // 2, base=2.0), persistent=False)
 
-    def forward(self, c: Float[Tensor, " b"]) -> Float[Tensor, "b features"]:
+    def forward(self, c: Float[Tensor, " k"]) -> Float[Tensor, "k features"]:
         phase = c[:, None].float() * self.frequencies
         return torch.cat([phase.cos(), phase.sin()], 1) * math.sqrt(2)
 
@@ -74,7 +74,7 @@ class Embedding(nn.Module):
         self.labels = Labels(labels, width) if labels else None
         self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
-    def forward(self, c: Float[Tensor, " b"], cond: Mapping[str, Tensor] | None) -> Float[Tensor, "b width"]:
+    def forward(self, c: Float[Tensor, " k"], cond: Mapping[str, Tensor] | None) -> Float[Tensor, "b width"]:
         unknown = set(cond or ()) - set(self.conditions)
         if unknown:
             raise OrnsteinError(f"condition {sorted(unknown)}: this network knows {list(self.conditions) or 'no conditions'}")

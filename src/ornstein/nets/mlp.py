@@ -53,7 +53,7 @@ class MLP(nn.Module):
         self.leave = nn.Sequential(nn.LayerNorm(width), zero_init(nn.Linear(width, size)))
 
     def forward(
-        self, x: Float[Tensor, "b *event"], c: Float[Tensor, " b"], cond: Mapping[str, Tensor] | None = None
+        self, x: Float[Tensor, "b *event"], c: Float[Tensor, " #b"], cond: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "b *event"]:
         """The network's output, of the shape of ``x``."""
         if tuple(x.shape[1:]) != self.event:

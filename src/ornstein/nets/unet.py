@@ -21,7 +21,7 @@ _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+    groups = next((g for g in (8, 4, 2) if channels % g == 0 and channels >= 4 * g), 1)
     return nn.GroupNorm(groups, channels)
 
 
@@ -133,7 +133,7 @@ class UNet(nn.Module):
         self.leave = nn.Sequential(_norm(now), nn.SiLU(), zero_init(conv(now, channels, 3, padding=1)))
 
     def forward(
-        self, x: Float[Tensor, "b *event"], c: Float[Tensor, " b"], cond: Mapping[str, Tensor] | None = None
+        self, x: Float[Tensor, "b *event"], c: Float[Tensor, " #b"], cond: Mapping[str, Tensor] | None = None
     ) -> Float[Tensor, "b *event"]:
         """The network's output, of the shape of ``x``."""
         if x.ndim != self.dims + 2 or x.shape[1] != self.channels:

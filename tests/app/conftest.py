@@ -1,0 +1,20 @@
+"""Networks draw their first weights from torch's global generator: here it is seeded for each test, and put back after it.
+
+So is Python's, from which the command line's parser draws: it cleans its cache one time in ten.
+"""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded_weights() -> Iterator[None]:
+    """Every test starts from seed 0 of the global generator."""
+    state = random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+    random.setstate(state)
