@@ -13,6 +13,8 @@ import torch
 import ornstein as orn
 from ornstein.app.cli import main
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 VERB = [sys.executable, "-m", "ornstein.app.cli"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -12,6 +12,8 @@ import ornstein as orn
 from ornstein.app.recipes import RECIPES
 from ornstein.errors import CheckpointError, DataError
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 X = np.random.default_rng(0).normal(size=(60, 2)) * [1.0, 0.2] + [3.0, -1.0]
 NET = {
     "plain": lambda event, labels: orn.MLP(event, width=16, depth=1, labels=labels),

@@ -11,6 +11,8 @@ from ornstein.app.data import read
 from ornstein.app.recipes import RECIPES, recipe
 from ornstein.errors import DataError, UnknownNameError
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 TABLE = np.arange(12.0).reshape(4, 3) / 7
 
 

@@ -6,6 +6,8 @@ import torch
 import ornstein as orn
 from ornstein.errors import OrnsteinError, UnknownNameError
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 DOUBLE = torch.float64
 METHODS = ["auto", "multistep", "ancestral", "ddim", "heun", "euler", "predictor-corrector"]
 

@@ -12,6 +12,8 @@ from ornstein.core.gaussian import Gaussian
 from ornstein.errors import OrnsteinError
 from ornstein.learn.likelihood import _level_log_prob
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 DOUBLE = torch.float64
 PROCESSES = {"VP": orn.VP(), "Cosine": orn.Cosine(), "EDM": orn.EDM(20.0), "Straight": orn.Straight()}
 

@@ -10,6 +10,8 @@ from scipy import stats
 import ornstein as orn
 from ornstein.core.gaussian import Gaussian
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 DOUBLE = torch.float64
 T = torch.tensor([0.02, 0.1, 0.35, 0.6, 0.95], dtype=DOUBLE)
 PROCESSES = {"VP": orn.VP(), "EDM": orn.EDM(10.0), "Cosine": orn.Cosine(), "OU": orn.OU(1.3, 2.0), "Bridge": orn.Bridge(1.4)}

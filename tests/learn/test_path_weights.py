@@ -13,6 +13,8 @@ from ornstein.core.gaussian import Gaussian
 from ornstein.core.linear import LinearSDE
 from ornstein.errors import OrnsteinError
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 DOUBLE = torch.float64
 PROCESSES = {"VP": orn.VP(), "OU": orn.OU(), "Bridge": orn.Bridge(1.2)}
 LONG = {"VP": orn.VP(), "OU": orn.OU(T=5.0), "Bridge": orn.Bridge(1.2)}  # all that end (nearly) without signal

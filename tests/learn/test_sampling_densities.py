@@ -8,6 +8,8 @@ import torch
 import ornstein as orn
 from ornstein.errors import OrnsteinError
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 DOUBLE = torch.float64
 
 

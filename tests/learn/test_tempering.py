@@ -9,6 +9,8 @@ import ornstein as orn
 from ornstein.errors import OrnsteinError
 from ornstein.learn.smc import Normal, resample, tempered_smc
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 DOUBLE = torch.float64
 
 

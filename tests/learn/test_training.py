@@ -16,6 +16,8 @@ import ornstein as orn
 from ornstein.errors import CheckpointError, DataError, OrnsteinError
 from ornstein.learn import checkpoint
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 
 def fresh_model(width=16, seed=0):
     with torch.random.fork_rng(devices=[]):

@@ -7,6 +7,8 @@ import torch
 
 import ornstein as orn
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 DOUBLE = torch.float64
 
 

@@ -11,6 +11,8 @@ from ornstein.core.gaussian import per_sample
 from ornstein.errors import OrnsteinError, UnknownNameError
 from ornstein.model.denoiser import LOG_SNR_KNOTS, PARAMETRISATIONS, parametrisation
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 DOUBLE = torch.float64
 PROCESSES = {
     "VP": orn.VP(0.1, 12.0), "EDM": orn.EDM(20.0), "Straight": orn.Straight(), "Cosine": orn.Cosine(T=2.0),

@@ -8,6 +8,8 @@ import ornstein as orn
 from ornstein.errors import OrnsteinError
 from ornstein.nets.layers import Fourier
 
+pytestmark = pytest.mark.usefixtures("seeded_weights")
+
 NETS = {
     "MLP": (lambda: orn.MLP(5, width=16, depth=2, labels=4), (5,)),
     "MLP of pictures": (lambda: orn.MLP((2, 3), width=16, depth=1, labels=4), (2, 3)),

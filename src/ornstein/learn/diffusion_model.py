@@ -115,17 +115,17 @@ class DiffusionModel:
 
     def elbo(
         self, x: Tensor | np.ndarray, steps: int = 100, seed: int = 0, repeats: int = 2,
-        label: Label = None,
+        label: Label = None, spacing: Spacing | None = None,
     ) -> Bound:  # fmt: skip
         """A lower bound on ``log p(x)`` in nats: of the discrete probability for quantised data, else of the density.
 
         Args:
             x: samples as the user has them.
-            steps, repeats, seed: see `ornstein.elbo`.
+            steps, repeats, seed, spacing: see `ornstein.elbo`.
             label: one class per sample, for the conditional likelihood.
         """
         z = self.codec.encode(torch.as_tensor(x).to(self.codec.shift.dtype))
-        bound = elbo(self.posterior(label), z, steps, seed, repeats, self._model_levels())
+        bound = elbo(self.posterior(label), z, steps, seed, repeats, self._model_levels(), spacing=spacing)
         if self.codec.levels is not None:
             return bound
         log_det = self.codec.log_det(self.event_shape)

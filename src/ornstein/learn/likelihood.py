@@ -23,6 +23,7 @@ from ornstein.core.methods import Noising
 from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
 from ornstein.core.solve import KernelKL, Step, simulate
+from ornstein.core.spacing import Spacing
 from ornstein.errors import OrnsteinError
 from ornstein.model.codec import Levels
 
@@ -59,17 +60,20 @@ def elbo(
     repeats: int = 2,
     levels: Levels | None = None,
     var: float | None = None,
+    spacing: Spacing | None = None,
 ) -> Bound:
     """The bound (1) on ``log p(x)``, each sample with ``repeats`` independent noising paths.
 
     Args:
         posterior: the model.
         x: samples in the posterior's own space.
-        steps: size of the grid, at least 2; more is tighter.
+        steps: size of the grid, at least 2; more is tighter wherever the posterior is good.
         seed: an integer or a `Noise`.
         repeats: paths per sample, at least 2 so that there is a standard error.
         levels: of quantised data, in the posterior's space; without, the bound is on the density.
         var: data variance that the start law assumes; by default the posterior's ``data_std`` squared, or 1.
+        spacing: where to put the steps. Every grid gives a bound; for quantised data one whose last level before 0 is well
+            below the distance of the levels is tight, and finer ones add only what the posterior does not know there.
     """
     if steps < 2 or repeats < 2:
         raise OrnsteinError(f"elbo(steps={steps}, repeats={repeats}): both at least 2")
@@ -77,7 +81,7 @@ def elbo(
     if sde.pinned:
         raise OrnsteinError(f"{type(sde).__name__} ends in one point: a bound needs a process with a start density, such as VP")
     noise = seed if isinstance(seed, Noise) else Noise(seed)
-    times = sde.times(steps).flip(0)
+    times = sde.times(steps, spacing).flip(0)
     start = sde.prior(x.shape, (getattr(posterior, "data_std", 1.0) ** 2) if var is None else var)
     prior = sde.marginal(x, times[-1]).kl(Gaussian(start.mean.to(x), start.std))
     with torch.no_grad():
