@@ -47,7 +47,6 @@ def grid(sde: LinearSDE, n: int, high: float, low: float, even_in: str = "t") ->
 PROBLEMS = {  # process, dimension, from and to as fractions of T, clock
     "VP": (p.VP(), 2, 0.9, 0.1, "t"),
     "Straight": (p.Straight(), 2, 0.9, 0.1, "t"),
-    "Cosine": (p.Cosine(), 1, 0.9, 0.1, "t"),
     "EDM": (p.EDM(), 1, 0.2, 0.005, "log t"),
 }
 

@@ -29,11 +29,11 @@ PROCESSES = {
     "Cosine": (p.Cosine(), spacing.cosine),
 }
 SAMPLERS = {
-    "DDPM": (Ancestral(), 1.0, 100),
-    "DDIM": (Ancestral(), 0.0, 200),
+    "DDPM": (Ancestral(), 1.0, 60),
+    "DDIM": (Ancestral(), 0.0, 120),
     "2M": (Multistep(), 0.0, 50),
     "Heun": (Heun(), 0.0, 50),
-    "PC": (PredictorCorrector(snr=0.1), 1.0, 100),
+    "PC": (PredictorCorrector(snr=0.1), 1.0, 60),
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from core_problems import LAWS, NormalPosterior, mixture, relative_error
 from torch.distributions import Independent, Normal, kl_divergence
 
+import ornstein as orn
 from ornstein.core import processes as p
 from ornstein.core.gaussian import Gaussian
 from ornstein.core.methods import Ancestral, EulerMaruyama, Heun, Multistep, Noising, PredictorCorrector
@@ -261,7 +262,42 @@ class TestErrors:
             simulate(self.reverse(0.0), self.x, self.sde.times(4), Multistep(), watch=[bound])
 
     def test_negative_noise_and_unknown_orders_are_refused(self):
-        with pytest.raises(OrnsteinError, match=r"eta=-1.*must be 0 \(ODE\) or positive"):
+        with pytest.raises(OrnsteinError, match=r"eta=-1.*from 0, the ODE, to 1"):
             self.reverse(-1.0)
         with pytest.raises(OrnsteinError, match="orders 1 and 2 exist"):
             Multistep(order=3)
+
+
+class TestStepsWithoutMeaning:
+    """Steps that would be NaN without a word are refused."""
+
+    posterior = orn.targets.GaussianMixture(torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1)).posterior
+
+    @pytest.mark.parametrize("method", [orn.Ancestral(), orn.Multistep(2), orn.Heun()])
+    def test_no_path_starts_where_there_is_no_noise(self, method):
+        reverse = orn.Reverse(self.posterior(orn.VP()), eta=0.0)
+        with pytest.raises(OrnsteinError, match="there is no noise"):
+            orn.simulate(reverse, torch.ones(3, 2), orn.VP().times(4).flip(0), method)
+
+    @pytest.mark.parametrize("method", [orn.Ancestral(), orn.Multistep(2), orn.Heun()])
+    def test_no_deterministic_path_leaves_a_pinned_point(self, method):
+        reverse = orn.Reverse(self.posterior(orn.Bridge()), eta=0.0)
+        with pytest.raises(OrnsteinError, match="one point"):
+            orn.simulate(reverse, torch.zeros(3, 2), orn.Bridge().times(4), method)
+
+    def test_fresh_noise_is_for_generating(self):
+        reverse = orn.Reverse(self.posterior(orn.VP()))
+        with pytest.raises(OrnsteinError, match="use Noising"):
+            orn.simulate(reverse, torch.ones(3, 2), torch.tensor([0.3, 0.6]), orn.Ancestral(), orn.Noise(0))
+
+    def test_eta_beyond_one_is_refused(self):
+        with pytest.raises(OrnsteinError, match="from 0, the ODE, to 1"):
+            orn.Reverse(self.posterior(orn.VP()), eta=1.5)
+
+    def test_a_batch_of_which_some_end_clean_takes_the_exact_step(self):
+        """Heun has no velocity at time 0: with per-sample ends 0, 0.2, 0.3 the batch takes the DDIM step."""
+        reverse = orn.Reverse(self.posterior(orn.VP()), eta=0.0)
+        x, t, s = torch.ones(3, 2), torch.full((3,), 0.4, dtype=torch.float64), torch.tensor([0.0, 0.2, 0.3], dtype=torch.float64)
+        end, ddim = (m.step(reverse, x, t, s, orn.Noise(0).stream_like(x), None).x for m in (orn.Heun(), orn.Ancestral(eta=0.0)))
+        assert torch.equal(end, ddim)
+        torch.testing.assert_close(end[0], orn.VP().alpha(0.4).float() * x[0])  # N(0, 1): E[x_0 | x_t] = alpha x_t

@@ -77,6 +77,7 @@ RECIPES: dict[str, Recipe] = {
     "sequences": Recipe(1, _unet(64, (1, 2, 2), 2, (2,), dims=1), Training(steps=5000, rate=1e-3), batch=128),
     "volumes": Recipe(3, _unet(32, (1, 2, 2), 1, (2,), dims=3), Training(steps=5000, rate=1e-3), batch=32),
 }  # fmt: skip
+"""The recipes by name."""
 
 
 def recipe(name: str | Recipe, samples: Samples) -> Recipe:

@@ -10,7 +10,7 @@ exact for polynomials, and to rounding for functions that are smooth on the scal
 
 __all__ = ["Damped", "DiscreteVP", "FromCoefficients", "FromLogSNR"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -33,7 +33,7 @@ class DiscreteVP(LinearSDE):
         betas: variances in (0, 1), first step first.
     """
 
-    betas: tuple[float, ...]
+    betas: Sequence[float]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(float(b) for b in self.betas))

@@ -52,7 +52,7 @@ class Gaussian:
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
         """The log-density (1) in nats."""
         z = (x - self.mean) / self.std
-        return sum_event(-z.square() / 2 - self.std.log()) - math.log(2 * math.pi) / 2 * z[0].numel()  # (1)
+        return sum_event(-z.square() / 2 - self.std.log()) - math.log(2 * math.pi) / 2 * math.prod(z.shape[1:])  # (1)
 
     def kl(self, other: "Gaussian") -> Float[Tensor, " b"]:
         """``KL(self || other) = sum_i [ log(s'/s) + (s^2 + (m - m')^2) / (2 s'^2) - 1/2 ]`` in nats."""

@@ -171,7 +171,7 @@ class LinearSDE(ABC):
         std = torch.hypot(self.alpha(T) * var**0.5, self.sigma(T))
         return Gaussian(torch.zeros(tuple(shape)), std)
 
-    def times(self, n: int, spacing: "Callable[[LinearSDE, int], Tensor] | None" = None) -> Float[Tensor, " n+1"]:
+    def times(self, n: int, spacing: "Callable[[LinearSDE, int], Tensor] | None" = None) -> Float[Tensor, " {n}+1"]:
         """A grid of ``n`` steps from T down to 0, float64; by default uniform in the angle ``atan(sigma / alpha)``.
 
         Args:

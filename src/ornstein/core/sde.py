@@ -97,8 +97,8 @@ class Reverse:
     eta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.eta >= 0:
-            raise OrnsteinError(f"Reverse(eta={self.eta}): must be 0 (ODE) or positive; 1 is the reverse SDE")
+        if not 0 <= self.eta <= 1:
+            raise OrnsteinError(f"Reverse(eta={self.eta}): from 0, the ODE, to 1, the reverse SDE")
 
     @property
     def process(self) -> LinearSDE:
@@ -111,8 +111,22 @@ class Reverse:
         return self.eta == 0
 
     def ends_clean(self, s: Time) -> bool:
-        """Whether there is no noise left at s, where drift and score are singular and only the exact kernel will do."""
-        return bool((self.process.sigma(s) == 0).all())
+        """Whether any sample has no noise left at s, where drift and score are singular and only the exact kernel will do."""
+        return bool((self.process.sigma(s) == 0).any())
+
+    def check_step(self, t: Time, s: Time, eta: float) -> None:
+        """Raise where a step from t to s has no meaning, and would be NaN without a word.
+
+        Raises:
+            OrnsteinError: from a time without noise (unless it is the pinned end, left with fresh noise), or towards the noise
+                with eta > 0.
+        """
+        name = type(self.process).__name__
+        if eta > 0 and bool((as_time(s) > as_time(t)).any()):
+            raise OrnsteinError("a generating step with eta > 0 goes down in time: to noise samples use Noising(), or eta=0")
+        if self.ends_clean(t) and not (self.process.pinned and eta > 0):
+            where = "all paths start in one point" if self.process.pinned else "there is no noise"
+            raise OrnsteinError(f"no step can start at t={float(as_time(t).min()):g} of {name}, where {where}: start the grid inside")
 
     def score(self, x: Batch, t: Time) -> Batch:
         """``grad log p_t(x)`` by Tweedie's formula; needs sigma > 0."""

@@ -47,8 +47,7 @@ class Step(NamedTuple):
 class Method(Protocol):
     """One step ``t -> s`` of an equation. Frozen: what it must remember travels in `Step.memory`.
 
-    ``order`` is the order of convergence without noise, ``weak_order`` that of expectations with noise; ``noisy`` says whether
-    the method draws.
+    ``order`` is the order of convergence without noise, to which the tests hold the method; ``noisy`` says whether it draws.
     """
 
     @property

@@ -170,7 +170,7 @@ def c2st(a: Float[Tensor, "n *event"], b: Float[Tensor, "m *shape"], folds: int 
     a, b = rows(a, "a", least=folds), rows(b, "b", least=folds)
     if a.shape[1] != b.shape[1]:
         raise DataError(f"a has {a.shape[1]} numbers per sample and b has {b.shape[1]}: they must live in one space")
-    x = torch.cat([a.cpu(), b.cpu()]).detach().numpy()
+    x = torch.cat([a, b]).detach().cpu().numpy()
     label = torch.cat([torch.zeros(len(a)), torch.ones(len(b))]).numpy()
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)
     scores = []

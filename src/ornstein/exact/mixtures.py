@@ -100,14 +100,14 @@ class GaussianMixture:
         """``n`` exact samples; sample i depends on the seed and i only."""
         k = self._component(source(seed, 0).uniform((n,), torch.float64))
         z = source(seed, 1).normal((n, self.dim), torch.float64)
-        return (self.means.cpu()[k] + self.stds.cpu()[k] * z).to(dtype)
+        return (self.means.to(z)[k] + self.stds.to(z)[k] * z).to(dtype)
 
     def posterior(self, sde: LinearSDE) -> "MixturePosterior":
         """The exact law of x_0 given x_t: the denoiser that a perfectly trained network would be."""
         return MixturePosterior(self, sde)
 
     def _component(self, u: Tensor) -> Tensor:
-        return torch.searchsorted(self.weights.cpu().cumsum(0), u, right=True).clamp(max=len(self.weights) - 1)
+        return torch.searchsorted(self.weights.to(u).cumsum(0), u, right=True).clamp(max=len(self.weights) - 1)
 
 
 @dataclass(frozen=True, eq=False, init=False)

@@ -28,7 +28,9 @@ from ornstein.core.noise import Noise
 from ornstein.model.denoiser import Denoiser
 
 Weight = Callable[[LinearSDE, Tensor], Tensor]
+"""``(sde, t) -> w``: the weight of the squared error of x_0, elementwise in t."""
 TimeLaw = Callable[[LinearSDE, Tensor], Tensor]
+"""``(sde, u) -> t``: the quantile function of a law of times, elementwise in the uniform u."""
 
 
 def unit_weight(sde: LinearSDE, t: Tensor) -> Tensor:

@@ -212,7 +212,8 @@ def load(path: str | Path) -> DiffusionModel:
 
 def _build(known: dict[str, Any], config: dict[str, Any]) -> Any:
     arguments = {key: value for key, value in config.items() if key != "name"}
-    return known[config["name"]](**arguments)
+    with torch.random.fork_rng(devices=[]):  # a network draws its first weights from the global generator
+        return known[config["name"]](**arguments)
 
 
 def _process(config: dict[str, Any]) -> LinearSDE:

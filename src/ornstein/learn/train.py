@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,7 @@ class Training:
             raise OrnsteinError(f"Training(ema={self.ema}): in [0, 1), usually 0.999")
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What to minimise: the losses of step k and, where they belong to noise levels, their log-SNR."""
 
@@ -149,7 +150,7 @@ def train(
                 losses, log_snr = objective(state.denoiser, k)
                 loss = losses.mean()
                 if not bool(torch.isfinite(loss)):
-                    raise DataError(f"the loss is {float(loss)} at step {k}: lower the rate ({training.rate}), check the data's scale")
+                    raise DataError(f"loss {float(loss.detach())} at step {k}: lower the rate ({training.rate}) or rescale")
                 _update(state, loss, training)
             levels.add(losses, log_snr)
             report(Progress(state.step, training.steps, float(loss.detach())))

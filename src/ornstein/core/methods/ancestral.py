@@ -22,8 +22,9 @@ from ornstein.errors import OrnsteinError
 class Ancestral:
     """Ancestral sampling for any s < t: DDPM at ``Reverse(model, eta=1)``, DDIM at ``eta=0``, in between with ``eta``.
 
-    Order 1 in the ODE, weak order 1. Ho et al. 2020, algorithm 2; Song et al. 2021 (DDIM), eq. 12; the step variance is
-    that of Bao et al. 2022 (Analytic-DPM), eq. 8, when the posterior's std is right.
+    Order 1 in the ODE; weak order 1, and 2 in one dimension with eta = 1 and the posterior's exact std (measured). Ho et al. 2020,
+    algorithm 2; Song et al. 2021 (DDIM), eq. 12; the step variance is that of Bao et al. 2022 (Analytic-DPM), eq. 8, when the
+    posterior's std is right.
 
     Args:
         eta: overrides that of the `Reverse` process; None keeps it.
@@ -44,6 +45,7 @@ class Ancestral:
     def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
         """One draw from the exact kernel."""
         eta = self._eta(sde)
+        sde.check_step(t, s, eta)
         kernel = sde.process.posterior(x, sde.posterior(x, t), s, t, eta)
         return Step(kernel.draw(stream.normal()), kernel) if eta else Step(kernel.mean)
 

@@ -44,6 +44,7 @@ class Multistep:
     def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
         """One step (1); memory is the last step length and posterior mean."""
         require_ode(self, sde)
+        sde.check_step(t, s, 0.0)
         process, x0 = sde.process, sde.posterior(x, t).mean
         h = (process.log_snr(s) - process.log_snr(t)) / 2
         mean = x0

@@ -37,8 +37,10 @@ class Heun:
     def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
         """One step (1)."""
         require_ode(self, sde)
-        if isinstance(sde, Reverse) and sde.ends_clean(s):
-            return Ancestral(eta=0.0).step(sde, x, t, s, stream, memory)
+        if isinstance(sde, Reverse):
+            sde.check_step(t, s, 0.0)
+            if sde.ends_clean(s):
+                return Ancestral(eta=0.0).step(sde, x, t, s, stream, memory)
         h = per_sample(s - t, x)
         first = sde.drift(x, t)
         second = sde.drift(x + h * first, s)
