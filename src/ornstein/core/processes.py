@@ -1,6 +1,7 @@
 """The members of the family: each is two functions of time, with the closed forms that keep its ends finite.
 
-Standard deviations start at 0 for all of them, so ``x_0`` is the data itself and the last step leaves no noise behind.
+Their standard deviations start at 0, so ``x_0`` is the data itself and the last step leaves no noise behind (`FromLogSNR` starts
+where its function does).
 """
 
 __all__ = [

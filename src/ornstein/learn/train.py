@@ -104,6 +104,7 @@ class _State:
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
+        """Go back to where a checkpoint was; CheckpointError if it is of another model."""
         tensors, metadata = checkpoint.load_tensors(folder / "training.safetensors")
         try:
             self.step = int(metadata["step"])
