@@ -9,12 +9,12 @@ shape only. Block k has a generator of its own, seeded by
 which is injective in k, and is always drawn whole, then sliced. Randomness enters the library through a `Noise` only.
 """
 
-__all__ = ["Noise", "Stream"]
+__all__ = ["Draws", "Noise", "Source", "Stream"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -93,6 +93,40 @@ class Noise:
         return self.stream(shape, dtype, device).uniform()
 
 
+@runtime_checkable
+class Source(Protocol):
+    """Where a run gets its random numbers from: a `Noise`, or a `BrownianPath`."""
+
+    def fold(self, *keys: int) -> "Source":
+        """An independent source, where there is one."""
+        ...
+
+    def stream_like(self, x: Tensor) -> "Draws":
+        """A `Stream`, or what draws like one."""
+        ...
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """What a method draws from in the course of one run: a `Stream`, or the stream of a `BrownianPath`."""
+
+    def normal(self) -> Tensor:
+        """The next standard normal numbers."""
+        ...
+
+    def uniform(self) -> Tensor:
+        """The next uniform numbers on ``[0, 1)``."""
+        ...
+
+    def between(self, t: Tensor, s: Tensor) -> Tensor:
+        """Standard normal numbers that drive the step from t to s."""
+        ...
+
+    def increment(self, t: Tensor, s: Tensor) -> Tensor:
+        """A Brownian increment over the interval from t to s."""
+        ...
+
+
 class Stream(NamedTuple):
     """Successive draws for one batch. Its generators advance: make one per run, inside the run."""
 
@@ -110,9 +144,13 @@ class Stream(NamedTuple):
         """The next uniform numbers on ``[0, 1)``."""
         return self._draw(torch.rand)
 
+    def between(self, t: Tensor, s: Tensor) -> Float[Tensor, "b *event"]:
+        """Standard normal numbers that drive the step from t to s: fresh here; of a `BrownianPath`, its increment over the root."""
+        return self.normal()
+
     def increment(self, t: Tensor, s: Tensor) -> Float[Tensor, "b *event"]:
         """A Brownian increment over the interval from t to s: ``N(0, |s - t|)`` in every entry."""
-        z = self.normal()
+        z = self.between(t, s)
         return per_sample((s - t).abs().sqrt(), z) * z
 
     def _draw(self, kind) -> Tensor:  # type: ignore[no-untyped-def]

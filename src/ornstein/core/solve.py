@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ornstein.core.gaussian import Gaussian
 from ornstein.core.linear import Time
-from ornstein.core.noise import Noise, Stream
+from ornstein.core.noise import Draws, Noise, Source
 from ornstein.errors import OrnsteinError
 
 _PATH = 0x70617468  # key that keeps the numbers of a path apart from those of Noise(seed).normal, often used for x_T
@@ -47,7 +47,9 @@ class Step(NamedTuple):
 class Method(Protocol):
     """One step ``t -> s`` of an equation. Frozen: what it must remember travels in `Step.memory`.
 
-    ``order`` is the order of convergence without noise, to which the tests hold the method; ``noisy`` says whether it draws.
+    ``order`` is the order of convergence without noise, to which the tests hold the method; ``noisy`` says whether it draws;
+    ``start`` computes, once per run, what depends on the grid alone. A class that names this one as its base inherits a
+    ``start`` that has nothing to compute.
     """
 
     @property
@@ -59,7 +61,11 @@ class Method(Protocol):
         """Whether a run needs noise."""
         ...
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+    def start(self, sde: Any, times: Tensor) -> Any:
+        """The memory before the first step; raises where the grid has a step that the method cannot take."""
+        return None
+
+    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """From x at time t to time s."""
         ...
 
@@ -71,9 +77,9 @@ Watcher = Callable[[Tensor, Tensor, Tensor, Step], None]
 def simulate(
     sde: Any,
     x: Float[Tensor, "b *event"],
-    times: Float[Tensor, " n"],
+    times: Float[Tensor, "n *batch"],
     method: Method,
-    noise: Noise | None = None,
+    noise: Source | None = None,
     watch: Iterable[Watcher] = (),
 ) -> Float[Tensor, "b *event"]:
     """Carry ``x`` along ``times`` and return the state at the last one. Differentiable; keeps no state between calls.
@@ -81,9 +87,9 @@ def simulate(
     Args:
         sde: what the method solves: an `Equation`, a `Reverse`, a `LinearSDE`, an `Annealed` path.
         x: the state at ``times[0]``.
-        times: strictly monotone: decreasing to generate, increasing to noise.
+        times: strictly monotone: decreasing to generate, increasing to noise; ``(n,)``, or ``(n, b)`` for a grid per sample.
         method: the kernels.
-        noise: the source of randomness; may be left out for a deterministic method.
+        noise: a `Noise`, or a `BrownianPath` that runs on different grids are to share; may be left out without randomness.
         watch: called after each step with ``(t, s, x before, step)``.
 
     Raises:
@@ -93,7 +99,7 @@ def simulate(
     if noise is None and method.noisy(sde):
         raise OrnsteinError(f"{method} draws random numbers: pass noise=orn.Noise(seed)")
     stream = (noise or Noise(0)).fold(_PATH).stream_like(x)
-    watch, memory = tuple(watch), None
+    watch, memory = tuple(watch), method.start(sde, times)
     for t, s in pairwise(times.unbind()):
         step = method.step(sde, x, t, s, stream, memory)
         for watcher in watch:
@@ -103,14 +109,17 @@ def simulate(
 
 
 def check_grid(times: Tensor) -> None:
-    """Raise unless ``times`` is 1-d, of length 2 or more, finite and strictly monotone."""
-    if times.ndim != 1 or len(times) < 2:
-        raise OrnsteinError(f"a time grid is 1-d with at least two entries, got shape {tuple(times.shape)}: see sde.times(n)")
-    gaps = times.diff()
+    """Raise unless ``times`` has 2 rows or more, one column or one per sample, and is finite and strictly monotone."""
+    if times.ndim not in (1, 2) or len(times) < 2:
+        raise OrnsteinError(
+            f"a time grid has at least two entries along its first dimension, (n,) or (n, b), got shape {tuple(times.shape)}: "
+            "see sde.times(n)"
+        )
+    gaps = times.diff(dim=0)
     if not bool(torch.isfinite(times).all() and ((gaps > 0).all() or (gaps < 0).all())):
         raise OrnsteinError(
             "a time grid must be finite and strictly decreasing (to generate) or increasing (to noise), "
-            f"got {times[:4].tolist()} ... {times[-1].item()}"
+            f"got {times[:4].tolist()} ... {times[-1].tolist()}"
         )
 
 

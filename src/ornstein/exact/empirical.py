@@ -100,6 +100,11 @@ class EmpiricalPosterior:
         """Shape of one data point."""
         return self.target.event_shape
 
+    @property
+    def data_std(self) -> float:
+        """Overall standard deviation: the root of the mean over coordinates of the variance over the data; 1 for a single point."""
+        return float(self.target.data.var(0, correction=0).mean().sqrt()) or 1.0
+
     def __call__(self, x: Float[Tensor, "b *event"], t: Time) -> Gaussian:
         """Mean and marginal standard deviation of the clean point, both ``(b, *event)``; t a scalar or ``(b,)``."""
         distance2, s2, _ = self._distances(x, t)

@@ -140,6 +140,11 @@ class MixturePosterior:
         """``(d,)``."""
         return (self.target.dim,)
 
+    @property
+    def data_std(self) -> float:
+        """Overall standard deviation of x_0: the root of the mean of `GaussianMixture.std` squared."""
+        return float(self.target.std.square().mean().sqrt())
+
     def __call__(self, x: Float[Tensor, "b d"], t: Time) -> Gaussian:
         """Mean and marginal standard deviation of the clean point, both ``(b, d)``.
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from ornstein.core.gaussian import Gaussian
 from ornstein.core.linear import Time
 from ornstein.core.methods import Ancestral
-from ornstein.core.noise import Noise, Stream
+from ornstein.core.noise import Draws, Noise
 from ornstein.core.sde import Posterior, Reverse
 from ornstein.core.solve import Evaluations, LogWeight, Method, Step, simulate
 from ornstein.errors import OrnsteinError
@@ -50,7 +50,7 @@ class WeightedSamples(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _OffPath:
+class _OffPath(Method):
     """A method whose states carry no gradient: only the densities of its kernels do."""
 
     method: Method
@@ -59,7 +59,7 @@ class _OffPath:
     def noisy(self, sde: Any) -> bool:
         return self.method.noisy(sde)
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         step = self.method.step(sde, x, t, s, stream, memory)
         return step._replace(x=step.x.detach())
 

@@ -8,7 +8,7 @@ __all__ = ["DiffusionModel", "load"]
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ornstein.core import processes
 from ornstein.core.linear import LinearSDE
+from ornstein.core.methods import Tabulated
 from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
 from ornstein.core.solve import Method
@@ -23,7 +24,8 @@ from ornstein.core.spacing import Spacing
 from ornstein.errors import CheckpointError, OrnsteinError
 from ornstein.learn import checkpoint
 from ornstein.learn.likelihood import Bound, elbo
-from ornstein.learn.sampling import Sampler, sample
+from ornstein.learn.sampling import PILOT, Sampler, sample, sampler, start_states, steps_for
+from ornstein.learn.tune import Tuned, tune
 from ornstein.model.codec import Codec, Levels
 from ornstein.model.denoiser import Denoiser, parametrisation
 from ornstein.model.guidance import guide
@@ -44,12 +46,14 @@ class DiffusionModel:
         codec: between the two spaces.
         names: of the elements of an event, where they have names.
         info: how it was made, for people.
+        tuned: samplers that `tune` has fitted, by number of steps; ``method="auto"`` uses them.
     """
 
     denoiser: Denoiser
     codec: Codec
     names: tuple[str, ...] = ()
     info: dict[str, Any] = field(default_factory=dict)
+    tuned: dict[int, Tuned] = field(default_factory=dict)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -84,25 +88,34 @@ class DiffusionModel:
         return bound if guidance is None else guide(bound, self.denoiser, guidance)
 
     def sample(
-        self, n: int, steps: int = 20, method: str | Method | Sampler = "auto", seed: int = 0,
+        self, n: int, steps: int | Literal["auto"] = 20, method: str | Method | Sampler = "auto", seed: int = 0,
         label: Label = None, guidance: float | None = None, eta: float | None = None,
-        spacing: Spacing | None = None, batch: int = 1024,
+        spacing: Spacing | None = None, batch: int = 1024, tol: float | None = None,
     ) -> Tensor:  # fmt: skip
         """n samples in the user's units and layout, ``(n, *event)``.
 
         Args:
             n: how many.
-            steps, method, eta, spacing: see `ornstein.sample`.
+            steps, method, eta, spacing: see `ornstein.sample`; "auto" is the sampler tuned for so many steps if there is one.
             seed: sample i depends on the seed and i alone.
             label: a class for all, or one per sample.
             guidance: scale of classifier-free guidance; 1 or None is none.
             batch: samples at a time.
+            tol: with ``steps="auto"``, the error allowed: root mean square per element, in units of the data's standard deviation.
         """
+        if method == "auto" and steps in self.tuned and eta is None and spacing is None:
+            method = self.tuned[steps]
+        if (steps == "auto") != (tol is not None):
+            raise OrnsteinError(f"steps={steps!r} with tol={tol}: a tolerance and steps='auto' go together")
         classes = None if label is None else torch.as_tensor(label)
         if classes is not None and classes.ndim and len(classes) != n:
             raise OrnsteinError(f"label holds {len(classes)} classes for n={n} samples: give one, or one per sample")
         parts = []
         with torch.no_grad():
+            if tol is not None:
+                chosen = sampler(method, self.denoiser)
+                method = replace(chosen, spacing=spacing or chosen.spacing, eta=chosen.eta if eta is None else eta)
+                steps = self._steps(classes, guidance, method, tol, Noise(seed))
             for first in range(0, n, batch):
                 size = min(batch, n - first)
                 own = classes if classes is None or classes.ndim == 0 else classes[first : first + size]
@@ -112,6 +125,27 @@ class DiffusionModel:
         if not parts:
             raise OrnsteinError(f"n={n} samples: at least 1")
         return torch.cat(parts)
+
+    def _steps(self, classes: Tensor | None, guidance: float | None, method: Sampler, tol: float, noise: Noise) -> int:
+        """The number of steps for a tolerance in standard deviations of the data, on samples apart from those asked for."""
+        pilot = classes if classes is None or classes.ndim == 0 else classes[torch.arange(PILOT) % len(classes)]
+        posterior = self.posterior(pilot, guidance)
+        return steps_for(posterior, tol * self.denoiser.data_std, method, start_states(posterior, PILOT, None, noise.fold(PILOT))).steps
+
+    def tune(self, steps: int = 10, label: int | None = None, guidance: float | None = None, **options: Any) -> "DiffusionModel":
+        """This model with a sampler of its own for so many steps, which ``method="auto"`` then uses and `save` keeps.
+
+        Args:
+            steps: number of steps to tune for.
+            label: the class to fit it on, by default the unconditional model.
+            guidance: scale of classifier-free guidance to fit under.
+            options: of `ornstein.tune`: seed, n, iterations, seconds, order, progress.
+
+        Returns:
+            A model that shares the denoiser: ``model.tuned[steps].error`` against ``.before`` says what was gained.
+        """
+        found = tune(self.posterior(label, guidance), steps, **options)
+        return replace(self, tuned={**self.tuned, steps: found})
 
     def elbo(
         self, x: Tensor | np.ndarray, steps: int = 100, seed: int = 0, repeats: int = 2,
@@ -152,6 +186,7 @@ class DiffusionModel:
             "codec": self.codec.config(),
             "names": list(self.names),
             "info": self.info,
+            "tuned": {str(steps): found.config() for steps, found in self.tuned.items() if isinstance(found.method, Tabulated)},
         }
 
     def save(self, path: str | Path) -> Path:
@@ -205,9 +240,10 @@ def load(path: str | Path) -> DiffusionModel:
         denoiser.std_table = tensors["denoiser.std_table"]
         own = {name.removeprefix("denoiser."): t for name, t in tensors.items() if name.startswith("denoiser.")}
         denoiser.load_state_dict(own)
+        tuned = {int(steps): Tuned.build(found) for steps, found in config.get("tuned", {}).items()}
     except (AttributeError, IndexError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: config.json and model.safetensors do not fit together ({error})") from error
-    return DiffusionModel(denoiser.eval().requires_grad_(False), codec, tuple(config["names"]), config["info"])
+    return DiffusionModel(denoiser.eval().requires_grad_(False), codec, tuple(config["names"]), config["info"], tuned)
 
 
 def _build(known: dict[str, Any], config: dict[str, Any]) -> Any:

@@ -14,6 +14,8 @@ __all__ = ["Denoiser", "Parametrisation", "edm", "eps", "score", "v", "x0"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -106,14 +108,20 @@ class Denoiser(nn.Module):
         self, x: Float[Tensor, "b *event"], t: Time, cond: Mapping[str, Tensor] | None = None
     ) -> Gaussian:  # fmt: skip
         """``x_0 | x_t = x`` (1), for a scalar time or one per sample."""
-        t = as_time(t)
-        cos, sin, scale = self.sde.polar(t)
-        skip, out, into = (per_sample(k, x) for k in self.param.coefficients(cos, sin, self.data_std))
-        log_snr = self.sde.log_snr(t)
-        c = (-log_snr.clamp(-30, 30) / 8).to(x).reshape(-1)
-        y = per_sample(scale, x) * x
-        mean = skip * y + out * self.net(into * y, c, cond)  # (1)
-        return Gaussian(mean, self._std(log_snr, cos, sin, x))
+        level = self._level(as_time(t))
+        skip, out, into, gaussian = (per_sample(k, x) for k in level[:4])
+        y = per_sample(into, x) * x
+        mean = skip * x + out * self.net(y, level.c.to(x).reshape(-1), cond)  # (1)
+        return Gaussian(mean, self._std(gaussian, level.position, x))
+
+    def _level(self, t: Tensor) -> "Level":
+        """The numbers of one level; those of times that a batch shares are remembered."""
+        if t.ndim or t.requires_grad:
+            return _level(self.sde, self.param, self.data_std, t)
+        try:
+            return _remembered(self.sde, self.param, self.data_std, float(t))
+        except TypeError:  # a process of one's own that cannot be hashed
+            return _level(self.sde, self.param, self.data_std, t)
 
     def given(self, **cond: Tensor | int) -> "Conditioned":
         """The posterior with conditions bound, ``denoiser.given(label=3)``; names are checked against the network's.
@@ -131,15 +139,38 @@ class Denoiser(nn.Module):
             raise OrnsteinError(f"label={cond['label']}: this network's labels are 0 to {labels - 1}")
         return Conditioned(self, bound)
 
-    def _std(self, log_snr: Tensor, cos: Tensor, sin: Tensor, x: Tensor) -> Tensor:
-        gaussian = per_sample(sin * self.data_std * _in(cos, sin, self.data_std), x)
+    def _std(self, gaussian: Tensor, position: Tensor, x: Tensor) -> Tensor:
         if self.std_table.numel() == 0:
             return gaussian.to(x.dtype)
-        position = ((log_snr - LOG_SNR_KNOTS[0]) / (LOG_SNR_KNOTS[1] - LOG_SNR_KNOTS[0])).clamp(0, len(LOG_SNR_KNOTS) - 1)
         left = position.floor().clamp(max=len(LOG_SNR_KNOTS) - 2).long()
-        weight = per_sample(position - left, x)
-        ratio = torch.lerp(self.std_table[left], self.std_table[left + 1], weight.to(x.dtype))
+        ratio = torch.lerp(self.std_table[left], self.std_table[left + 1], per_sample(position - left, x).to(x.dtype))
         return gaussian * ratio
+
+
+class Level(NamedTuple):
+    """What (1) needs of a time, each 0-d or ``(b,)``: coefficients on x and on the network's output, the factor into the network,
+    the standard deviation for Gaussian data, the place in the table of standard deviations, and the network's c."""
+
+    skip: Tensor
+    out: Tensor
+    into: Tensor
+    std: Tensor
+    position: Tensor
+    c: Tensor
+
+
+def _level(sde: LinearSDE, param: Parametrisation, d: float, t: Tensor) -> Level:
+    cos, sin, scale = sde.polar(t)
+    skip, out, into = param.coefficients(cos, sin, d)
+    log_snr = sde.log_snr(t)
+    position = (log_snr - LOG_SNR_KNOTS[0]) / (LOG_SNR_KNOTS[1] - LOG_SNR_KNOTS[0])
+    std = sin * d * _in(cos, sin, d)
+    return Level(skip * scale, out, into * scale, std, position.clamp(0, len(LOG_SNR_KNOTS) - 1), -log_snr.clamp(-30, 30) / 8)
+
+
+@lru_cache(maxsize=4096)
+def _remembered(sde: LinearSDE, param: Parametrisation, d: float, t: float) -> Level:
+    return _level(sde, param, d, as_time(t))
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from typing import Any
 from torch import Tensor
 
 from ornstein.core.linear import LinearSDE
-from ornstein.core.noise import Stream
+from ornstein.core.noise import Draws
 from ornstein.core.sde import Reverse
-from ornstein.core.solve import Step
+from ornstein.core.solve import Method, Step
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class Ancestral:
+class Ancestral(Method):
     """Ancestral sampling for any s < t: DDPM at ``Reverse(model, eta=1)``, DDIM at ``eta=0``, in between with ``eta``.
 
     Order 1 in the ODE; weak order 1, and 2 in one dimension with eta = 1 and the posterior's exact std (measured). Ho et al. 2020,
@@ -42,16 +42,16 @@ class Ancestral:
         """If eta > 0."""
         return self._eta(sde) > 0
 
-    def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+    def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One draw from the exact kernel."""
         eta = self._eta(sde)
         sde.check_step(t, s, eta)
         kernel = sde.process.posterior(x, sde.posterior(x, t), s, t, eta)
-        return Step(kernel.draw(stream.normal()), kernel) if eta else Step(kernel.mean)
+        return Step(kernel.draw(stream.between(t, s)), kernel) if eta else Step(kernel.mean)
 
 
 @dataclass(frozen=True)
-class Noising:
+class Noising(Method):
     """The transition kernel of a `LinearSDE`, on an increasing grid: exact for any step."""
 
     order: int = 1
@@ -60,7 +60,7 @@ class Noising:
         """Always."""
         return True
 
-    def step(self, sde: LinearSDE, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+    def step(self, sde: LinearSDE, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One draw of ``x_s | x_t`` for s > t."""
         kernel = sde.transition(x, t, s)
-        return Step(kernel.draw(stream.normal()), kernel, evaluations=0)
+        return Step(kernel.draw(stream.between(t, s)), kernel, evaluations=0)

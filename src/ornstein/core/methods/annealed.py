@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ornstein.core.gaussian import Gaussian
 from ornstein.core.linear import Time
-from ornstein.core.noise import Stream
-from ornstein.core.solve import Step
+from ornstein.core.noise import Draws
+from ornstein.core.solve import Method, Step
 
 LogDensity = Callable[[Tensor], Tensor]
 
@@ -50,7 +50,7 @@ class Annealed:
 
 
 @dataclass(frozen=True)
-class Metropolis:
+class Metropolis(Method):
     """Metropolis-adjusted Langevin moves with a linear preconditioner: exact invariance of ``gamma_s``.
 
     Proposal ``y ~ N(x + h^2/2 C C^T grad, h^2 C C^T)``, accepted with probability ``min(1, ratio)``. Roberts and Tweedie 1996.
@@ -71,7 +71,7 @@ class Metropolis:
         """Always."""
         return True
 
-    def step(self, sde: Annealed, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+    def step(self, sde: Annealed, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """Weight, then move."""
         value, gradient = sde.log_density(x, s)
         before, accepted = value, torch.zeros((), dtype=x.dtype)

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ornstein.core.gaussian import per_sample
 from ornstein.core.methods.ancestral import Ancestral
-from ornstein.core.noise import Stream
+from ornstein.core.noise import Draws
 from ornstein.core.sde import Reverse
 from ornstein.core.solve import Method, Step
 
 
 @dataclass(frozen=True)
-class PredictorCorrector:
+class PredictorCorrector(Method):
     """Any predictor followed by Langevin corrections (1). Order: that of the predictor; corrections only contract.
 
     Args:
@@ -43,7 +43,11 @@ class PredictorCorrector:
         """Always."""
         return True
 
-    def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+    def start(self, sde: Any, times: Tensor) -> Any:
+        """The predictor's."""
+        return self.predictor.start(sde, times)
+
+    def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One prediction and its corrections; none at a level without noise."""
         step = self.predictor.step(sde, x, t, s, stream, memory)
         corrections = 0 if sde.ends_clean(s) else self.corrections

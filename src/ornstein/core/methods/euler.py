@@ -11,13 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from ornstein.core.gaussian import Gaussian, per_sample
-from ornstein.core.noise import Stream
+from ornstein.core.noise import Draws
 from ornstein.core.sde import Equation
-from ornstein.core.solve import Step
+from ornstein.core.solve import Method, Step
 
 
 @dataclass(frozen=True)
-class EulerMaruyama:
+class EulerMaruyama(Method):
     """Euler-Maruyama (1): order 1 without noise, strong order 1/2 (1 for additive noise), weak order 1.
 
     Works on every equation; on the probability-flow ODE it is Euler's method in t ("euler" elsewhere). Maruyama 1955.
@@ -29,7 +29,7 @@ class EulerMaruyama:
         """Unless the equation is an ODE."""
         return not getattr(sde, "deterministic", False)
 
-    def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+    def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (1)."""
         mean = x + sde.drift(x, t) * per_sample(s - t, x)
         if not self.noisy(sde):
