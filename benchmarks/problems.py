@@ -240,6 +240,10 @@ class Problem:
         """``n`` exact samples, float64."""
         return self.law.sample(n, seed)
 
+    def flow(self, y: Tensor, sigma: float) -> "Reference":
+        """The exact flow from states at the level sigma."""
+        return Reference(self, y, sigma)
+
     def denoise(self, y: Tensor, sigma: float) -> Tensor:
         """``D(y, sigma) = y + sigma^2 score``, float64."""
         return y + sigma**2 * self.law.score(y, sigma)

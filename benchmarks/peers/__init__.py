@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.problems import Problem, Reference
+from benchmarks.problems import Problem
 
 SIGMA_MAX = 80.0  # the level of the states that a column is given
 
@@ -48,7 +48,7 @@ class Counted:
         """
         if self.dry or sigma <= SIGMA_MAX * (1 + 1e-6):
             return self.y.double() * (sigma / SIGMA_MAX)
-        return Reference(self.problem, self.y, SIGMA_MAX)(sigma)
+        return self.problem.flow(self.y, SIGMA_MAX)(sigma)
 
 
 def column(solve: Callable[[Counted, int], tuple[Tensor, float]], calls: int = 1, least: int = 1) -> Column:

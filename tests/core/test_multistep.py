@@ -395,7 +395,7 @@ class Listed(LinearSDE):
 class TestRows:
     def test_are_remembered_for_grids_that_all_samples_share(self):
         sde, x = p.VP(0.1, 17.25), Noise(0).normal((3, 2), F64)
-        flow, info = Reverse(mixture().posterior(sde), 0.0), exponential._remembered.cache_info
+        flow, info = Reverse(mixture().posterior(sde), 0.0), exponential.rows.cache_info
         before = info()
         first = simulate(flow, x, sde.times(5), Multistep(3))
         assert torch.equal(simulate(flow, x, sde.times(5), Multistep(3)), first)

@@ -34,6 +34,11 @@ def sde(request):
     return LAWS[request.param].sde
 
 
+def title(value: object) -> str:
+    """A name that does not change from process to process."""
+    return getattr(value, "__name__", repr(value))
+
+
 def is_even(clock: torch.Tensor) -> bool:
     """Whether the entries are equally spaced."""
     gaps = clock.diff()
@@ -183,7 +188,7 @@ class TestTable:
 
 
 class TestStepsOfAChain:
-    @pytest.mark.parametrize("grid", OF_A_CHAIN, ids=repr)
+    @pytest.mark.parametrize("grid", OF_A_CHAIN, ids=title)
     @pytest.mark.parametrize("n", [1, 2, 7, 64, 499])
     def test_fall_strictly_to_0(self, grid, n):
         times = CHAIN.times(n, grid)
@@ -201,17 +206,17 @@ class TestStepsOfAChain:
             (spacing.Linspace(), [1000, 667, 334, 1, 0]),
             (spacing.Linspace(drop_last=True), [1000, 750, 501, 251, 0]),
         ],
-        ids=repr,
+        ids=title,
     )
     def test_are_the_steps_of_their_definition(self, grid, steps):
         assert (CHAIN.times(4, grid) * 1000).tolist() == pytest.approx(steps, abs=1e-9)
 
-    @pytest.mark.parametrize("grid", OF_A_CHAIN, ids=repr)
+    @pytest.mark.parametrize("grid", OF_A_CHAIN, ids=title)
     def test_need_a_chain(self, grid):
         with pytest.raises(OrnsteinError, match=r"VP has no steps to choose from.*use uniform"):
             p.VP().times(4, grid)
 
-    @pytest.mark.parametrize("grid", OF_A_CHAIN, ids=repr)
+    @pytest.mark.parametrize("grid", OF_A_CHAIN, ids=title)
     def test_need_a_chain_that_is_long_enough(self, grid):
         with pytest.raises(OrnsteinError, match="1001 steps on a chain of 1000"):
             CHAIN.times(1001, grid)

@@ -105,7 +105,7 @@ class TestTables:
 @pytest.fixture
 def one_search(monkeypatch):
     """One start, one power."""
-    module = sys.modules["ornstein.learn.tune"]
+    module = sys.modules["ornstein.learn.gauss_newton"]
     monkeypatch.setattr(module, "STARTS", module.STARTS[:2])
     monkeypatch.setattr(module, "SEARCHES", 1)
     monkeypatch.setattr(module, "POWERS", (1.0,))
@@ -122,8 +122,8 @@ def held_out(posterior, tuned, n: int, seed: int, steps: int) -> tuple[float, fl
 def tuned():
     """Six steps on a mixture, from one start with one power."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["ornstein.learn.tune"], "SEARCHES", 1)
-        patch.setattr(sys.modules["ornstein.learn.tune"], "POWERS", (1.0,))
+        patch.setattr(sys.modules["ornstein.learn.gauss_newton"], "SEARCHES", 1)
+        patch.setattr(sys.modules["ornstein.learn.gauss_newton"], "POWERS", (1.0,))
         return orn.tune(mixture().posterior(orn.VP()), 6, n=256, iterations=4, seconds=60, dtype=F64)
 
 

@@ -69,7 +69,7 @@ class Sample:
     steps: int = 20
     """Network evaluations per sample, about."""
     method: str = "auto"
-    """auto, multistep, ancestral, ddim, heun, euler or predictor-corrector."""
+    """auto, dpm++2m, sde-dpm++2m, unipc, deis, ancestral, ddim, heun, euler or predictor-corrector."""
     spacing: str = "cosine"
     """cosine, karras, log_snr, lu, quadratic or uniform."""
     seed: int = 0

@@ -2,6 +2,7 @@
 
 __all__ = ["Resolution", "Sampler", "automatic", "data_std", "grid", "sample", "sampler", "start_states", "steps_for"]
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -57,6 +58,10 @@ def automatic(posterior: Posterior, width: float = 0.36, turn: float = 0.15, std
 
 _NAMES: dict[str, Sampler] = {
     "multistep": Sampler(Multistep(2, weights=middle), 0.0),
+    "dpm++2m": Sampler(Multistep(2, weights=middle), 0.0),
+    "sde-dpm++2m": Sampler(Multistep(2, weights=middle), 1.0),
+    "unipc": Sampler(Multistep(2, weights=middle, corrector=2), 0.0),
+    "deis": Sampler(Multistep(3, math.inf), 0.0),
     "ancestral": Sampler(Ancestral(), 1.0),
     "ddim": Sampler(Ancestral(), 0.0),
     "heun": Sampler(Heun(), 0.0),
@@ -66,7 +71,7 @@ _NAMES: dict[str, Sampler] = {
 
 
 def sampler(method: str | Method | Sampler, posterior: Posterior) -> Sampler:
-    """The sampler of a name (auto, multistep, ancestral, ddim, heun, euler, predictor-corrector) or of a method, for a posterior."""
+    """The sampler of a name ("auto", "dpm++2m", "ancestral", ...: an unknown one lists them) or of a method, for a posterior."""
     if isinstance(method, Sampler):
         return method
     if method == "auto":

@@ -30,7 +30,6 @@ __all__ = ["Multistep", "require_ode"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +38,7 @@ from torch import Tensor
 from ornstein.core.clock import Clock, Log
 from ornstein.core.gaussian import Gaussian, per_sample
 from ornstein.core.linear import LinearSDE
-from ornstein.core.methods.weights import Grid, Linear, Weights, exact, interpolate, linear_part
+from ornstein.core.methods.weights import Grid, Linear, Weights, exact, interpolate, linear_part, once_per_grid
 from ornstein.core.noise import Draws
 from ornstein.core.sde import Reverse
 from ornstein.core.solve import Method, Step
@@ -120,7 +119,7 @@ class Multistep(Method):
         """The rows of a grid ``(n + 1,)`` or ``(n + 1, b)``."""
         reverse = requires_reverse(self, sde)
         reverse.check_step(times[:-1], times[1:], reverse.eta)
-        return Past(rows(self, reverse, times))
+        return Past(rows(self, reverse.process, reverse.eta, times))
 
     def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (1)."""
@@ -169,22 +168,9 @@ def combine(residuals: Sequence[Tensor], weights: Any, keep: Number = 0.0, x: Te
     return total
 
 
-def rows(method: Multistep, reverse: Reverse, times: Tensor) -> tuple[Row, ...]:
-    """Everything in (1) that the grid determines, in float64; remembered for the last grids that all samples shared."""
-    if times.ndim == 1:
-        try:
-            return _remembered(method, reverse.process, reverse.eta, tuple(times.tolist()))
-        except TypeError:  # a process of one's own that cannot be hashed
-            pass
-    return _rows(method, reverse.process, reverse.eta, times)
-
-
-@lru_cache(maxsize=64)
-def _remembered(method: Multistep, process: LinearSDE, eta: float, times: tuple[float, ...]) -> tuple[Row, ...]:
-    return _rows(method, process, eta, torch.tensor(times, dtype=torch.float64))
-
-
-def _rows(method: Multistep, process: LinearSDE, eta: float, times: Tensor) -> tuple[Row, ...]:
+@once_per_grid
+def rows(method: Multistep, process: LinearSDE, eta: float, times: Tensor) -> tuple[Row, ...]:
+    """Everything in (1) that the grid determines, in float64."""
     n = len(times) - 1
     grid = Grid(process, times, method.data_std, method.clock)
     t, s = torch.arange(n), torch.arange(1, n + 1)

@@ -24,7 +24,6 @@ __all__ = ["Singlestep"]
 
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +33,7 @@ from ornstein.core.clock import Clock, Log
 from ornstein.core.gaussian import Gaussian, per_sample
 from ornstein.core.linear import LinearSDE
 from ornstein.core.methods.exponential import Number, as_number, combine, requires_reverse, residual_of
-from ornstein.core.methods.weights import Grid, Weights, exact, interpolate, linear_part, middle
+from ornstein.core.methods.weights import Grid, Weights, exact, interpolate, linear_part, middle, once_per_grid
 from ornstein.core.noise import Draws
 from ornstein.core.sde import Reverse
 from ornstein.core.solve import Method, Step
@@ -92,7 +91,7 @@ class Singlestep(Method):
         """The stages of every step."""
         reverse = requires_reverse(self, sde)
         reverse.check_step(times[:-1], times[1:], reverse.eta)
-        return 0, plan(self, reverse, times.double())
+        return 0, plan(self, reverse.process, reverse.eta, times)
 
     def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (1)."""
@@ -112,22 +111,8 @@ class Singlestep(Method):
         return Step(kernel.draw(stream.between(t, s)), kernel, memory, len(residuals))
 
 
-def plan(method: Singlestep, reverse: Reverse, times: Tensor) -> list[list[Stage]]:
-    """The stages of every step; remembered for the last grids that all samples shared."""
-    if times.ndim == 1:
-        try:
-            return _remembered(method, reverse.process, reverse.eta, tuple(times.tolist()))
-        except TypeError:  # a process of one's own that cannot be hashed
-            pass
-    return _plan(method, reverse.process, reverse.eta, times)
-
-
-@lru_cache(maxsize=64)
-def _remembered(method: Singlestep, process: LinearSDE, eta: float, times: tuple[float, ...]) -> list[list[Stage]]:
-    return _plan(method, process, eta, torch.tensor(times, dtype=torch.float64))
-
-
-def _plan(method: Singlestep, sde: LinearSDE, eta: float, times: Tensor) -> list[list[Stage]]:
+@once_per_grid
+def plan(method: Singlestep, sde: LinearSDE, eta: float, times: Tensor) -> list[list[Stage]]:
     """For every step its start, its stages and its end; no stages where the clock is infinite."""
     n, m = len(times) - 1, len(method.stages)
     c = Grid(sde, times, method.data_std, method.clock).c

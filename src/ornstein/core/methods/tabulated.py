@@ -104,6 +104,6 @@ def tabulate(method: Multistep, reverse: Reverse, times: Tensor) -> Tabulated:
     grid = Grid(reverse.process, times, method.data_std, Ratio())
     found = [
         tuple(float(w) * method.data_std / float(grid.scale[k + 1] * grid.weight[k - j]) for j, w in enumerate(row.weights))
-        for k, row in enumerate(rows(method, reverse, times))
+        for k, row in enumerate(rows(method, reverse.process, reverse.eta, times))
     ]
     return Tabulated(tuple(grid.ratio.tolist()), tuple(found), method.data_std)

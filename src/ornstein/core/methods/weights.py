@@ -17,12 +17,12 @@ remark in `ornstein.core.methods.exponential`), or sits in the middle of the ste
 float64 once per run; numbers on x instead of y carry factors of alpha that keep them finite at both ends.
 """
 
-__all__ = ["Grid", "Linear", "Weights", "even", "exact", "interpolate", "linear_part", "middle", "middle_bh1"]
+__all__ = ["Grid", "Linear", "Weights", "even", "exact", "interpolate", "linear_part", "middle", "middle_bh1", "once_per_grid"]
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, wraps
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +40,26 @@ def legendre() -> tuple[Tensor, Tensor]:
     """Gauss-Legendre nodes and weights on [0, 1], ``(NODES,)`` each."""
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
+
+
+def once_per_grid(plan: Callable[[Any, LinearSDE, float, Tensor], Any]) -> Callable[[Any, LinearSDE, float, Tensor], Any]:
+    """``plan(method, process, eta, times)``, remembered for the last grids that all samples of a batch shared."""
+
+    @lru_cache(maxsize=64)
+    def remembered(method: Any, process: LinearSDE, eta: float, times: tuple[float, ...]) -> Any:
+        return plan(method, process, eta, torch.tensor(times, dtype=torch.float64))
+
+    @wraps(plan)
+    def find(method: Any, process: LinearSDE, eta: float, times: Tensor) -> Any:
+        if times.ndim == 1:
+            try:
+                return remembered(method, process, eta, tuple(times.tolist()))
+            except TypeError:  # a process of one's own that cannot be hashed
+                pass
+        return plan(method, process, eta, times.double())
+
+    find.cache_info = remembered.cache_info  # type: ignore[attr-defined]
+    return find
 
 
 class Grid:

@@ -1,0 +1,160 @@
+"""Accuracy per evaluation on a real network: the digits model of ``./run demo``, ours and the peers' samplers.
+
+    ./run demo && python -m benchmarks.network --run runs/demo/digits
+
+The same noise starts every sampler. The reference is the network's own probability flow with 400 steps of fourth order, in the
+network's float32 with a float64 state; a run with another method and 600 evaluations says how accurate it is. Errors are root mean
+squares per coordinate, in units of the data in the model's space.
+"""
+
+__all__ = ["Options", "main"]
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Tensor
+
+import ornstein as orn
+from benchmarks.peers import SIGMA_MAX, Column
+from benchmarks.samplers import columns as peer_columns
+from ornstein.learn.sampling import automatic
+
+FINE = 400
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run."""
+
+    run: Path = Path("runs/demo/digits")
+    """The folder of a trained model."""
+    evaluations: tuple[int, ...] = (5, 6, 8, 10, 15, 20, 30, 50)
+    tuned: tuple[int, ...] = (5, 6, 8, 10)
+    """Numbers of evaluations to tune for."""
+    seconds: float = 120.0
+    """Time for each tuning."""
+    samples: int = 256
+    peers: tuple[str, ...] = ("edm", "dpm_solver", "diffusers_", "k_diffusion_", "azula_", "flow_matching_")
+    out: Path = Path("benchmarks/results/network")
+
+
+class Network:
+    """A model in the place of a `benchmarks.problems.Problem`: a denoiser in EDM coordinates, and its flow."""
+
+    def __init__(self, model: orn.DiffusionModel, samples: int, seed: int = 0) -> None:
+        self.name, self.posterior_of, self.points = "network", model.denoiser, samples
+        self.event, self.dim, self.data_std = model.event_shape, math.prod(model.event_shape), model.denoiser.data_std
+        self.z = orn.Noise(seed).fold(77).normal((samples, *self.event), torch.float64)
+        self.levels: dict[float, Tensor] = {}
+
+    @property
+    def sde(self) -> orn.LinearSDE:
+        """The process that the network was trained on."""
+        return self.posterior_of.sde
+
+    def posterior(self, x: Tensor, t: Tensor) -> orn.Gaussian:
+        """The network's answer to a float64 state."""
+        found = self.posterior_of(x.float(), t)
+        return orn.Gaussian(found.mean.double(), found.std.double())
+
+    def denoise(self, y: Tensor, sigma: float) -> Tensor:
+        """``E[x_0 | y = x_0 + sigma z]``."""
+        t = self.sde.time(torch.tensor(-2 * math.log(max(sigma, 1e-4)), dtype=torch.float64))
+        x = (y * self.sde.alpha(t)).reshape(len(y), *self.event)
+        return self.posterior(x, t).mean.flatten(1)
+
+    def flow(self, y: Tensor, sigma: float):  # type: ignore[no-untyped-def]
+        """The flow from the noise to any level, whatever y: there is one start."""
+        return lambda level: self.at(level)[: len(y)]
+
+    def at(self, level: float, steps: int = FINE) -> Tensor:
+        """``y`` of the flow at a noise-to-signal ratio."""
+        key = level if steps == FINE else -steps
+        if key not in self.levels:
+            rule, posterior = automatic(self.posterior_of), _Float64(self)
+            times = self.sde.times(steps, rule.spacing)
+            end = self.sde.time(torch.tensor([-2 * math.log(level)], dtype=torch.float64)) if level else times[-1:]
+            times = torch.cat([times[times > end + 1e-9], end])
+            method = rule.method if steps == FINE else orn.Singlestep((1 / 3, 2 / 3), 0.0, weights=rule.method.weights)
+            with torch.no_grad():
+                x = orn.simulate(orn.Reverse(posterior, 0.0), self.z, times, method)
+            self.levels[key] = (x / self.sde.alpha(end)).flatten(1)
+        return self.levels[key]
+
+
+class _Float64:
+    """A network as a posterior with a float64 state, which counts its calls."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.sde, self.data_std, self.event_shape, self.calls = (
+            network, network.sde, network.data_std, network.event, 0,
+        )  # fmt: skip
+
+    def __call__(self, x: Tensor, t: Tensor) -> orn.Gaussian:
+        self.calls += 1
+        return self.network.posterior(x, t)
+
+
+def _error(network: Network, y: Tensor, level: float) -> float:
+    value = float((y - network.at(level)).square().mean().sqrt())
+    return value if math.isfinite(value) else math.inf
+
+
+def _ours(network: Network, n: int, method: str | orn.Sampler) -> float:
+    posterior = _Float64(network)
+    x = orn.sample(posterior, network.points, n, method, x_T=network.z)
+    assert posterior.calls <= n
+    return _error(network, x.flatten(1), 0.0)
+
+
+def _peers(network: Network, found: dict[str, Column], n: int) -> dict[str, float]:
+    errors = {}
+    for name, column in found.items():
+        if name.startswith("ornstein"):
+            continue
+        try:
+            end = column(network, network.at(SIGMA_MAX), n)  # type: ignore[arg-type]
+        except Exception as error:
+            print(f"{name} at {n}: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
+        if end is not None:
+            errors[name] = _error(network, end[0], end[1])
+    return errors
+
+
+def main(options: Options) -> None:
+    """Run, print and write ``table.md``."""
+    torch.set_num_threads(1)
+    network = Network(orn.load(options.run), options.samples)
+    lines = ["| evaluations | best peer | error | DPM++2M Karras | auto | tuned | tuned / best peer |", "|---|---|---|---|---|---|---|"]
+    with torch.no_grad():
+        check = float((network.at(0.0) - network.at(0.0, 200)).square().mean().sqrt())
+        found = {k: v for k, v in peer_columns(_Peers(options.peers)).items() if not k.startswith("ornstein")}  # type: ignore[arg-type]
+        for n in options.evaluations:
+            peers, auto, tuned = _peers(network, found, n), _ours(network, n, "auto"), math.nan
+            best = min(peers, key=peers.__getitem__) if peers else "none"
+            if n in options.tuned:
+                result = orn.tune(_Float64(network), n, seed=4321, n=options.samples, seconds=options.seconds, dtype=torch.float64)
+                tuned = _ours(network, n, result)
+            value, usual = peers.get(best, math.nan), peers.get("k-diffusion dpmpp_2m karras", math.nan)
+            lines.append(f"| {n} | {best} | {value:.4g} | {usual:.4g} | {auto:.4g} | {tuned:.4g} | {tuned / value:.2f} |")
+            print(lines[-1], flush=True)
+    lines.append(f"\nThe reference differs from that of another method by {check:.2g}.")
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "table.md").write_text("\n".join(lines) + "\n")
+    print(lines[-1])
+
+
+@dataclass(frozen=True)
+class _Peers:
+    """The part of the options that chooses columns."""
+
+    peers: tuple[str, ...]
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
