@@ -138,9 +138,12 @@ def advance(past: Past, keep: int, sde: Reverse, x: Tensor, t: Tensor, s: Tensor
     memory = Past(past.rows, past.done + 1, residuals[:keep], x if row.correction else None)
     if not sde.eta:
         return Step(mean, memory=memory)
-    std = per_sample(row.std, x) if isinstance(row.std, Tensor) else torch.tensor(row.std, dtype=x.dtype)
-    kernel = Gaussian(mean, std)
-    drawn = kernel.draw(stream.between(t, s))
+    z = stream.between(t, s)
+    if isinstance(row.std, Tensor):
+        kernel = Gaussian(mean, per_sample(row.std, x))
+        drawn = kernel.draw(z)
+    else:
+        kernel, drawn = Gaussian(mean, torch.tensor(row.std, dtype=x.dtype)), torch.add(mean, z, alpha=row.std)
     return Step(drawn, kernel, memory=memory._replace(noise=drawn - mean if row.correction else None))
 
 
