@@ -29,12 +29,12 @@ MU, VAR = 1.3, 0.49
 def affine_run(sde, times, x, method, lower: bool):
     """The run step by step with the closed form of F; each step of the order it has, or of one less."""
     reverse = Reverse(NormalPosterior(sde, MU, VAR), 0.0)
-    top = rows(method, reverse, times)
+    top = rows(method, reverse.process, reverse.eta, times)
     alpha2, sigma2 = sde.alpha(times).square(), sde.sigma(times).square()
     f = (MU * sigma2 / (alpha2 * VAR + sigma2)).tolist()
     for k, row in enumerate(top):
         order = len(row.weights) - 1 if lower else len(row.weights)
-        used = rows(Multistep(max(order, 1), method.data_std, method.clock), reverse, times)[k].weights
+        used = rows(Multistep(max(order, 1), method.data_std, method.clock), reverse.process, reverse.eta, times)[k].weights
         x = row.keep * x + sum(w * f[k - j] for j, w in enumerate(used))
     return x
 

@@ -106,7 +106,7 @@ class TestAuto:
         noise = Noise(0).normal((64, 2), F64)
         x = float(sde.alpha(sde.T)) * posterior.value + float(sde.sigma(sde.T)) * noise
         for method in (Multistep(3, 0.0), Multistep(2, 0.0, weights=middle)):
-            last = rows(method, Reverse(posterior, 0.0), times)[-1]
+            last = rows(method, posterior.sde, 0.0, times)[-1]
             assert (last.keep, last.weights, last.kappa) == (0.0, (1.0,), 0.0)
         sigma = float(sde.sigma(times[-2]))
         left = simulate(Reverse(posterior, 0.0), x, times, automatic(mixture().posterior(sde)).method) - posterior.value
@@ -148,7 +148,7 @@ class TestWeights:
     def test_are_the_integrals_of_the_interpolating_polynomial(self, d, clock, eta):
         sde, order, k = p.VP(), 3, 5
         times = sde.times(9)
-        row = rows(Multistep(order, d, clock), Reverse(NormalPosterior(sde), eta), times)[k]
+        row = rows(Multistep(order, d, clock), sde, eta, times)[k]
         keep, b = reference_row(sde, times, k, order, d, clock, eta)
         assert row.keep == pytest.approx(keep, rel=1e-10)
         assert row.weights == pytest.approx(b, rel=1e-7)
@@ -159,7 +159,7 @@ class TestWeights:
     def test_noise_is_that_of_the_linear_sde_in_time(self, sde, d, eta):
         """Steps of ``dX = a(t) X dt + eta g dB`` by quadrature in t: a is what is left of the drift when F = 0."""
         times = sde.times(6)
-        found = rows(Multistep(1, d), Reverse(NormalPosterior(sde), eta), times)
+        found = rows(Multistep(1, d), sde, eta, times)
 
         def rate(t):
             var = INF if d == INF else float(sde.alpha(t)) ** 2 * d**2 + float(sde.sigma(t)) ** 2
