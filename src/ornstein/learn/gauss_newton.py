@@ -220,5 +220,6 @@ def _table(posterior: Posterior, steps: int, start: tuple[float, ...], order: in
 
 
 def rms(batch: Batch, found: Tensor) -> float:
+    """Root mean square error per coordinate over the batch; infinite where it is not a number."""
     value = float(batch.errors(found).mean().sqrt())
     return value if value == value else float("inf")
