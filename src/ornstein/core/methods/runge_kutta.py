@@ -119,7 +119,7 @@ class Heun(RungeKutta):
 
 
 @dataclass(frozen=True)
-class Adaptive(Method):
+class Adaptive(RungeKutta):
     """An embedded pair that chooses its own steps between the times of the grid, which may be just ``[T, 0]``.
 
     The error of a step, ``e = |h sum_i (b_i - b'_i) k_i| / (atol + rtol max(|x_t|, |x_s|))`` as root mean square over each
@@ -148,15 +148,6 @@ class Adaptive(Method):
             raise OrnsteinError(f"Adaptive({self.tableau.name}): no embedded method; use dormand_prince or bogacki_shampine")
         if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
             raise OrnsteinError(f"Adaptive(rtol={self.rtol}, atol={self.atol}): not negative, and not both 0")
-
-    @property
-    def order(self) -> int:
-        """The tableau's."""
-        return self.tableau.order
-
-    def noisy(self, sde: Any) -> bool:
-        """Never."""
-        return False
 
     def start(self, sde: Any, times: Tensor) -> None:
         """Refuses SDEs, per-sample times, and grids that start without noise."""
