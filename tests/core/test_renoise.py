@@ -212,3 +212,9 @@ class TestRefuses:
         sde, x = p.VP(), torch.zeros(2, 2, dtype=F64)
         with pytest.raises(OrnsteinError, match="solves an ODE"):
             simulate(Reverse(mixture().posterior(sde), 1.0), x, sde.times(3), Repeat(Heun()), Noise(0))
+
+
+@pytest.mark.parametrize("outer", [Churn, Down])
+def test_methods_with_memory_are_refused(outer):
+    with pytest.raises(OrnsteinError, match="needs no memory"):
+        outer(Multistep(2))

@@ -17,12 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.exponential import requires_reverse
+from ornstein.core.methods.exponential import Multistep, requires_reverse
 from ornstein.core.methods.singlestep import Singlestep
 from ornstein.core.noise import Draws
 from ornstein.core.sde import Reverse
 from ornstein.core.solve import Method, Step
 from ornstein.errors import OrnsteinError
+
+
+def _require_memoryless(outer: str, inner: Method) -> None:
+    """Raise for a multistep method, whose memory the noise between its steps would make wrong."""
+    if isinstance(inner, Multistep) and (inner.order > 1 or inner.corrector):
+        raise OrnsteinError(f"{outer}({inner}): a method that needs no memory, such as Singlestep(), Ancestral(eta=0) or Multistep(1)")
 
 
 def _flow(sde: Any) -> Reverse:
@@ -46,6 +52,9 @@ class Down(Method):
     """
 
     inner: Method = field(default_factory=Singlestep)
+
+    def __post_init__(self) -> None:
+        _require_memoryless("Down", self.inner)
 
     @property
     def order(self) -> int:
@@ -93,6 +102,7 @@ class Churn(Method):
     noise: float = 1.003
 
     def __post_init__(self) -> None:
+        _require_memoryless("Churn", self.inner)
         if not (self.amount >= 0 and 0 <= self.low <= self.high and self.noise >= 0):
             raise OrnsteinError(f"{self}: amount and noise not negative, 0 <= low <= high")
 
