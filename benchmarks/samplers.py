@@ -48,7 +48,9 @@ class Options:
     keep: int = 6
     """Peers that run on all seeds, for each problem and number of evaluations."""
     leaders: int = 80
-    """Columns that go on to more than 30 evaluations: the best at the number before."""
+    """Columns that go on to more evaluations than ``everyone``: the best at the number before."""
+    everyone: int = 30
+    """Up to so many evaluations all columns run; fewer where a posterior is expensive."""
     merge: tuple[Path, ...] = ()
     """Folders of earlier runs whose cells are taken over as they are."""
     out: Path = Path("benchmarks/results/samplers")
@@ -123,7 +125,7 @@ def run(options: Options) -> Table:
     for name in options.problems:
         problem, began, last = PROBLEMS[name](), time.monotonic(), 0
         for n in options.evaluations:
-            for column in found if n <= 30 else _leaders(table, name, last, options.leaders):
+            for column in found if n <= options.everyone else _leaders(table, name, last, options.leaders):
                 measure(problem, found[column], column, n, 0, table)
             last = n
             others = sorted((cell.rms, c) for (p, m, c), cell in table.items() if (p, m) == (name, n) and not c.startswith(OURS))

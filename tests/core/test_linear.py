@@ -77,6 +77,12 @@ class TestCoefficients:
             apart = torch.stack([getattr(law.sde, name)(float(u)) for u in t])
             assert torch.allclose(together, apart, rtol=1e-13, atol=0), name
 
+    def test_time_inverts_the_log_snr_as_bisection_does(self, law):
+        t = law.inner()
+        assert (law.sde.time(law.sde.log_snr(t)) - t).abs().max() < 1e-12 * law.sde.T
+        levels = torch.tensor([-torch.inf, -300.0, -3.0, 0.1, 20.0, 300.0, torch.inf], dtype=F64)
+        assert (law.sde.time(levels) - LinearSDE.time(law.sde, levels)).abs().max() < 1e-12 * law.sde.T
+
     def test_probability_flow_is_drift_minus_half_the_score(self, law):
         """``a x + b E[x_0|x] = f x - g^2 / 2 (alpha E[x_0|x] - x) / sigma^2`` for every x and E."""
         t = law.inner()

@@ -48,8 +48,8 @@ def _derivative(fn: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
 class LinearSDE(ABC):
     """``dX = f(t) X dt + g(t) dB`` given by ``log_alpha`` and ``log_sigma``.
 
-    A subclass is a frozen dataclass of floats that defines these two (elementwise in t). It may override `alpha`, `f` or `g2`
-    with a closed form, for speed or because (1) is ``0 * inf`` at an end; the tests hold every override to autodiff.
+    A subclass is a frozen dataclass of floats that defines these two (elementwise in t). It may override `alpha`, `f`, `g2` or `time`
+    with a closed form, for speed or because (1) is ``0 * inf`` at an end; the tests hold every override to what it replaces.
     """
 
     T: float
@@ -189,7 +189,7 @@ class LinearSDE(ABC):
         return times
 
     def time(self, log_snr: Tensor) -> Tensor:
-        """The t at which the log-SNR has the given values: bisection to 2^-60 T, float64, clamped to [0, T]."""
+        """The t at which the log-SNR has the given values, float64, clamped to [0, T]; bisection without a closed form."""
         target = log_snr.double()
         low, high = torch.zeros_like(target), torch.full_like(target, self.T)
         for _ in range(60):

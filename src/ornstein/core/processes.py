@@ -21,6 +21,11 @@ from ornstein.core.linear import LinearSDE, Time, as_time
 from ornstein.errors import OrnsteinError
 
 
+def softplus(x: Tensor) -> Tensor:
+    """``log(1 + e^x)``, also where torch's own gives up on small x: 0 only at minus infinity."""
+    return torch.where(x > 0, x, 0.0) + torch.log1p((-x.abs()).exp())
+
+
 def _require_positive(process: Any, *names: str) -> None:
     for name in names:
         value = getattr(process, name)
@@ -62,6 +67,12 @@ class VP(_LinearBeta):
 
     def g2(self, t: Time) -> Tensor:
         return self.beta(t)
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        integral = softplus(-log_snr.double()).clamp(max=float(self._integral(as_time(self.T))))
+        slope = (self.beta_max - self.beta_min) / self.T
+        root = (self.beta_min**2 + 2 * slope * integral).clamp(min=0).sqrt()
+        return (2 * integral / (self.beta_min + root)).clamp(0, self.T)
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,9 @@ class VE(LinearSDE):
     def g2(self, t: Time) -> Tensor:
         return self.sigma_min**2 * self._rate * (self._rate * as_time(t)).exp()
 
+    def time(self, log_snr: Tensor) -> Tensor:
+        return (softplus(-log_snr.double() - 2 * math.log(self.sigma_min)) / self._rate).clamp(0, self.T)
+
 
 @dataclass(frozen=True)
 class EDM(LinearSDE):
@@ -128,6 +142,9 @@ class EDM(LinearSDE):
 
     def g2(self, t: Time) -> Tensor:
         return 2 * as_time(t)
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        return (-log_snr.double() / 2).exp().clamp(0, self.T)
 
 
 @dataclass(frozen=True)
@@ -159,6 +176,9 @@ class Cosine(LinearSDE):
         t = as_time(t)
         return math.pi / self.T * self._angle(t).sin() / self.alpha(t)
 
+    def time(self, log_snr: Tensor) -> Tensor:
+        return (2 * self.T / math.pi * (-log_snr.double() / 2).exp().atan()).clamp(0, self.T)
+
 
 @dataclass(frozen=True)
 class Straight(LinearSDE):
@@ -184,6 +204,9 @@ class Straight(LinearSDE):
     def g2(self, t: Time) -> Tensor:
         t = as_time(t)
         return 2 * t / (1 - t)
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        return 1 / (1 + (log_snr.double() / 2).exp())
 
 
 @dataclass(frozen=True)
@@ -222,6 +245,10 @@ class OU(LinearSDE):
 
     def g2(self, t: Time) -> Tensor:
         return torch.full_like(as_time(t), self.noise**2)
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        stationary = self.noise**2 / (2 * self.theta)
+        return (softplus(-log_snr.double() - math.log(stationary)) / (2 * self.theta)).clamp(0, self.T)
 
 
 @dataclass(frozen=True)
