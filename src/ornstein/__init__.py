@@ -15,13 +15,14 @@ __version__ = "0.1.0"
 from ornstein import errors
 from ornstein.app.fit import fit
 from ornstein.app.recipes import Recipe
-from ornstein.core import clock, spacing
+from ornstein.core import clock, divergence, spacing
 from ornstein.core.brownian import BrownianPath
 from ornstein.core.estimate import Discretisation
 from ornstein.core.gaussian import Gaussian
 from ornstein.core.linear import LinearSDE
 from ornstein.core.methods import (
     SRK,
+    Adams,
     Adaptive,
     Ancestral,
     Churn,
@@ -81,9 +82,11 @@ from ornstein.learn.density import (
     weighted_samples,
 )
 from ornstein.learn.diffusion_model import DiffusionModel, load
+from ornstein.learn.flow import LogLikelihood, log_likelihood
 from ornstein.learn.likelihood import Bound, elbo
 from ornstein.learn.sample_density import DensityResult, sample_density
 from ornstein.learn.sampling import Sampler, sample
+from ornstein.learn.terminal import Terminal
 from ornstein.learn.train import Training, train
 from ornstein.learn.tune import Tuned, tune
 from ornstein.model.codec import Codec, Levels
@@ -93,14 +96,14 @@ from ornstein.nets.mlp import MLP
 from ornstein.nets.unet import UNet
 
 __all__ = [
-    "EDM", "MLP", "OU", "SDE", "SRK", "VE", "VP", "Adaptive", "Ancestral", "Annealed", "Bound", "Bridge", "BrownianPath",
+    "EDM", "MLP", "OU", "SDE", "SRK", "VE", "VP", "Adams", "Adaptive", "Ancestral", "Annealed", "Bound", "Bridge", "BrownianPath",
     "Churn", "Codec", "Cosine", "Damped", "Denoiser", "Denoising", "DensityResult", "DiffusionModel", "DiscreteVP",
     "Discretisation", "Down", "EulerMaruyama", "Evaluations", "FromCoefficients", "FromLogSNR", "Gaussian", "Heun",
-    "KernelKL", "Langevin", "Levels", "LinearSDE", "LogNormal", "LogWeight", "LogitNormal", "Metropolis", "Multistep",
+    "KernelKL", "Langevin", "Levels", "LinearSDE", "LogLikelihood", "LogNormal", "LogWeight", "LogitNormal", "Metropolis", "Multistep",
     "Noise", "Noising", "Parametrisation", "PredictorCorrector", "Recipe", "Repeat", "Reverse", "RungeKutta", "Sampler",
-    "Singlestep", "Step", "Straight", "SubVP", "Tabulated", "Training", "Trajectory", "Tuned", "UNet", "UniformLogSNR",
-    "UniformTime", "calibrate", "clock", "denoising_loss", "edm", "edm_weight", "elbo", "eps", "errors", "fit", "guide",
-    "likelihood_weight", "load", "log_variance", "log_weights", "log_z", "metrics", "min_snr", "reverse_kl", "sample",
+    "Singlestep", "Step", "Straight", "SubVP", "Tabulated", "Terminal", "Training", "Trajectory", "Tuned", "UNet", "UniformLogSNR",
+    "UniformTime", "calibrate", "clock", "denoising_loss", "divergence", "edm", "edm_weight", "elbo", "eps", "errors", "fit", "guide",
+    "likelihood_weight", "load", "log_likelihood", "log_variance", "log_weights", "log_z", "metrics", "min_snr", "reverse_kl", "sample",
     "sample_density", "score", "simulate", "snr_weight", "spacing", "stratified", "targets", "train",
     "trajectory_balance", "tune", "unit_weight", "v", "weighted_samples", "weights", "x0",
 ]  # fmt: skip

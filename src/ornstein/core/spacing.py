@@ -169,7 +169,7 @@ class Balanced:
 
     Linear in the ratio below ``width``, where only rounding off is left to do, and an inverse square above, where the state is
     nearly noise; so it reaches both ends, the pure noise of u = 1 and the data of u = 0, without a cut. The grid of
-    ``method="auto"``, with a width of 0.36 standard deviations of the data.
+    ``method="auto"``, with a width of 0.36 standard deviations for data in two dimensions.
 
     Args:
         width: noise-to-signal ratio, in the units of the data.

@@ -26,7 +26,8 @@ from ornstein.core.sde import Posterior, Reverse
 from ornstein.core.solve import Method, Step, Watcher, simulate
 from ornstein.learn.sampling import automatic
 
-STARTS = tuple(product((0.36, 0.5, 0.7, 1.0, 1.4), (0.15, 0.3), (1.0, 1.3)))  # for `automatic`; the first is that of "auto"
+STARTS = tuple(product((1.0, 0.7, 1.4, 2.0, 2.8), (1.0, 2.0), (1.0, 1.3)))  # for `automatic`; the first is that of "auto"
+RANKED = 128  # samples that rank them
 SEARCHES = 3  # of them from which searches start
 POWERS = (1.0, 2.0, 1.5)  # p of (1)
 JACOBIAN = 256  # samples whose derivatives are taken, at least
@@ -139,9 +140,9 @@ def search(
     """
     spent = [0]
     fits = [Fit(posterior, _table(posterior, steps, start, order), spent) for start in STARTS]
-    ranked = sorted((rms(choosing, fit.run(fit.start, choosing.x_T)), k) for k, fit in enumerate(fits))
-    best = (ranked[0][0], fits[ranked[0][1]], fits[ranked[0][1]].start)
-    fits = [fits[k] for _, k in ranked[:SEARCHES]]
+    few = Batch(choosing.x_T[:RANKED], choosing.end[:RANKED])
+    fits = sorted(fits, key=lambda fit: rms(few, fit.run(fit.start, few.x_T)))[:SEARCHES]
+    best = (rms(choosing, fits[0].run(fits[0].start, choosing.x_T)), fits[0], fits[0].start)
     for power in POWERS:
         for fit in fits:
             if limits.over():

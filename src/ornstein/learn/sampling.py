@@ -40,20 +40,26 @@ def data_std(posterior: Posterior) -> float:
     return float(getattr(getattr(posterior, "denoiser", posterior), "data_std", 1.0))
 
 
-def automatic(posterior: Posterior, width: float = 0.36, turn: float = 0.15, std: float = 1.0) -> Sampler:
-    """The fixed rule behind ``method="auto"``: it knows the standard deviation d of the data and nothing else.
+def automatic(
+    posterior: Posterior, width: float = 1.0, turn: float = 1.0, std: float = 1.0, *, shape: Sequence[int] | None = None
+) -> Sampler:  # fmt: skip
+    """The fixed rule behind ``method="auto"``: it knows the standard deviation d of the data, their dimension n, and nothing else.
 
-    Fourth-order Adams-Bashforth on the velocity of data ``N(0, d^2)``, as polynomials in ``asinh(r / 0.15 d)``, on a grid that is
-    densest where the noise-to-signal ratio r is a third of d; order 2 in the last step, which ends in the data.
+    Fourth-order Adams-Bashforth on the velocity of data ``N(0, d^2)``, as polynomials in ``asinh(2.4 r / w)``, on a grid that is
+    densest where the noise-to-signal ratio r is ``w = 0.36 d (n / 2)^(1/6)``; order 2 in the last step, which ends in the data. The
+    level at which a point decides for one of several modes rises with n: as n^(1/2) if all coordinates tell them apart, not at
+    all if one does.
 
     Args:
         posterior: whose ``data_std`` is d.
-        width: ratio at which the grid is densest, in units of d.
-        turn: ratio below which the clock is linear, in units of d.
+        width: factor on w.
+        turn: factor on the ratio ``w / 2.4`` below which the clock is linear.
         std: the standard deviation that the velocity belongs to, in units of d.
+        shape: of an event, for a posterior that does not know its own.
     """
-    d = data_std(posterior)
-    return Sampler(Multistep(4, std * d, Asinh(turn * d), last=2), 0.0, spacings.Balanced(width * d))
+    d, event = data_std(posterior), shape or getattr(posterior, "event_shape", None) or (2,)
+    w = 0.36 * d * (math.prod(event) / 2) ** (1 / 6)
+    return Sampler(Multistep(4, std * d, Asinh(turn * w / 2.4), last=2), 0.0, spacings.Balanced(width * w))
 
 
 _NAMES: dict[str, Sampler] = {
@@ -70,12 +76,12 @@ _NAMES: dict[str, Sampler] = {
 }
 
 
-def sampler(method: str | Method | Sampler, posterior: Posterior) -> Sampler:
+def sampler(method: str | Method | Sampler, posterior: Posterior, shape: Sequence[int] | None = None) -> Sampler:
     """The sampler of a name ("auto", "dpm++2m", "ancestral", ...: an unknown one lists them) or of a method, for a posterior."""
     if isinstance(method, Sampler):
         return method
     if method == "auto":
-        return automatic(posterior)
+        return automatic(posterior, shape=shape)
     if isinstance(method, str):
         if method not in _NAMES:
             raise UnknownNameError("method", method, ("auto", *_NAMES))
@@ -116,7 +122,7 @@ def sample(
     """
     if (steps == "auto") != (tol is not None):
         raise OrnsteinError(f"steps={steps!r} with tol={tol}: a tolerance and steps='auto' go together")
-    chosen = sampler(method, posterior)
+    chosen = sampler(method, posterior, shape or (None if x_T is None else x_T.shape[1:]))
     chosen = replace(chosen, spacing=spacing or chosen.spacing, eta=chosen.eta if eta is None else eta)
     noise = Noise(seed) if isinstance(seed, int) else seed
     with torch.set_grad_enabled(x_T is not None and x_T.requires_grad):

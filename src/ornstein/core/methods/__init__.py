@@ -2,6 +2,7 @@
 
 __all__ = [
     "SRK",
+    "Adams",
     "Adaptive",
     "Ancestral",
     "Churn",
@@ -18,6 +19,7 @@ __all__ = [
     "Tabulated",
 ]  # fmt: skip
 
+from ornstein.core.methods.adams import Adams
 from ornstein.core.methods.ancestral import Ancestral, Noising
 from ornstein.core.methods.annealed import Metropolis
 from ornstein.core.methods.corrector import PredictorCorrector
