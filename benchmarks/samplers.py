@@ -52,7 +52,7 @@ class Options:
     everyone: int = 30
     """Up to so many evaluations all columns run; fewer where a posterior is expensive."""
     merge: tuple[Path, ...] = ()
-    """Folders of earlier runs whose cells are taken over as they are."""
+    """Folders of earlier runs whose cells are taken over where this run has none."""
     out: Path = Path("benchmarks/results/samplers")
 
 
@@ -266,7 +266,7 @@ def main(options: Options) -> None:
     table = run(options)
     for folder in options.merge:
         for p, n, c, *cell in json.loads((folder / "cells.json").read_text()):
-            table[p, n, c] = Cell(*cell)
+            table.setdefault((p, n, c), Cell(*cell))
     options.out.mkdir(parents=True, exist_ok=True)
     text = report(table, options)
     (options.out / "table.md").write_text(text)

@@ -20,6 +20,7 @@ al. 2018; Grathwohl et al. 2019; Song et al. 2021, section 4.3. What the start l
 __all__ = ["LogLikelihood", "log_likelihood"]
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,6 +73,15 @@ class LogLikelihood:
         """All parts together, ``(b,)``: ``sqrt(stderr^2 + discretisation^2 + terminal^2)``."""
         return (self.stderr.square() + self.discretisation.square() + self.terminal.square()).sqrt()
 
+    @staticmethod
+    def joined(parts: "Sequence[LogLikelihood]", order: Tensor) -> "LogLikelihood":
+        """Batches as one, sample i the ``order[i]``-th of all; the largest ``evaluations`` and ``passes``, the mean ``prior_gap``."""
+        names = ("value", "stderr", "discretisation", "terminal", "x_T")
+        tensors = {name: torch.cat([getattr(part, name) for part in parts])[order] for name in names}
+        gap = sum(part.prior_gap * len(part.value) for part in parts) / len(order)
+        evaluations, passes = max(part.evaluations for part in parts), max(part.passes for part in parts)
+        return LogLikelihood(**tensors, prior_gap=gap, evaluations=evaluations, passes=passes)
+
 
 def log_likelihood(
     posterior: Posterior,
@@ -115,7 +125,7 @@ def log_likelihood(
             coarse, _ = flow.run(COARSER * tol * dim)
             discretisation = discretisation.maximum(SAFETY * (flow.log_prob(coarse, law) - value).abs())
         x_T = flow.end(state)
-        gap, asked = law.mismatch(posterior, x_T)
+        gap, asked = law.mismatch(posterior, x_T.to(x))
     stderr = rule.stderr(state[:, dim:], dim)
     value, stderr, discretisation, gap = (part.to(x) for part in (value, stderr, discretisation, gap))
     passes = flow.calls * rule.passes(dim)

@@ -134,11 +134,14 @@ def _integral(nodes: tuple[float, ...], a: float, b: float) -> list[float]:
     """Weights of the integral from a to b of the polynomial through values at the nodes."""
     at = (np.array(nodes) - a) / (b - a)
     powers = np.arange(len(nodes))
-    return ((b - a) * np.linalg.solve(at[None, :] ** powers[:, None], 1 / (powers + 1.0))).tolist()  # type: ignore[no-any-return]
+    return ((b - a) * np.linalg.solve(at[None, :] ** powers[:, None], 1 / (powers + 1.0))).tolist()
 
 
 def _combine(weights: list[float], slopes: tuple[Tensor, ...]) -> Tensor:
-    return sum(w * v for w, v in zip(weights, slopes, strict=True))  # type: ignore[return-value]
+    total = weights[0] * slopes[0]
+    for w, v in zip(weights[1:], slopes[1:], strict=True):
+        total = torch.add(total, v, alpha=w)
+    return total
 
 
 def _relative(error: Tensor, x: Tensor, slope: Tensor, t: float) -> Tensor:
