@@ -49,6 +49,8 @@ class Options:
     leaders: int = 60
     """Peers that go on after the first number of evaluations: the best there, and all defaults."""
     peers: tuple[str, ...] = ("edm", "dpm_solver", "diffusers_", "k_diffusion_", "azula_", "flow_matching_")
+    only: str = ""
+    """Of the peers those whose name this regular expression finds, and all defaults."""
     out: Path = Path("benchmarks/results/network")
 
 
@@ -147,7 +149,11 @@ def main(options: Options) -> None:
     ]
     with torch.no_grad():
         check = float((network.at(0.0) - network.at(0.0, 200)).square().mean().sqrt())
-        found = {k: v for k, v in peer_columns(_Peers(options.peers)).items() if not k.startswith("ornstein")}  # type: ignore[arg-type]
+        found = {
+            k: v
+            for k, v in peer_columns(_Peers(options.peers)).items()  # type: ignore[arg-type]
+            if not k.startswith("ornstein") and (re.search(options.only, k) or DEFAULTS.fullmatch(k))
+        }
         for n in options.evaluations:
             peers, auto, tuned = _peers(network, found, n), _ours(network, n, "auto"), math.nan
             ranked = sorted(peers, key=peers.__getitem__)
@@ -171,6 +177,7 @@ class _Peers:
     """The part of the options that chooses columns."""
 
     peers: tuple[str, ...]
+    only: str = ""
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ __all__ = ["Options", "main"]
 import importlib
 import json
 import math
+import re
 import sys
 import time
 import warnings
@@ -41,6 +42,8 @@ class Options:
     evaluations: tuple[int, ...] = (5, 8, 10, 15, 20, 30, 50, 100)
     peers: tuple[str, ...] = PEERS
     """Modules of benchmarks.peers, or none."""
+    only: str = ""
+    """Run only peers whose name this regular expression finds."""
     tuned: bool = True
     """Also tune a sampler for every problem and number of evaluations up to 20."""
     seeds: int = 3
@@ -83,7 +86,7 @@ def columns(options: Options) -> dict[str, Column]:
             found |= importlib.import_module(f"benchmarks.peers.{name}").COLUMNS
         except ImportError as error:
             print(f"left out: {name} ({error})", file=sys.stderr)
-    return found
+    return {name: column for name, column in found.items() if name.startswith(OURS) or re.search(options.only, name)}
 
 
 def measure(problem: Problem, column: Column, name: str, evaluations: int, seed: int, table: Table) -> None:

@@ -1,5 +1,6 @@
 """Every parametrisation with the ideal network is the exact posterior; the standard deviation is measured right."""
 
+import copy
 import math
 
 import pytest
@@ -220,3 +221,25 @@ def test_std_table_interpolates_in_log_snr_and_is_flat_outside():
     torch.testing.assert_close(both[0], std)
     sin = (1 + sde.log_snr(t[1]).exp()).rsqrt()
     torch.testing.assert_close(both[1] / sin, torch.tensor([0.8, 2.4], dtype=DOUBLE))
+
+
+@pytest.mark.parametrize("state", [torch.float32, DOUBLE], ids=["float32", "float64"])
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("net", ["MLP", "UNet"])
+@pytest.mark.usefixtures("seeded_weights")
+def test_state_and_weights_may_have_different_dtypes(net, weights, state):
+    """20 steps of the ODE from the same noise: as far from the float64 network's end as rounding of 2^-24 or 2^-8 explains."""
+    event = (3,) if net == "MLP" else (1, 8, 8)
+    made = orn.MLP(event, 32, 2) if net == "MLP" else orn.UNet(1, 32, (1, 2), 1, attention=())
+    with torch.no_grad():
+        for k, parameter in enumerate(made.parameters()):  # a network that is not zero at the start
+            if parameter.ndim > 1:
+                parameter.copy_(orn.Noise(k).normal(parameter.shape) / parameter[0].numel() ** 0.5)
+    x_T = orn.Noise(99).normal((16, *event), DOUBLE)
+    exact = orn.sample(orn.Denoiser(copy.deepcopy(made).double(), orn.Cosine(), orn.edm, 0.5, event), 16, x_T=x_T)
+    found = orn.sample(orn.Denoiser(made.to(weights), orn.Cosine(), orn.edm, 0.5, event), 16, x_T=x_T.to(state))
+    assert found.dtype == state
+    allowed = 1e-4 if weights == torch.float32 else 0.1
+    assert float((found.double() - exact).square().mean().sqrt()) < allowed * float(exact.std())
+    if weights == torch.bfloat16:
+        assert not torch.equal(found.double(), exact)

@@ -1,15 +1,15 @@
-"""The command line: ``ornstein train | sample | density``. Strings are resolved here and nowhere deeper.
+"""The command line: ``ornstein train | sample | likelihood | density``. Strings are resolved here and nowhere deeper.
 
 Every verb writes a manifest beside its results. Errors that ornstein raises on purpose end with their message and status 2;
 Ctrl-C ends with status 130 after a checkpoint.
 """
 
-__all__ = ["Density", "Sample", "Train", "main"]
+__all__ = ["Density", "Likelihood", "Sample", "Train", "main"]
 
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,14 @@ import tyro
 from torch import Tensor
 
 from ornstein.app.fit import fit
-from ornstein.app.manifest import Manifest
+from ornstein.app.likelihood import Likelihood
+from ornstein.app.manifest import Manifest, options
 from ornstein.app.pictures import save_grid
 from ornstein.core import spacing as spacings
 from ornstein.errors import OrnsteinError
 from ornstein.exact import targets
 from ornstein.learn.diffusion_model import load
 from ornstein.learn.sample_density import DensityResult, sample_density
-
-
-def _options(command: Any) -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(command).items()}
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Train:
 
     def run(self) -> None:
         """Train, and write the run folder."""
-        manifest = Manifest("train", _options(self))
+        manifest = Manifest("train", options(self))
         try:
             model = fit(self.data, recipe=self.recipe, out=self.out, steps=self.steps, seed=self.seed)
         except KeyboardInterrupt:
@@ -83,7 +80,7 @@ class Sample:
 
     def run(self) -> None:
         """Sample, and write samples.npy, a picture where there is one, and the manifest."""
-        manifest, folder = Manifest("sample", _options(self)), self.out or self.model / "samples"
+        manifest, folder = Manifest("sample", options(self)), self.out or self.model / "samples"
         model = load(self.model)
         x = model.sample(
             self.n, self.steps, self.method, self.seed, self.label, self.guidance, spacing=spacings.named(self.spacing)
@@ -115,7 +112,7 @@ class Density:
 
     def run(self) -> None:
         """Sample, print the summary, and write samples.npy, the sampler as a run folder, and the manifest."""
-        manifest = Manifest("density", _options(self))
+        manifest = Manifest("density", options(self))
         log_prob, dim, describe = self._target()
         result = sample_density(log_prob, dim, seed=self.seed, n=self.n, start_std=self.start_std)
         result.sampler.save(self.out)
@@ -159,7 +156,7 @@ def _numbers(result: DensityResult) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``ornstein``."""
-    verbs: dict[str, Any] = {"train": Train, "sample": Sample, "density": Density}
+    verbs: dict[str, Any] = {"train": Train, "sample": Sample, "likelihood": Likelihood, "density": Density}
     try:
         command = tyro.extras.subcommand_cli_from_dict(verbs, args=arguments, prog="ornstein")
         command.run()

@@ -65,7 +65,7 @@ def fit(
         raise DataError(f"{len(x)} samples: too few to keep some back; at least 2, usually 100 or more")
     kept, rest = order[:held], order[held:]
     objective = Denoising(
-        x[rest], chosen.batch, None if classes is None else classes[rest], chosen.drop_label, chosen.times, seed=seed
+        x[rest], chosen.batch, None if classes is None else classes[rest], chosen.drop_label, chosen.times, chosen.weight, seed
     )  # fmt: skip
     with _bar(progress) as report:
         model = train(model, objective, training, folder, report)

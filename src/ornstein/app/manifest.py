@@ -1,10 +1,10 @@
 """What a run was: written beside its results, so that its numbers can be made again."""
 
-__all__ = ["Manifest"]
+__all__ = ["Manifest", "options"]
 
 import platform
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,11 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
+
+
+def options(command: Any) -> dict[str, Any]:
+    """The options of a verb, as JSON takes them."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(command).items()}
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ornstein.app.data import Samples
 from ornstein.core.linear import LinearSDE
 from ornstein.core.processes import Cosine
 from ornstein.errors import DataError, UnknownNameError
-from ornstein.learn.data import LogNormal, TimeLaw
+from ornstein.learn.data import LogNormal, TimeLaw, Weight
 from ornstein.learn.train import Training
 from ornstein.model.denoiser import Parametrisation, edm
 from ornstein.nets.mlp import MLP
@@ -36,6 +36,7 @@ class Recipe:
         sde: the process.
         param: what the network predicts.
         times: law of the training times.
+        weight: of the loss; None is that of unit error of the network's output. For the likelihood: a `Schedule` and its weight.
         drop_label: probability of hiding a label in training.
         held_out: fraction of the samples that is kept for the calibration of the posterior's standard deviation.
         expected: what it reaches on which data, for people.
@@ -48,6 +49,7 @@ class Recipe:
     sde: LinearSDE = field(default_factory=Cosine)
     param: Parametrisation = edm
     times: TimeLaw = field(default_factory=lambda: LogNormal(-0.6, 1.4))
+    weight: Weight | None = None
     drop_label: float = 0.1
     held_out: float = 0.05
     expected: str = ""

@@ -75,7 +75,8 @@ class Exact:
     def __call__(self, field: Field, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
         """One exact value for each sample."""
         value, rows = pullbacks(field, x, directions)
-        return value, torch.stack([sum_event(row * v) for row, v in zip(rows, directions, strict=True)], 1).sum(1, keepdim=True)
+        found = [row.flatten(1)[:, i] for i, row in enumerate(rows)]
+        return value, torch.stack(found, 1).sum(1, keepdim=True)
 
     def stderr(self, totals: Tensor, dim: int) -> Tensor:
         """Zero."""
@@ -185,6 +186,8 @@ def pullbacks(field: Field, x: Tensor, directions: Tensor) -> tuple[Tensor, list
 
 
 def _pull(value: Tensor, x: Tensor, directions: Tensor) -> list[Tensor]:
+    if not value.requires_grad:  # a field that does not depend on x
+        return [torch.zeros_like(x)] * len(directions)
     rows = []
     for v in directions:
         (row,) = torch.autograd.grad(value, x, v.expand_as(value), retain_graph=True, allow_unused=True)
@@ -214,6 +217,8 @@ def _hadamard(x: Tensor, count: int, noise: Noise) -> Tensor:
 def _survey(totals: Tensor, population: int) -> Tensor:
     """(2)."""
     k = totals.shape[1]
+    if k == population:
+        return torch.zeros_like(totals[:, 0])
     return (totals.var(1) / k * (1 - k / population)).clamp(min=0).sqrt()
 
 

@@ -1,10 +1,14 @@
-"""Run folders: ``config.json`` says what the model is, ``model.safetensors`` holds its numbers. Nothing is ever unpickled.
+"""Run folders: ``config.json`` says what the model is, ``model.safetensors`` holds its numbers. Nothing is ever unpickled: networks
+and processes are named with their arguments.
 
 Every file is written beside its place, flushed to the disk, and moved there in one step: whoever reads finds the old file or the
 new one, never half of one, also after a crash or on a full disk.
 """
 
-__all__ = ["load_tensors", "read_config", "save_tensors", "write_atomically", "write_config"]
+__all__ = [
+    "load_tensors", "net", "net_config", "process", "process_config", "read_config", "save_tensors", "write_atomically",
+    "write_config",
+]  # fmt: skip
 
 import json
 import os
@@ -13,11 +17,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
-from ornstein.errors import CheckpointError
+from ornstein.core import processes
+from ornstein.core.linear import LinearSDE
+from ornstein.errors import CheckpointError, OrnsteinError
+from ornstein.nets.mlp import MLP
+from ornstein.nets.unet import UNet
+
+_NETS: dict[str, type[nn.Module]] = {"MLP": MLP, "UNet": UNet}
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -92,3 +103,40 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"could not read {path}: {error.strerror or error}. Is {path.parent} a run folder?") from error
+
+
+def net_config(net: nn.Module) -> dict[str, Any]:
+    """The name and the arguments of a network.
+
+    Raises:
+        OrnsteinError: for a network of your own.
+    """
+    if type(net).__name__ not in _NETS:
+        raise OrnsteinError(f"a {type(net).__name__} cannot be saved: networks of ornstein can ({', '.join(_NETS)})")
+    return {"name": type(net).__name__, **net.config}  # type: ignore[dict-item]
+
+
+def process_config(sde: LinearSDE) -> dict[str, Any]:
+    """The name and the numbers of a process.
+
+    Raises:
+        OrnsteinError: for a process made of functions.
+    """
+    if any(callable(value) for value in sde.config().values()):
+        raise OrnsteinError(f"a {type(sde).__name__} is made of functions and cannot be saved: use one made of numbers")
+    return {"name": type(sde).__name__, **sde.config()}
+
+
+def net(config: Mapping[str, Any]) -> nn.Module:
+    """The network of a `net_config`, with any weights."""
+    with torch.random.fork_rng(devices=[]):  # a network draws its first weights from the global generator
+        return _build(_NETS, config)
+
+
+def process(config: Mapping[str, Any]) -> LinearSDE:
+    """The process of a `process_config`."""
+    return _build({name: getattr(processes, name) for name in processes.__all__}, config)
+
+
+def _build(known: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
+    return known[config["name"]](**{key: value for key, value in config.items() if key != "name"})

@@ -1,11 +1,12 @@
 """A trained model: a denoiser and the codec between its space and the user's. What a run folder holds.
 
-Models learned from samples and models learned from densities are the same kind of object: `sample`, `elbo` and `save` serve both.
+Models learned from samples and models learned from densities are the same kind of object: `sample`, `log_likelihood`, `elbo` and
+`save` serve both.
 """
 
 __all__ = ["DiffusionModel", "load"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.core import processes
-from ornstein.core.linear import LinearSDE
+from ornstein.core.divergence import Divergence
 from ornstein.core.methods import Tabulated
 from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
@@ -23,23 +23,21 @@ from ornstein.core.solve import Method
 from ornstein.core.spacing import Spacing
 from ornstein.errors import CheckpointError, OrnsteinError
 from ornstein.learn import checkpoint
+from ornstein.learn.flow import LogLikelihood, log_likelihood
 from ornstein.learn.likelihood import Bound, elbo
 from ornstein.learn.sampling import PILOT, Sampler, sample, sampler, start_states, steps_for
 from ornstein.learn.tune import Tuned, tune
 from ornstein.model.codec import Codec, Levels
 from ornstein.model.denoiser import Denoiser, parametrisation
 from ornstein.model.guidance import guide
-from ornstein.nets.mlp import MLP
-from ornstein.nets.unet import UNet
 
 Label = int | Sequence[int] | np.ndarray | Tensor | None
-_NETS = {"MLP": MLP, "UNet": UNet}
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class DiffusionModel:
-    """Draws from, and bounds the likelihood of, what it was trained on, in the user's units and layout.
+    """Draws from, and tells the likelihood of, what it was trained on, in the user's units and layout.
 
     Args:
         denoiser: the posterior in the model's space; it knows its event shape.
@@ -147,8 +145,42 @@ class DiffusionModel:
         found = tune(self.posterior(label, guidance), steps, **options)
         return replace(self, tuned={**self.tuned, steps: found})
 
+    def log_likelihood(
+        self, x: Tensor | np.ndarray, tol: float = 1e-4, divergence: Divergence | None = None, seed: int = 0,
+        refine: bool = True, label: Label = None, batch: int = 256, report: Callable[[int], None] = lambda done: None,
+    ) -> LogLikelihood:  # fmt: skip
+        """``log p(x)`` of the probability flow in nats, each sample with its error: a density, in the user's units.
+
+        Also for quantised data it is a density, at the points themselves, and no probability of a level: a model that has learned the
+        levels well is large there and small between them, without limit.
+
+        Args:
+            x: samples as the user has them.
+            tol, divergence, refine: see `ornstein.log_likelihood`.
+            seed: of the probes; sample i has its own, which depend on its place among those with its label.
+            label: a class for all, or one per sample, for the conditional likelihood.
+            batch: samples at a time. A batch shares its steps: sample i changes with it by about its error.
+            report: called after each batch with the number of samples that are done.
+
+        Returns:
+            The parts of all batches: ``evaluations`` and ``passes`` their largest, ``prior_gap`` the mean over samples, ``x_T`` in the
+            model's space.
+        """
+        if batch < 1:
+            raise OrnsteinError(f"batch={batch}: at least 1")
+        z, noise, parts, places, done = self.encode(x), Noise(seed), [], [], 0
+        for klass, place in self._by_label(label, len(z)):
+            posterior, source = (self.denoiser, noise) if klass is None else (self.posterior(klass), noise.fold(klass))
+            for first in range(0, len(place), batch):
+                rows = place[first : first + batch]
+                parts.append(log_likelihood(posterior, z[rows], tol, divergence, source.shift(first), refine))
+                places.append(rows)
+                report(done := done + len(rows))
+        found = LogLikelihood.joined(parts, torch.cat(places).argsort())
+        return replace(found, value=found.value - self.codec.log_det(self.event_shape))
+
     def elbo(
-        self, x: Tensor | np.ndarray, steps: int = 100, seed: int = 0, repeats: int = 2,
+        self, x: Tensor | np.ndarray, steps: int = 100, seed: int | Noise = 0, repeats: int = 2,
         label: Label = None, spacing: Spacing | None = None,
     ) -> Bound:  # fmt: skip
         """A lower bound on ``log p(x)`` in nats: of the discrete probability for quantised data, else of the density.
@@ -158,12 +190,35 @@ class DiffusionModel:
             steps, repeats, seed, spacing: see `ornstein.elbo`.
             label: one class per sample, for the conditional likelihood.
         """
-        z = self.codec.encode(torch.as_tensor(x).to(self.codec.shift.dtype))
+        z = self.encode(x)
         bound = elbo(self.posterior(label), z, steps, seed, repeats, self._model_levels(), spacing=spacing)
         if self.codec.levels is not None:
             return bound
         log_det = self.codec.log_det(self.event_shape)
         return replace(bound, value=bound.value - log_det, reconstruction=bound.reconstruction + log_det)
+
+    def encode(self, x: Tensor | np.ndarray) -> Tensor:
+        """Samples as the user has them, in the model's space, ``(n, *event)``.
+
+        Raises:
+            OrnsteinError: for none, or of another shape than the model's.
+        """
+        values = torch.as_tensor(x).to(self.codec.shift)
+        own = self.codec.decode(torch.zeros(1, *self.event_shape).to(self.codec.shift)).shape[1:]
+        if values.shape[1:] != own or len(values) == 0:
+            raise OrnsteinError(f"samples of shape {tuple(values.shape)}: this model needs (n, {', '.join(map(str, own))}) with n > 0")
+        return self.codec.encode(values)
+
+    def _by_label(self, label: Label, n: int) -> list[tuple[int | None, Tensor]]:
+        """Each class with the indices of its samples; the flow of one class ends in one law."""
+        if label is None:
+            return [(None, torch.arange(n))]
+        self.posterior(label)  # refuses what is no label
+        classes = torch.as_tensor(label).long()
+        if classes.ndim and classes.shape != (n,):
+            raise OrnsteinError(f"label holds {len(classes)} classes for {n} samples: give one, or one per sample")
+        classes = classes.expand(n)
+        return [(int(k), (classes == k).nonzero().flatten()) for k in classes.unique()]
 
     def config(self) -> dict[str, Any]:
         """Everything that is not a tensor, as JSON takes it.
@@ -172,14 +227,10 @@ class DiffusionModel:
             OrnsteinError: for a network of your own, or a process made of functions.
         """
         net, sde = self.denoiser.net, self.denoiser.sde
-        if type(net).__name__ not in _NETS:
-            raise OrnsteinError(f"a {type(net).__name__} cannot be saved: networks of ornstein can ({', '.join(_NETS)})")
-        if any(callable(value) for value in sde.config().values()):
-            raise OrnsteinError(f"a {type(sde).__name__} is made of functions and cannot be saved: use one made of numbers")
         return {
             "format": _FORMAT,
-            "sde": {"name": type(sde).__name__, **sde.config()},
-            "net": {"name": type(net).__name__, **net.config},  # type: ignore[dict-item]
+            "sde": checkpoint.process_config(sde),
+            "net": checkpoint.net_config(net),
             "param": self.denoiser.param.name,
             "data_std": self.denoiser.data_std,
             "event_shape": list(self.event_shape),
@@ -234,7 +285,7 @@ def load(path: str | Path) -> DiffusionModel:
             tensors["codec.shift"], tensors["codec.factor"], levels and Levels(*levels), config["codec"]["layout"]
         )  # fmt: skip
         denoiser = Denoiser(
-            _build(_NETS, config["net"]), _process(config["sde"]), parametrisation(config["param"]), config["data_std"],
+            checkpoint.net(config["net"]), checkpoint.process(config["sde"]), parametrisation(config["param"]), config["data_std"],
             tuple(config["event_shape"]),
         )  # fmt: skip
         denoiser.std_table = tensors["denoiser.std_table"]
@@ -244,13 +295,3 @@ def load(path: str | Path) -> DiffusionModel:
     except (AttributeError, IndexError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: config.json and model.safetensors do not fit together ({error})") from error
     return DiffusionModel(denoiser.eval().requires_grad_(False), codec, tuple(config["names"]), config["info"], tuned)
-
-
-def _build(known: dict[str, Any], config: dict[str, Any]) -> Any:
-    arguments = {key: value for key, value in config.items() if key != "name"}
-    with torch.random.fork_rng(devices=[]):  # a network draws its first weights from the global generator
-        return known[config["name"]](**arguments)
-
-
-def _process(config: dict[str, Any]) -> LinearSDE:
-    return _build({name: getattr(processes, name) for name in processes.__all__}, config)

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.divergence import Divergence, Exact, Hutchinson
-from ornstein.core.linear import Time
+from ornstein.core.linear import Time, as_time
 from ornstein.core.methods.adams import Adams, Errors
 from ornstein.core.noise import Noise
 from ornstein.core.sde import SDE, Posterior
@@ -39,8 +39,11 @@ from ornstein.learn.terminal import Terminal, terminal
 
 DENSE = 0.36  # c in units of d: steps are densest where the noise-to-signal ratio is a third of d, as in `automatic`
 EXACT_UP_TO = 64  # dimensions
+CLEAN = 1e-4  # of the last angle, where the slope at the data is taken
+TRUSTED = 0.05  # sin(phi) below which the score is taken to grow no more: an exact one does not, a network's like 1 / s
 COARSER = 20.0  # times the tolerance, for the run that a result is compared with
 SAFETY = 0.2  # of the distance of the two runs that is reported; the error falls with the tolerance, 20 times
+FLOOR = 0.1  # of the local errors that is reported with it, where the two runs agree by chance
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class LogLikelihood:
         value: ``(b,)``.
         stderr: ``(b,)``, standard error from random probes; 0 with the exact divergence.
         discretisation: ``(b,)``, size of the error of the steps.
-        terminal: ``(b,)``, size of the error of taking the law at T to be Gaussian.
+        terminal: ``(b,)``, size of what is left of the error of taking the law at T to be Gaussian, after a correction.
         prior_gap: ``KL(law at T || start law of the samplers)``, nats; what their samples lose, and a likelihood that takes the
             start law for the law at T is wrong by, on average.
         x_T: ``(b, *event)``, the noise that the flow connects with each sample.
@@ -100,10 +103,11 @@ def log_likelihood(
         tol: error allowed per step, nats per dimension, for every sample of the batch.
         divergence: `Exact`, `Hutchinson` or `HutchPlusPlus`; by default exact up to 64 dimensions, else 16 probes.
         seed: an integer or a `Noise`, for the probes. Sample i has probes of its own, whatever the batch.
-        refine: run also at 20 times the tolerance, about half as many evaluations more: the discretisation reported is then at least
-            a fifth of the change. Without, it is the sum of the local errors, which relies on the posterior's score.
-        start: the law at T; by default the Gaussian with the moments that the posterior has there. ``Terminal.prior(sde, x, var)`` is
-            that of samplers which start from the prior.
+        refine: run also at 20 times the tolerance, about half as many evaluations more: the discretisation reported is then a fifth of
+            the change and a tenth of the local errors. Without, it is the sum of the local errors, several times more than the
+            error, weighed with the score that the posterior implies.
+        start: the law at T; by default the Gaussian with the moments that the posterior has there. ``Terminal.prior(sde, dim, var)``
+            is that of samplers which start from the prior.
 
     Raises:
         OrnsteinError: for a process that is pinned, values that are not finite, or a tolerance that cannot be met.
@@ -120,16 +124,16 @@ def log_likelihood(
     with torch.no_grad():
         law = start or terminal(posterior, x)
         state, error = flow.run(tol * dim)
-        value, discretisation = flow.log_prob(state, law), error.abs()
+        value, discretisation = flow.log_prob(state, law), error
         if refine:
             coarse, _ = flow.run(COARSER * tol * dim)
-            discretisation = discretisation.maximum(SAFETY * (flow.log_prob(coarse, law) - value).abs())
+            discretisation = SAFETY * (flow.log_prob(coarse, law) - value).abs() + FLOOR * error
         x_T = flow.end(state)
-        gap, asked = law.mismatch(posterior, x_T.to(x))
+        bent, unsure, asked = law.mismatch(posterior, x_T.to(x), noise.fold(1))
     stderr = rule.stderr(state[:, dim:], dim)
-    value, stderr, discretisation, gap = (part.to(x) for part in (value, stderr, discretisation, gap))
+    value, stderr, discretisation, unsure = (part.to(x) for part in (value + bent, stderr, discretisation, unsure))
     passes = flow.calls * rule.passes(dim)
-    return LogLikelihood(value, stderr, discretisation, gap, law.prior_gap, x_T.to(x), flow.calls + asked, passes)
+    return LogLikelihood(value, stderr, discretisation, unsure, law.prior_gap, x_T.to(x), flow.calls + asked, passes)
 
 
 class _Flow:
@@ -139,7 +143,7 @@ class _Flow:
         self.posterior, self.x, self.rule, self.directions, self.calls = posterior, x, rule, directions.flatten(2).double(), 0
         self.sde, self.d, self.dim = posterior.sde, data_std(posterior), x[0].numel()
         self.c = DENSE * self.d
-        self.scales = [self.d * float(self.sde.alpha(0.0)), float(self._scale(torch.tensor(self.sde.T)))]
+        self.scales = [self.d * float(self.sde.alpha(0.0)), float(self._scale(as_time(self.sde.T)))]
         self.last = math.atan2(float(self.sde.sigma(self.sde.T)), self.c * float(self.sde.alpha(self.sde.T)))
 
     def run(self, tol: float) -> tuple[Tensor, Tensor]:
@@ -151,10 +155,9 @@ class _Flow:
         return end, errors.value
 
     def drift(self, state: Tensor, phi: Time) -> Tensor:
-        """(1), and minus its divergence; both 0 at the data, where ``F = O(s^2)``."""
-        s, k = math.sin(float(phi)), math.cos(float(phi))
-        if s == 0:
-            return torch.zeros_like(state)
+        """(1), and minus its divergence; at the data, where that is 0/0, what they are at a very small angle."""
+        angle = max(float(phi), CLEAN * self.last)
+        s, k = math.sin(angle), math.cos(angle)
         self.calls += 1
         root = math.hypot(self.c * s, self.d * k)
         t = self.sde.time(torch.tensor(-2 * math.log(self.c * s / k), dtype=torch.float64))
@@ -168,8 +171,8 @@ class _Flow:
         return torch.cat([value - kappa * z, traces - kappa * self.dim], 1) / (-s * root)  # (1)
 
     def weigh(self, error: Tensor, state: Tensor, slope: Tensor, phi: float) -> Tensor:
-        """(2), the two parts apart, with F from the slope."""
-        s, k = math.sin(phi), math.cos(phi)
+        """(2), the two parts apart, with F from the slope; nearly without noise a network's score is no derivative of anything."""
+        s, k = max(math.sin(phi), TRUSTED), math.cos(phi)
         u = self.c**2 * s**2 + self.d**2 * k**2
         score = slope[:, : self.dim] * (-u * k / (self.c**2 * s)) - state[:, : self.dim]
         return torch.stack([error[:, self.dim :].mean(1), (score * error[:, : self.dim]).sum(1)], 1)  # (2)

@@ -10,7 +10,7 @@ the score:
 
     log p_T(x) - log p_T(mu) = int_0^1 score(mu + v (x - mu)) . (x - mu) dv                                   (2)
 
-against the same for the Gaussian.
+against the same for the Gaussian N: with m the difference of the two, ``p_T(x) = N(x) e^m(x) / E_N[e^m]``.                     (3)
 """
 
 __all__ = ["Terminal", "terminal"]
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.divergence import Exact, Hutchinson, pullbacks
-from ornstein.core.linear import LinearSDE
+from ornstein.core.linear import LinearSDE, as_time
 from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior, Reverse
 from ornstein.learn.sampling import data_std
@@ -30,6 +30,8 @@ from ornstein.learn.sampling import data_std
 FULL_UP_TO = 64  # dimensions with a covariance; above, one variance
 BLANK = 1e-6  # alpha d / sigma, below which nothing is left of the data
 PROBES = 32  # for that variance
+DRAWS = 64  # from the Gaussian, for (3)
+LEFT = 0.1  # of a correction that may be left
 GAUSS = (0.5 - 3**-0.5 / 2, 0.5 + 3**-0.5 / 2)  # nodes of (2), weight 1/2 each
 
 
@@ -59,25 +61,35 @@ class Terminal:
         log_det = self.factor.diagonal().log().sum() if self.factor.ndim else dim * self.factor.log()
         return -z.square().sum(1) / 2 - log_det - dim / 2 * math.log(2 * math.pi)
 
-    def mismatch(self, posterior: Posterior, x: Tensor) -> tuple[Tensor, int]:
-        """How far (2) is from the Gaussian's, ``(b,)``, and the evaluations that took: two, or none where no data is left."""
-        sde, T = posterior.sde, torch.tensor(posterior.sde.T, dtype=torch.float64)
-        if float(sde.alpha(T)) * data_std(posterior) <= BLANK * float(sde.sigma(T)):
-            return x.new_zeros(len(x), dtype=torch.float64), 0
-        found, centre = torch.zeros(len(x), dtype=torch.float64), self.mean.reshape(x.shape[1:]).to(x)
+    def mismatch(self, posterior: Posterior, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, int]:
+        """What (3) adds to the Gaussian's log-density, ``(b,)``; the size of its error; evaluations for each x."""
+        sde, T = posterior.sde, as_time(posterior.sde.T)
+        if self.prior_gap == 0 or float(sde.alpha(T)) * data_std(posterior) <= BLANK * float(sde.sigma(T)):
+            nothing = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            return nothing, nothing, 0
+        noise = Noise(noise.seed, key=noise.key)  # the same draws for every part of a batch
+        z = noise.normal((DRAWS, *x.shape[1:]), torch.float64).flatten(1)
+        draws = (self.mean + (z @ self.factor.T if self.factor.ndim else z * self.factor)).reshape(-1, *x.shape[1:]).to(x)
+        weights = self._bend(posterior, draws, T).exp()
+        added = self._bend(posterior, x, T) - weights.mean().log()  # (3)
+        return added, LEFT * added.abs() + weights.std() / weights.mean() / math.sqrt(DRAWS), len(GAUSS)
+
+    def _bend(self, posterior: Posterior, x: Tensor, T: Tensor) -> Tensor:
+        """m of (3)."""
+        centre, found = self.mean.reshape(x.shape[1:]).to(x), self._white(x.flatten(1).double()).square().sum(1) / 2
         for v in GAUSS:
             score = Reverse(posterior, 0.0).score(centre + v * (x - centre), T)
             found = found + (score * (x - centre)).flatten(1).double().sum(1) / 2  # (2)
-        return (found + self._white(x.flatten(1).double()).square().sum(1) / 2).abs(), len(GAUSS)
+        return found
 
     def _white(self, x: Tensor) -> Tensor:
-        centred = x - self.mean
-        return torch.linalg.solve_triangular(self.factor, centred.T, upper=False).T if self.factor.ndim else centred / self.factor
+        centred, factor = x - self.mean.to(x.device), self.factor.to(x.device)
+        return torch.linalg.solve_triangular(factor, centred.T, upper=False).T if factor.ndim else centred / factor
 
 
 def terminal(posterior: Posterior, x: Tensor) -> Terminal:
     """The law (1) for data shaped like x; where the posterior's Jacobian is that of no Gaussian, the start law of the samplers."""
-    sde, dim, T = posterior.sde, x[0].numel(), torch.tensor(posterior.sde.T, dtype=torch.float64)
+    sde, dim, T = posterior.sde, x[0].numel(), as_time(posterior.sde.T)
     alpha, sigma = float(sde.alpha(T)), float(sde.sigma(T))
     prior = Terminal.prior(sde, dim, data_std(posterior) ** 2)
     if alpha * data_std(posterior) <= BLANK * sigma:
@@ -90,16 +102,18 @@ def terminal(posterior: Posterior, x: Tensor) -> Terminal:
     for _ in range(3):  # contracts by alpha J
         centre = field(centre)
     if dim <= FULL_UP_TO:
-        _, rows = pullbacks(field, centre, Exact().directions(centre, Noise(0)))
+        end, rows = pullbacks(field, centre, Exact().directions(centre, Noise(0)))
         jacobian = torch.cat(rows).flatten(1).double()
         values, basis = torch.linalg.eigh((jacobian + jacobian.T) / 2)  # (1)
     else:
         probes = Hutchinson(PROBES)
-        _, traces = probes(field, centre, probes.directions(centre, Noise(0)))
+        end, traces = probes(field, centre, probes.directions(centre, Noise(0)))
         values, basis = (traces.mean() / dim).double().expand(dim), None
     if not bool(values.isfinite().all() and (values < 1).all() and centre.isfinite().all()):
         return prior
-    variance, mean, wide = sigma**2 / (1 - values), centre.flatten().double(), prior.factor.square()  # (1)
+    variance, wide, step = sigma**2 / (1 - values), prior.factor.square(), (end - centre).flatten().double()
+    shift = step / (1 - values) if basis is None else basis @ ((step @ basis) / (1 - values))  # Newton
+    mean = centre.flatten().double() + shift  # (1)
     gap = float((variance / wide - 1 - (variance / wide).log()).sum() + mean.square().sum() / wide) / 2
     factor = variance[0].sqrt() if basis is None else torch.linalg.cholesky(basis @ variance.diag() @ basis.T)
     return Terminal(mean, factor, gap)

@@ -107,11 +107,12 @@ class Denoiser(nn.Module):
     def forward(
         self, x: Float[Tensor, "b *event"], t: Time, cond: Mapping[str, Tensor] | None = None
     ) -> Gaussian:  # fmt: skip
-        """``x_0 | x_t = x`` (1), for a scalar time or one per sample."""
+        """``x_0 | x_t = x`` (1), for a scalar time or one per sample; in the dtype of x, whatever that of the weights."""
         level = self._level(as_time(t))
         skip, out, into, gaussian = (per_sample(k, x) for k in level[:4])
-        y = per_sample(into, x) * x
-        mean = skip * x + out * self.net(y, level.c.to(x).reshape(-1), cond)  # (1)
+        y, weight = per_sample(into, x) * x, next(self.net.parameters(), x)
+        c = level.c.to(x.device, torch.promote_types(weight.dtype, torch.float32)).reshape(-1)
+        mean = skip * x + out * self.net(y.to(weight.dtype), c, cond).to(x.dtype)  # (1)
         return Gaussian(mean, self._std(gaussian, level.position, x))
 
     def _level(self, t: Tensor) -> "Level":

@@ -34,14 +34,13 @@ class Fourier(nn.Module):
     Vaswani et al. 2017, section 3.5, with frequencies for an argument of order 1.
     """
 
-    frequencies: Tensor
-
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.logspace(-2, 4, features // 2, base=2.0), persistent=False)
+        self.features = features
 
     def forward(self, c: Float[Tensor, " k"]) -> Float[Tensor, "k features"]:
-        phase = c[:, None].float() * self.frequencies
+        frequencies = torch.logspace(-2, 4, self.features // 2, base=2.0, device=c.device)  # float32 in a bfloat16 network too
+        phase = c[:, None].float() * frequencies
         return torch.cat([phase.cos(), phase.sin()], 1) * math.sqrt(2)
 
 
@@ -78,7 +77,7 @@ class Embedding(nn.Module):
         unknown = set(cond or ()) - set(self.conditions)
         if unknown:
             raise OrnsteinError(f"condition {sorted(unknown)}: this network knows {list(self.conditions) or 'no conditions'}")
-        features = self.fourier(c)
+        features = self.fourier(c).to(self.mix[0].weight.dtype)
         if self.labels is not None:
             features = features + self.labels((cond or {}).get("label"), len(c), c.device)
         return self.mix(features)

@@ -27,15 +27,19 @@ from ornstein.core.sde import Reverse
 from ornstein.core.solve import Method, Step
 from ornstein.errors import OrnsteinError
 
+START = 5.0  # how much longer a step may be than the last, until there are slopes enough
+LEGENDRE = [((1 + u) / 2, w / 2) for u, w in np.stack(np.polynomial.legendre.leggauss(5), 1).tolist()]  # exact for 10 nodes
+
 Weigh = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 """``(error, x, slope, t) -> (b, m)``: what an error of the state means, in parts with their signs."""
 
 
 class History(NamedTuple):
-    """Times and slopes of the last evaluations, newest first; the next step length; the weighed errors, summed, ``(b,)``."""
+    """Times and slopes ``(k, b, *event)`` of the last evaluations, newest first; the next step length; the sizes of the weighed
+    errors, summed, ``(b,)``."""
 
     nodes: tuple[float, ...]
-    slopes: tuple[Tensor, ...]
+    slopes: Tensor
     length: float
     error: Tensor
 
@@ -85,42 +89,41 @@ class Adams(Method):
         now, end, evaluations = float(t), float(s), 0
         if memory is None:
             slope = sde.drift(x, torch.tensor(now, dtype=torch.float64))
-            memory, evaluations = History((now,), (slope,), self.first * (end - now), x.new_zeros(len(x))), 1
+            memory, evaluations = History((now,), slope[None], self.first * (end - now), x.new_zeros(len(x))), 1
         while now != end:
             if evaluations >= self.most:
                 raise OrnsteinError(f"{self} took {self.most} evaluations and reached t={now:g} of {end:g}: loosen tol or raise most")
             h, rest = memory.length, end - now
             h = rest if abs(rest) <= 1.01 * abs(h) else rest / 2 if abs(rest) < 1.5 * abs(h) else h
             then = end if h == rest else now + h
-            y, slope, error = self._try(sde, x, now, then, memory)
+            y, slopes, error = self._try(sde, x, now, then, memory)
             evaluations += 1
+            error = error.detach()
             worst = float(error.abs().sum(1).max()) / self.tol
             worst = worst if math.isfinite(worst) else 1e9
             factor = 0.85 * max(worst, 1e-8) ** (-1 / (min(self.back, len(memory.nodes)) + 1))
             if worst > 1:
                 memory = memory._replace(length=h * max(0.25, factor))
                 continue
-            nodes, slopes = (then, *memory.nodes)[: self.back], (slope, *memory.slopes)[: self.back]
-            x, now, memory = y, then, History(nodes, slopes, h * min(2.0, max(0.3, factor)), memory.error + error.sum(1))
+            longest = 2.0 if len(memory.nodes) == self.back else START
+            nodes, length = (then, *memory.nodes)[: self.back], h * min(longest, max(0.3, factor))
+            x, now, memory = y, then, History(nodes, slopes[: self.back], length, memory.error + error.sum(1).abs())
         return Step(x, memory=memory, evaluations=evaluations)
 
     def _try(self, sde: Any, x: Tensor, now: float, then: float, memory: History) -> tuple[Tensor, Tensor, Tensor]:
-        """The state (1), the new slope, and the error (2) as it is weighed."""
+        """The state (1), the slopes with the new one, and the error (2) as it is weighed."""
         nodes, slopes = memory.nodes, memory.slopes
-        predicted = x + _combine(_integral(nodes, now, then), slopes)
+        predicted = x + _combine([_integral(nodes, now, then)], slopes)[0]
         slope = sde.drift(predicted, torch.tensor(then, dtype=torch.float64))
-        full, low = _integral((then, *nodes), now, then), _integral((then, *nodes[: self.back - 1]), now, then)
-        if len(nodes) < self.back:
-            low = _integral((then, *nodes[:-1]), now, then)
-        gap = [a - b for a, b in zip(full, (*low, *[0.0] * (len(full) - len(low))), strict=True)]
-        state, error = x + _combine(full, (slope, *slopes)), _combine(gap, (slope, *slopes))
-        weigh = self.weigh or _relative
-        return state, slope, weigh(error, state, slope, then)
+        nodes, slopes = (then, *nodes), torch.cat([slope[None], slopes])
+        full, low = _integral(nodes, now, then), _integral(nodes[:-1], now, then)
+        change, error = _combine([full, [a - b for a, b in zip(full, [*low, 0.0], strict=True)]], slopes)
+        return x + change, slopes, (self.weigh or _relative)(error, x + change, slope, then)
 
 
 @dataclass
 class Errors:
-    """A watcher that keeps the sum of the weighed errors of an `Adams` run, ``(b,)``, and counts its evaluations."""
+    """A watcher that keeps the summed sizes of the weighed errors of an `Adams` run, ``(b,)``, and counts its evaluations."""
 
     value: Tensor = field(default_factory=lambda: torch.zeros(()))
     evaluations: int = 0
@@ -131,17 +134,18 @@ class Errors:
 
 
 def _integral(nodes: tuple[float, ...], a: float, b: float) -> list[float]:
-    """Weights of the integral from a to b of the polynomial through values at the nodes."""
-    at = (np.array(nodes) - a) / (b - a)
-    powers = np.arange(len(nodes))
-    return ((b - a) * np.linalg.solve(at[None, :] ** powers[:, None], 1 / (powers + 1.0))).tolist()
+    """Weights of the integral from a to b of the polynomial through values at the nodes: quadrature of the Lagrange basis."""
+    found = []
+    for j, own in enumerate(nodes):
+        others = [node for i, node in enumerate(nodes) if i != j]
+        basis = [w * math.prod(a + u * (b - a) - node for node in others) for u, w in LEGENDRE]
+        found.append((b - a) * sum(basis) / math.prod(own - node for node in others))
+    return found
 
 
-def _combine(weights: list[float], slopes: tuple[Tensor, ...]) -> Tensor:
-    total = weights[0] * slopes[0]
-    for w, v in zip(weights[1:], slopes[1:], strict=True):
-        total = torch.add(total, v, alpha=w)
-    return total
+def _combine(weights: list[list[float]], slopes: Tensor) -> Tensor:
+    """Sums of slopes, a row for each row of weights."""
+    return torch.tensordot(torch.tensor(weights, dtype=slopes.dtype, device=slopes.device), slopes, 1)
 
 
 def _relative(error: Tensor, x: Tensor, slope: Tensor, t: float) -> Tensor:
