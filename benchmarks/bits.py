@@ -91,7 +91,7 @@ def main(options: Options) -> None:
     gain = gain / (64 * math.log(2))
     stderr = float(gain.std()) / math.sqrt(len(gain))
     lines.append(f"\nBits per dimension; the flow on {options.samples} digits, the bound on {len(held)}.")
-    lines.append(f"Training for the likelihood takes {float(-gain.mean()):.4f} +- {stderr:.4f} bits per dimension off the bound (paired).")
+    lines.append(f"Training for the likelihood takes {float(-gain.mean()):.4f} +- {stderr:.4f} bits off the bound (paired).")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines[-2:]))

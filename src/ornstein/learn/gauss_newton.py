@@ -30,7 +30,7 @@ STARTS = tuple(product((1.0, 0.7, 1.4, 2.0, 2.8), (1.0, 2.0), (1.0, 1.3)))  # fo
 RANKED = 128  # samples that rank them
 SEARCHES = 3  # of them from which searches start
 POWERS = (1.0, 2.0, 1.5)  # p of (1)
-JACOBIAN = 256  # samples whose derivatives are taken, at least
+JACOBIAN = (64, 256)  # samples whose derivatives are taken, at least; more in few dimensions, where each says less
 PATIENCE = 4  # iterations without a better error on held-out noise, after which a search ends
 
 
@@ -190,7 +190,7 @@ def _pick(squares: Tensor, weights: Tensor, parameters: int, dim: int, noise: No
     """
     matter = squares * weights
     probability = matter / matter.sum() + 1 / len(squares)
-    size = min(len(squares), max(JACOBIAN, 10 * parameters // dim))
+    size = min(len(squares), max(JACOBIAN[0], min(JACOBIAN[1], 4096 // dim), 10 * parameters // dim))
     race = noise.uniform((len(squares),), torch.float64).clamp(min=1e-12).log() / probability.cpu()
     few = race.topk(size).indices
     chance = (size * probability[few] / 2).clamp(max=1)

@@ -28,7 +28,8 @@ class SRK(Method):
     """SRA1 (1), (2): strong order 3/2 for additive noise, weak order 2, and 2 without noise, where it is Ralston's method.
 
     For every equation whose diffusion does not depend on the state, such as the reverse SDE. A step that ends without noise, where
-    the score is singular, is a step of `Ancestral`. On a `BrownianPath` dB is the path's; zeta is drawn beside it.
+    the score is singular, is a step of `Ancestral`. On a `BrownianPath` dB is the path's and zeta is drawn beside it, so that runs on
+    one path have strong order 1 with respect to it: 3/2 needs the mean of the same path.
     """
 
     order: int = 2
