@@ -8,7 +8,8 @@ Every linear sampler of n evaluations is a point in one small space: n - 1 level
 by Gauss-Newton steps with reweighting: the residual is nearly linear in theta, so that some ten steps suffice where a gradient
 method takes hundreds. p < 2 and delta, a fraction of the median error, keep the few points that fall to another mode from
 deciding alone. Fitting starts from the best of a few fixed samplers; what is kept is the iterate that is best on noise that was not
-fitted to, and what is reported is its error on noise that neither step has seen.
+fitted to, if it beats the fixed rule there by more than a standard error, and what is reported is its error on noise that neither
+step has seen.
 
 Related: bespoke solvers (Shaul et al. 2024), DPM-Solver-v3 (Zheng et al. 2023), LD3 (Tong et al. 2025), S4S (Frankel et al. 2025).
 """
@@ -30,7 +31,7 @@ from ornstein.core.sde import Posterior, Reverse
 from ornstein.core.solve import simulate
 from ornstein.errors import OrnsteinError
 from ornstein.exact.distances import Estimate
-from ornstein.learn.gauss_newton import Batch, Fit, Limits, rms, search
+from ornstein.learn.gauss_newton import Batch, Fit, Limits, search
 from ornstein.learn.sampling import Sampler, automatic, start_states
 
 UNKNOWN = Estimate(math.nan, math.nan)
@@ -120,7 +121,7 @@ def tune(
         fixed = automatic(posterior)
         fit, theta = search(posterior, steps, order, fitting, choosing, Limits(iterations, began + seconds, progress, noise.fold(3)))
         before, after = (_runs(posterior, steps, s, choosing) for s in (fixed, _sampler(fit, theta)))
-        best = _sampler(fit, theta) if rms(choosing, after) < rms(choosing, before) else fixed
+        best = _sampler(fit, theta) if _surely(choosing.errors(before) - choosing.errors(after)) else fixed
         error, known = (_report(reporting, _runs(posterior, steps, s, reporting)) for s in (best, fixed))
     cost = fit.spent[0] + 3 * _accurate(steps) + 4 * steps
     return Tuned(best.method, 0.0, best.spacing, error, known, cost, time.monotonic() - began)
@@ -147,6 +148,12 @@ def _sampler(fit: Fit, theta: Tensor) -> Sampler:
 
 def _runs(posterior: Posterior, steps: int, sampler: Sampler, batch: Batch) -> Tensor:
     return simulate(Reverse(posterior, 0.0), batch.x_T, posterior.sde.times(steps, sampler.spacing), sampler.method)
+
+
+def _surely(gains: Tensor) -> bool:
+    """Whether the mean is positive by more than its standard error: a few points that fall to another mode decide on small batches."""
+    gains = gains.double()
+    return float(gains.mean()) > float(gains.std()) / len(gains) ** 0.5
 
 
 def _report(batch: Batch, found: Tensor) -> Estimate:
