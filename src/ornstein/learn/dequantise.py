@@ -23,6 +23,7 @@ from torch import Tensor
 from ornstein.core.gaussian import sum_event
 from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
+from ornstein.learn.likelihood import bits_per_dim
 from ornstein.model.codec import Levels
 
 LogDensity = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
@@ -104,8 +105,7 @@ class Bits:
 
     def bits_per_dim(self, numel: int) -> tuple[float, float]:
         """Mean over samples of ``-value / (numel log 2)`` with its standard error (over samples and draws)."""
-        bits = -self.value.double() / (numel * math.log(2))
-        return float(bits.mean()), float(bits.std() / math.sqrt(len(bits)))
+        return bits_per_dim(self.value, numel)
 
 
 def log_probability(

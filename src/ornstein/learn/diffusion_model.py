@@ -191,7 +191,7 @@ class DiffusionModel:
             label: one class per sample, for the conditional likelihood.
         """
         z = self.encode(x)
-        bound = elbo(self.posterior(label), z, steps, seed, repeats, self._model_levels(), spacing=spacing)
+        bound = elbo(self.posterior(label), z, steps, seed, repeats, self.levels, spacing=spacing)
         if self.codec.levels is not None:
             return bound
         log_det = self.codec.log_det(self.event_shape)
@@ -256,7 +256,8 @@ class DiffusionModel:
         parts = {"denoiser": self.denoiser, "codec": self.codec}
         return {f"{part}.{name}": t for part, module in parts.items() for name, t in module.state_dict().items()}
 
-    def _model_levels(self) -> Levels | None:
+    @property
+    def levels(self) -> Levels | None:
         """The levels in the model's space, where the codec is one number per element."""
         levels = self.codec.levels
         if levels is None:

@@ -9,7 +9,7 @@ Kingma et al. 2021, eq. 11. For quantised data the last term is the probability 
 its cell, the outermost cells open (Ho et al. 2020, eq. 13): then (1) bounds the probability of the discrete data.
 """
 
-__all__ = ["Bound", "elbo"]
+__all__ = ["Bound", "bits_per_dim", "elbo"]
 
 import math
 from dataclasses import dataclass
@@ -48,8 +48,13 @@ class Bound:
 
     def bits_per_dim(self, numel: int) -> tuple[float, float]:
         """Mean over samples of ``-value / (numel log 2)`` with its standard error (over samples and noise)."""
-        bits = -self.value.double() / (numel * math.log(2))
-        return float(bits.mean()), float(bits.std() / math.sqrt(len(bits)))
+        return bits_per_dim(self.value, numel)
+
+
+def bits_per_dim(nats: Float[Tensor, " b"], numel: int) -> tuple[float, float]:
+    """Mean of ``-nats / (numel log 2)`` over samples, with its standard error."""
+    bits = -nats.double() / (numel * math.log(2))
+    return float(bits.mean()), float(bits.std() / math.sqrt(len(bits)))
 
 
 def elbo(
