@@ -32,10 +32,10 @@ from ornstein.core.linear import LinearSDE
 from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
 from ornstein.errors import OrnsteinError
+from ornstein.learn.flow import DENSE
 from ornstein.learn.likelihood import Bound
 from ornstein.learn.sampling import data_std
 
-DENSE = 0.36  # c in units of d
 BINS = 32
 EVENLY = 0.1  # of the probability, so that no bin is forgotten
 LAST = 1e-3  # r at which the decoder takes over, in units of d: no network is right about a thousandth of its data's size
