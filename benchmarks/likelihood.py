@@ -27,6 +27,7 @@ from torch import Tensor
 import ornstein as orn
 from benchmarks.peers import likelihoods as peers
 from benchmarks.peers.likelihoods import Denoiser
+from ornstein.app.recipes import RECIPES
 
 OURS = "ornstein"
 
@@ -234,6 +235,36 @@ def answer(cells: dict[Key, Cell], at: float) -> str:
     return "\n".join(lines)
 
 
+def passes(options: Options) -> str:
+    """What a divergence costs in forward passes: the U-Net of the digits' recipe, 64 dimensions, 64 pictures at a time."""
+    net = RECIPES["digits"].net((1, 8, 8), 0)
+    denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, 0.75, (1, 8, 8)).requires_grad_(False).eval()
+    x, t = orn.Noise(0).normal((64, 1, 8, 8)), torch.tensor(0.3)
+    rules = {"exact": orn.divergence.Exact()} | {f"Hutchinson({k})": orn.divergence.Hutchinson(k) for k in (2, 4, 8, 16)}
+    allowed = {"exact": 1.5 * 64} | {f"Hutchinson({k})": 1.3 * (1 + 2 * k) for k in (2, 4, 8, 16)}
+
+    def mean(z: Tensor) -> Tensor:
+        return denoiser(z.reshape(x.shape), t).mean.flatten(1)
+
+    def forward() -> None:
+        with torch.no_grad():
+            mean(x.flatten(1))
+
+    def divergence(rule: orn.divergence.Divergence) -> Callable[[], None]:
+        directions = rule.directions(x, orn.Noise(1)).flatten(2)
+        return lambda: (rule(mean, x.flatten(1), directions), None)[1]
+
+    runs = {"forward": forward} | {name: divergence(rule) for name, rule in rules.items()}
+    best = dict.fromkeys(runs, math.inf)
+    for _ in range(4 * options.rounds):
+        for name, run in runs.items():
+            began = time.process_time()
+            run()
+            best[name] = min(best[name], time.process_time() - began)
+    lines = ["| divergence | forward passes of time | allowed |", "|---|---:|---:|"]
+    return "\n".join(lines + [f"| {name} | {best[name] / best['forward']:.1f} | {allowed[name]:.1f} |" for name in rules])
+
+
 def plot(cells: dict[Key, Cell], options: Options, path: Path) -> None:
     """Largest error against evaluations and against time, log-log."""
     matplotlib = importlib.import_module("matplotlib")
@@ -268,6 +299,7 @@ def main(options: Options) -> None:
     text = f"### Six narrow modes in two dimensions, {options.points} points\n\n{answer(cells, options.at)}\n\n{table(cells)}\n"
     if options.wide:
         text += f"\n### Four modes in 32 dimensions, {options.points} points\n\n{table(measure(probe_rows(), wide(), options))}\n"
+    text += f"\n### The divergence of a network\n\n{passes(options)}\n"
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "table.md").write_text(text)
     plot(cells, options, options.out / "plot.png")

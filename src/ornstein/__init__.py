@@ -83,7 +83,7 @@ from ornstein.learn.density import (
     trajectory_balance,
     weighted_samples,
 )
-from ornstein.learn.dequantise import Bits, Truncated, Uniform, log_probability
+from ornstein.learn.dequantise import Bits, Noised, Truncated, Uniform, log_probability
 from ornstein.learn.diffusion_model import DiffusionModel, load
 from ornstein.learn.flow import LogLikelihood, log_likelihood
 from ornstein.learn.likelihood import Bound, elbo
@@ -145,6 +145,7 @@ __all__ = [
     "MonotoneLogSNR",
     "Multistep",
     "Noise",
+    "Noised",
     "Noising",
     "Parametrisation",
     "PredictorCorrector",

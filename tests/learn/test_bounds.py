@@ -8,7 +8,8 @@ from scipy import stats
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.learn.dequantise import Truncated, Uniform, log_probability
+from ornstein.exact.targets import Empirical
+from ornstein.learn.dequantise import Noised, Truncated, Uniform, log_probability
 from ornstein.learn.schedule import MonotoneLogSNR, Schedule, _integrand
 from ornstein.model.codec import Levels
 
@@ -163,6 +164,38 @@ class TestDequantised:
         fitted = Truncated.fit(peaked, x, levels)
         assert fitted.width == 0.15
         assert log_probability(peaked, x, levels, fitted).value.mean() == pytest.approx(-math.log(11), abs=1e-9)
+
+    @pytest.mark.parametrize("sde", [orn.VP(), orn.Cosine(), orn.EDM()], ids=["VP", "Cosine", "EDM"])
+    def test_a_constant_takes_no_bits_and_uniform_bytes_take_eight(self, sde):
+        """Exact posteriors of both data sets, by the bound and by the flow, within 4 standard errors; the Gaussian decoder, which is
+        not the exact law of a level, and the steps of the bound cost less than 0.1 bits."""
+        byte = Levels(-127.5 / 64, 1 / 64, 256)
+        bytes_ = byte.low + byte.step * torch.arange(256, dtype=DOUBLE)[:, None]
+        constant = torch.full((4, 3), byte.low + 100 * byte.step, dtype=DOUBLE)
+        for x, data, exact, slack in ((bytes_, bytes_, 8.0, 0.1), (constant, constant[:1], 0.0, 1e-3)):
+            posterior = Empirical(data).posterior(sde)
+            t, spacing = Noised.time(sde, byte), orn.spacing.Karras(sigma_min=byte.step / 3)
+
+            def density(x_t, noise, posterior=posterior, t=t):
+                found = orn.log_likelihood(posterior, x_t, at=t)
+                return found.value, found.error
+
+            flow = log_probability(density, x, byte, Noised(posterior, t), draws=2)
+            bound = orn.elbo(posterior, x, 60, levels=byte, spacing=spacing)
+            for bits, stderr in (flow.bits_per_dim(x.shape[1]), bound.bits_per_dim(x.shape[1])):
+                assert exact - 4 * stderr - 1e-9 < bits < exact + slack + 4 * stderr
+
+    def test_noised_levels_lose_nothing_where_decoder_and_posterior_are_exact(self):
+        """Two far levels, so that the Gaussian decoder is exact: log 1/2 in every draw."""
+        levels, x = Levels(-1.0, 2.0, 2), torch.tensor([[-1.0], [1.0]], dtype=DOUBLE)
+        posterior = Empirical(x).posterior(orn.VP())
+        t = Noised.time(orn.VP(), levels, 1 / 12)
+        assert float(orn.VP().sigma(t) / orn.VP().alpha(t)) == pytest.approx(1 / 6)
+        density = lambda x_t, noise: (posterior.log_prob(x_t, t), torch.zeros(len(x_t)))  # noqa: E731
+        found = log_probability(density, x, levels, Noised(posterior, t), draws=8)
+        torch.testing.assert_close(found.value, torch.full((2,), -math.log(2), dtype=DOUBLE), atol=1e-6, rtol=0)
+        with pytest.raises(OrnsteinError, match="part=0"):
+            Noised.time(orn.VP(), levels, 0)
 
     def test_values_between_levels_are_refused(self):
         with pytest.raises(OrnsteinError, match="nearest level"):

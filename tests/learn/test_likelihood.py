@@ -10,7 +10,7 @@ from scipy import stats
 import ornstein as orn
 from ornstein.core.gaussian import Gaussian
 from ornstein.errors import OrnsteinError
-from ornstein.learn.likelihood import _level_log_prob
+from ornstein.learn.likelihood import level_log_prob
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -111,13 +111,13 @@ def test_bits_per_dim_is_the_mean_in_base_two():
 # ------------------------------------------------------------------------------------------------------ quantised data
 
 
-def test_level_log_prob_is_the_mass_of_the_cell_also_in_the_tails():
+def testlevel_log_prob_is_the_mass_of_the_cell_also_in_the_tails():
     """Against scipy: inside by differences of the distribution function, in the tails by its asymptotic difference in log space."""
     levels = orn.Levels(-1.0, 0.5, 5)  # -1, -0.5, 0, 0.5, 1; the outermost cells are open
     values = torch.linspace(-1, 1, 5, dtype=DOUBLE)[:, None]
     for mean, std in ((0.1, 0.3), (-3.0, 0.4), (9.0, 0.2), (0.0, 5.0)):
         law = Gaussian(torch.full((5, 1), mean, dtype=DOUBLE), torch.tensor(std, dtype=DOUBLE))
-        got = _level_log_prob(law, values, levels)
+        got = level_log_prob(law, values, levels)
         edges = [-math.inf, -0.75, -0.25, 0.25, 0.75, math.inf]
         for value, (low, high) in zip(got.tolist(), pairwise(edges), strict=True):
             low, high = (low - mean) / std, (high - mean) / std

@@ -7,9 +7,16 @@ With q(u | x) a density on the cell of x and p the model's density,
 equal where q is p restricted to the cell; the log of the mean of K weights ``p / q`` in place of the mean of their logs is above (1),
 and below log P as well. Theis et al. 2016 (uniform q); Ho et al. 2019, section 3.1 (variational); Burda et al. 2016 (K weights). The
 outermost cells are as wide as the others: a model with mass beyond them gives away what lies there.
+
+A diffusion need not be asked for the density of the data, which for levels is infinite if it is right. With q its own kernel to a small
+time t and ``P(x | x_t)`` the chance that its posterior gives to the level,
+
+    log P(x) >= E_q[log p_t(x_t) + log P(x | x_t) - log q(x_t | x)],                                          (2)
+
+without a gap, draw by draw, for a posterior that is exact. It is the bound of `elbo` with the flow in place of the chain.
 """
 
-__all__ = ["Bits", "Dequantisation", "Truncated", "Uniform", "log_probability"]
+__all__ = ["Bits", "Dequantisation", "Noised", "Truncated", "Uniform", "log_probability"]
 
 import math
 from collections.abc import Callable
@@ -21,9 +28,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.gaussian import sum_event
+from ornstein.core.linear import LinearSDE
 from ornstein.core.noise import Noise
+from ornstein.core.sde import Posterior
 from ornstein.errors import OrnsteinError
-from ornstein.learn.likelihood import bits_per_dim
+from ornstein.learn.likelihood import bits_per_dim, level_log_prob
 from ornstein.model.codec import Levels
 
 LogDensity = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
@@ -32,10 +41,10 @@ LogDensity = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
 
 @runtime_checkable
 class Dequantisation(Protocol):
-    """A density on the cell around each level."""
+    """A random point for each level, where the density of the model is asked for."""
 
     def draw(self, x: Tensor, levels: Levels, noise: Noise) -> tuple[Tensor, Tensor]:
-        """``x + u`` and ``log q(u | x)``, ``(b,)``, nats."""
+        """The point, like x, and what is subtracted from the log-density there, ``(b,)``, nats: ``log q``."""
         ...
 
 
@@ -88,6 +97,38 @@ class Truncated:
 
 
 @dataclass(frozen=True)
+class Noised:
+    """q the process's own kernel to a time t, (2): the density to hand over is that of the noised data, ``log_likelihood(..., at=t)``.
+
+    Args:
+        posterior: the model.
+        t: a time with noise of about a third of the distance of levels, see `time`.
+    """
+
+    posterior: Posterior
+    t: float
+
+    @staticmethod
+    def time(sde: LinearSDE, levels: Levels, part: float = 1 / 3) -> float:
+        """The time at which ``sigma / alpha`` is a part of the distance of levels.
+
+        Raises:
+            OrnsteinError: unless the part is positive.
+        """
+        if not part > 0:
+            raise OrnsteinError(f"Noised.time(part={part}): positive, in units of the distance of levels; usually 1/5 to 1/2")
+        return float(sde.time(torch.tensor(-2 * math.log(part * levels.step), dtype=torch.float64)))
+
+    def draw(self, x: Tensor, levels: Levels, noise: Noise) -> tuple[Tensor, Tensor]:
+        """``x_t`` and ``log q(x_t | x) - log P(x | x_t)``."""
+        sde, kernel = self.posterior.sde, self.posterior.sde.marginal(x, self.t)
+        x_t = kernel.draw(noise.stream_like(x).normal())
+        with torch.no_grad():
+            decoder = sde.posterior(x_t, self.posterior(x_t, self.t), 0.0, self.t)
+        return x_t, kernel.log_prob(x_t).double() - level_log_prob(decoder, x, levels).double()  # (2)
+
+
+@dataclass(frozen=True)
 class Bits:
     """The log-probability of quantised data, nats per sample.
 
@@ -122,7 +163,7 @@ def log_probability(
         log_density: the model's log-density with its error, in the space of x and the levels.
         x: values that are levels.
         levels: in the space of x.
-        how: `Uniform`, the default, or `Truncated`.
+        how: `Uniform`, the default, `Truncated` or `Noised`.
         draws: of u for each sample.
         seed: an integer or a `Noise`.
 

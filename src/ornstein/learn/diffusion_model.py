@@ -23,6 +23,7 @@ from ornstein.core.solve import Method
 from ornstein.core.spacing import Spacing
 from ornstein.errors import CheckpointError, OrnsteinError
 from ornstein.learn import checkpoint
+from ornstein.learn.dequantise import Bits, Noised, log_probability
 from ornstein.learn.flow import LogLikelihood, log_likelihood
 from ornstein.learn.likelihood import Bound, elbo
 from ornstein.learn.sampling import PILOT, Sampler, sample, sampler, start_states, steps_for
@@ -196,6 +197,33 @@ class DiffusionModel:
             return bound
         log_det = self.codec.log_det(self.event_shape)
         return replace(bound, value=bound.value - log_det, reconstruction=bound.reconstruction + log_det)
+
+    def log_probability(
+        self, x: Tensor | np.ndarray, tol: float = 1e-3, divergence: Divergence | None = None, draws: int = 1, seed: int = 0,
+        label: int | None = None, part: float = 1 / 3,
+    ) -> Bits:  # fmt: skip
+        """``log P(x)`` of quantised data by the probability flow, nats: comparable with `elbo`, where `log_likelihood` is a density.
+
+        Args:
+            x: samples as the user has them, with values that are levels.
+            tol, divergence: see `ornstein.log_likelihood`.
+            draws: of the small noise that takes the levels apart, see `Noised`.
+            seed: of that noise and of the probes.
+            label: a class for all samples, for the conditional probability.
+            part: that noise in units of the distance of levels.
+
+        Raises:
+            OrnsteinError: for a model of data that are not quantised, or values that are no levels.
+        """
+        if self.levels is None:
+            raise OrnsteinError("log_probability of a model whose data are not quantised: its density is log_likelihood(x)")
+        posterior, t = self.posterior(label), Noised.time(self.denoiser.sde, self.levels, part)
+
+        def density(x_t: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+            found = log_likelihood(posterior, x_t, tol, divergence, noise, at=t)
+            return found.value, found.error
+
+        return log_probability(density, self.encode(x), self.levels, Noised(posterior, t), draws, seed)
 
     def encode(self, x: Tensor | np.ndarray) -> Tensor:
         """Samples as the user has them, in the model's space, ``(n, *event)``.

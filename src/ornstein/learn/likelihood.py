@@ -9,7 +9,7 @@ Kingma et al. 2021, eq. 11. For quantised data the last term is the probability 
 its cell, the outermost cells open (Ho et al. 2020, eq. 13): then (1) bounds the probability of the discrete data.
 """
 
-__all__ = ["Bound", "bits_per_dim", "elbo"]
+__all__ = ["Bound", "bits_per_dim", "elbo", "level_log_prob"]
 
 import math
 from dataclasses import dataclass
@@ -111,10 +111,10 @@ def _path_terms(posterior: Posterior, x: Tensor, times: Tensor, noise: Noise, le
     kl = KernelKL(exact, model)
     simulate(sde, x_first, times[1:], Noising(), noise.fold(2), [kl])
     decoder = sde.posterior(x_first, posterior(x_first, first), times[0], first)
-    return kl.value, -(decoder.log_prob(x) if levels is None else _level_log_prob(decoder, x, levels))
+    return kl.value, -(decoder.log_prob(x) if levels is None else level_log_prob(decoder, x, levels))
 
 
-def _level_log_prob(decoder: Gaussian, x: Tensor, levels: Levels) -> Tensor:
+def level_log_prob(decoder: Gaussian, x: Tensor, levels: Levels) -> Tensor:
     """Log-probability of each sample's levels: the Gaussian's mass between the midpoints around them."""
     std = decoder.std.expand_as(x).double()
     centred, half = (x - decoder.mean).double(), levels.step / 2

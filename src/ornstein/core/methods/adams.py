@@ -28,7 +28,7 @@ from ornstein.core.solve import Method, Step
 from ornstein.errors import OrnsteinError
 
 START = 5.0  # how much longer a step may be than the last, until there are slopes enough
-LEGENDRE = [((1 + u) / 2, w / 2) for u, w in np.stack(np.polynomial.legendre.leggauss(5), 1).tolist()]  # exact for 10 nodes
+LEGENDRE = np.stack(np.polynomial.legendre.leggauss(5)) / 2 + [[0.5], [0.0]]  # nodes and weights on [0, 1], exact for 10 nodes
 
 Weigh = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 """``(error, x, slope, t) -> (b, m)``: what an error of the state means, in parts with their signs."""
@@ -113,11 +113,11 @@ class Adams(Method):
     def _try(self, sde: Any, x: Tensor, now: float, then: float, memory: History) -> tuple[Tensor, Tensor, Tensor]:
         """The state (1), the slopes with the new one, and the error (2) as it is weighed."""
         nodes, slopes = memory.nodes, memory.slopes
-        predicted = x + _combine([_integral(nodes, now, then)], slopes)[0]
+        predicted = x + _combine(_integral(nodes, now, then)[None], slopes)[0]
         slope = sde.drift(predicted, torch.tensor(then, dtype=torch.float64))
         nodes, slopes = (then, *nodes), torch.cat([slope[None], slopes])
         full, low = _integral(nodes, now, then), _integral(nodes[:-1], now, then)
-        change, error = _combine([full, [a - b for a, b in zip(full, [*low, 0.0], strict=True)]], slopes)
+        change, error = _combine(np.stack([full, full - np.append(low, 0.0)]), slopes)
         return x + change, slopes, (self.weigh or _relative)(error, x + change, slope, then)
 
 
@@ -133,19 +133,19 @@ class Errors:
         self.evaluations += step.evaluations
 
 
-def _integral(nodes: tuple[float, ...], a: float, b: float) -> list[float]:
-    """Weights of the integral from a to b of the polynomial through values at the nodes: quadrature of the Lagrange basis."""
-    found = []
-    for j, own in enumerate(nodes):
-        others = [node for i, node in enumerate(nodes) if i != j]
-        basis = [w * math.prod(a + u * (b - a) - node for node in others) for u, w in LEGENDRE]
-        found.append((b - a) * sum(basis) / math.prod(own - node for node in others))
-    return found
+def _integral(nodes: tuple[float, ...], a: float, b: float) -> np.ndarray:
+    """Weights of the integral from a to b, which holds no node inside, of the polynomial through values at the nodes: Gauss-Legendre
+    quadrature of the Lagrange basis."""
+    at = np.array(nodes)
+    gaps = (a + LEGENDRE[0] * (b - a))[:, None] - at
+    apart = at[:, None] - at
+    np.fill_diagonal(apart, 1.0)
+    return (b - a) * (LEGENDRE[1] * gaps.prod(1)) @ (1 / gaps) / apart.prod(1)
 
 
-def _combine(weights: list[list[float]], slopes: Tensor) -> Tensor:
+def _combine(weights: np.ndarray, slopes: Tensor) -> Tensor:
     """Sums of slopes, a row for each row of weights."""
-    return torch.tensordot(torch.tensor(weights, dtype=slopes.dtype, device=slopes.device), slopes, 1)
+    return (torch.from_numpy(weights).to(slopes) @ slopes.flatten(1)).reshape(-1, *slopes.shape[1:])
 
 
 def _relative(error: Tensor, x: Tensor, slope: Tensor, t: float) -> Tensor:
