@@ -11,7 +11,7 @@ which is injective in k, and is always drawn whole, then sliced. Randomness ente
 
 __all__ = ["Draws", "Noise", "Source", "Stream"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -126,6 +126,10 @@ class Draws(Protocol):
         """A Brownian increment over the interval from t to s."""
         ...
 
+    def area(self, t: Tensor, s: Tensor) -> Tensor:
+        """A space-time Levy area over the interval from t to s."""
+        ...
+
 
 class Stream(NamedTuple):
     """Successive draws for one batch. Its generators advance: make one per run, inside the run."""
@@ -138,11 +142,11 @@ class Stream(NamedTuple):
 
     def normal(self) -> Float[Tensor, "b *event"]:
         """The next standard normal numbers."""
-        return self._draw(torch.randn)
+        return self._draw(Tensor.normal_)
 
     def uniform(self) -> Float[Tensor, "b *event"]:
         """The next uniform numbers on ``[0, 1)``."""
-        return self._draw(torch.rand)
+        return self._draw(Tensor.uniform_)
 
     def between(self, t: Tensor, s: Tensor) -> Float[Tensor, "b *event"]:
         """Standard normal numbers that drive the step from t to s: fresh here; of a `BrownianPath`, its increment over the root."""
@@ -153,8 +157,14 @@ class Stream(NamedTuple):
         z = self.between(t, s)
         return per_sample((s - t).abs().sqrt(), z) * z
 
-    def _draw(self, kind) -> Tensor:  # type: ignore[no-untyped-def]
-        whole = (self.block, *self.shape[1:])
-        blocks = [kind(whole, generator=g, dtype=self.dtype, device=g.device) for g in self.generators]
-        joined = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    def area(self, t: Tensor, s: Tensor) -> Float[Tensor, "b *event"]:
+        """A space-time Levy area H over the interval from t to s: ``N(0, |s - t| / 12)``, independent of its increment."""
+        z = self.normal()
+        return per_sample(((s - t).abs() / 12).sqrt(), z) * z
+
+    def _draw(self, fill: Callable[..., Tensor]) -> Tensor:
+        whole = (len(self.generators) * self.block, *self.shape[1:])
+        joined = torch.empty(whole, dtype=self.dtype, device=self.generators[0].device)
+        for part, generator in zip(joined.split(self.block), self.generators, strict=True):
+            fill(part, generator=generator)
         return joined[self.offset : self.offset + self.shape[0]]
