@@ -136,6 +136,24 @@ class LinearSDE(ABC):
         std = self.sigma(t) * self.tau(s, t).sqrt()
         return Gaussian(per_sample(ratio, x_s) * x_s, per_sample(std, x_s))  # (2)
 
+    def sample_exact(self, x0: Float[Tensor, "b *event"], ts: Float[Tensor, " n"], seed: int = 0) -> Float[Tensor, "n b *event"]:
+        """The process at the increasing times ts, from ``x0`` at ``ts[0]``, drawn from (2): no error, whatever the gaps.
+
+        The first entry is x0. Path i depends on the seed, on ts and on ``x0[i]`` alone; differentiable in x0.
+
+        Raises:
+            OrnsteinError: if ts does not increase.
+        """
+        from ornstein.core.methods.ancestral import Noising
+        from ornstein.core.noise import Noise
+        from ornstein.core.solve import Trajectory, simulate
+
+        path = Trajectory()
+        if len(ts) > 1 and bool(ts[0] > ts[-1]):
+            raise OrnsteinError(f"sample_exact goes up in time, got ts from {float(ts[0]):g} to {float(ts[-1]):g}: flip ts")
+        simulate(self, x0, ts, Noising(), Noise(seed), watch=[path])
+        return path.stacked()
+
     def posterior(
         self, x_t: Float[Tensor, "b *event"], x0: Gaussian | Tensor, s: Time, t: Time, eta: float = 1.0
     ) -> Gaussian:

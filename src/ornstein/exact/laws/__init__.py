@@ -1,0 +1,18 @@
+"""Processes whose laws are known: ``orn.laws``.
+
+Each is an equation that a method can discretise (`drift`, `diffusion`) and knows its transition, from which it is drawn without
+error at any times (`sample_exact`); where there are such, also its stationary law, its entropy over time, and the laws of first
+passages and highest points. The members of `orn.LinearSDE`, `orn.OU` and `orn.Bridge` among them, are exact processes as well.
+"""
+
+__all__ = [
+    "CIR", "BridgeMaximum", "Brownian", "BrownianBridge", "BrownianMaximum", "BrownianPassage", "ExactProcess",
+    "GeometricBrownian", "JointGaussian", "LogNormal", "MultivariateOU", "NoncentralChiSquare", "OUPassage", "Stepping",
+    "underdamped_ou",
+]  # fmt: skip
+
+from ornstein.exact.laws.brownian import Brownian, BrownianBridge, GeometricBrownian, LogNormal
+from ornstein.exact.laws.cir import CIR, NoncentralChiSquare
+from ornstein.exact.laws.linear import JointGaussian, MultivariateOU, underdamped_ou
+from ornstein.exact.laws.passage import BridgeMaximum, BrownianMaximum, BrownianPassage, OUPassage
+from ornstein.exact.laws.process import ExactProcess, Stepping

@@ -1,0 +1,103 @@
+"""What exact processes share: they know the law of a later state, and are drawn from it by the library's one loop.
+
+A process is an `Equation` (`drift`, `diffusion`), which methods can discretise, and a *transition* ``x_s -> law of x_t`` for s < t,
+which they are then measured against. A law maps standard normal numbers to a state, ``law.draw(z)``, a fixed count of them for each
+entry, so that what one path draws does not depend on the others.
+"""
+
+__all__ = ["ExactProcess", "Law", "Stepping", "elapsed"]
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ornstein.core.gaussian import Gaussian
+from ornstein.core.linear import Time, as_time
+from ornstein.core.noise import Draws, Noise
+from ornstein.core.solve import Method, Step, Trajectory, simulate
+from ornstein.errors import OrnsteinError
+
+
+def elapsed(s: Time, t: Time) -> Tensor:
+    """``t - s`` in float64, ``()`` or ``(b,)``.
+
+    Raises:
+        OrnsteinError: if any is negative.
+    """
+    h = as_time(t).double() - as_time(s).double()
+    if bool((h < 0).any()):
+        raise OrnsteinError(f"a transition from s={s} to t={t}: needs s <= t: ts go up in time")
+    return h
+
+
+@runtime_checkable
+class Law(Protocol):
+    """The law of a state: a batch of them, ``(b, *event)``."""
+
+    @property
+    def draw(self) -> Callable[..., Tensor]:
+        """``draw(z)``: the state that standard normal numbers z of its shape stand for; some laws take more than one per entry."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density in nats, ``(b,)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stepping(Method):
+    """Draws from the transition of an `ExactProcess`, on an increasing grid: no error for any step."""
+
+    order: int = 1
+
+    def noisy(self, sde: Any) -> bool:
+        """Always."""
+        return True
+
+    def step(self, sde: "ExactProcess", x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+        """One draw of ``x_s | x_t`` for s > t. The first number of an entry is that of the step's Brownian increment."""
+        law = sde.transition(x, t, s)
+        z = stream.between(t, s), *(stream.normal() for _ in range(sde.numbers - 1))
+        return Step(law.draw(*z), law if isinstance(law, Gaussian) else None, evaluations=0)
+
+
+class ExactProcess(ABC):
+    """A Markov process with a known transition. Subclasses are frozen dataclasses."""
+
+    @property
+    def numbers(self) -> int:
+        """Standard normal numbers that a draw takes for each entry."""
+        return 1
+
+    @abstractmethod
+    def drift(self, x: Tensor, t: Time) -> Tensor:
+        """Change per unit of time, ``(b, *event)``."""
+
+    @abstractmethod
+    def diffusion(self, x: Tensor, t: Time) -> Tensor:
+        """Factor on the Brownian increment, broadcastable to ``(b, *event)``."""
+
+    @abstractmethod
+    def transition(self, x_s: Tensor, s: Time, t: Time) -> Law:
+        """The law of x_t given x_s, for s <= t; times are scalars or ``(b,)``."""
+
+    def sample_exact(
+        self, x0: Float[Tensor, "b *event"], ts: Float[Tensor, " n"], seed: int | Noise = 0
+    ) -> Float[Tensor, "n b *event"]:
+        """The process at the times ts, from ``x0`` at ``ts[0]``: exact in law, whatever the gaps; the first entry is x0.
+
+        Args:
+            x0: start, one row per path.
+            ts: at least two times, increasing.
+            seed: path i depends on the seed, on ts and on ``x0[i]`` alone.
+
+        Raises:
+            OrnsteinError: if ts does not increase.
+        """
+        path = Trajectory()
+        simulate(self, x0, ts, Stepping(), seed if isinstance(seed, Noise) else Noise(seed), watch=[path])
+        return path.stacked()
