@@ -33,6 +33,9 @@ class Given:
     def between(self, t, s):
         return self.increment(t, s)
 
+    def area(self, t, s):
+        return self.normal() * ((s - t).abs() / 12).sqrt()
+
     def uniform(self):
         return self.normal()
 

@@ -52,7 +52,7 @@ def test_strong_order(problem, name):
 
 
 class Means:
-    """The randomness of one path on a fine grid: increments, and the normal numbers that its means over the steps amount to."""
+    """The randomness of one path on a fine grid: increments, and the areas that its means over the steps amount to."""
 
     def __init__(self, times, dB):
         self.times, self.h = times, float((times[0] - times[1]).abs())
@@ -68,17 +68,19 @@ class Means:
         first, last = (int(torch.argmin((self.times - u).abs())) for u in (t, s))
         part = self.B[first : last + 1] - self.B[first]
         mean = (part[:-1] + part[1:]).mean(0) / 2
-        self.zeta = (2 * mean - part[-1]) / ((t - s).abs() / 3).sqrt()
+        self.H = mean - part[-1] / 2
         return part[-1]
 
     def between(self, t, s):
         return self.increment(t, s) / (t - s).abs().sqrt()
 
-    def normal(self):
-        return self.zeta
+    def area(self, t, s):
+        return self.H
 
-    def uniform(self):
+    def normal(self):
         raise NotImplementedError
+
+    uniform = normal
 
 
 @pytest.mark.parametrize("name", ["VP", "EDM"])

@@ -20,11 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.driving import ADDITIVE, DRIVING, Driving
 from ornstein.core.gaussian import Gaussian, per_sample
 from ornstein.core.linear import LinearSDE, Time, as_time
 from ornstein.errors import OrnsteinError
 
 Batch = Float[Tensor, "b *event"]
+CALCULI = ("ito", "stratonovich")
 
 
 @runtime_checkable
@@ -60,20 +62,38 @@ def _no_diffusion(x: Tensor, t: Time) -> Tensor:
 
 @dataclass(frozen=True)
 class SDE:
-    """Any Ito equation with diagonal noise, from two functions of ``(x, t)``; without a diffusion, an ODE.
+    """Any equation ``dX = drift dt + diffusion dB``, from two functions of ``(x, t)``; without a diffusion, an ODE.
 
     Args:
         drift_fn: ``(b, *event), t -> (b, *event)``.
-        diffusion_fn: the same, broadcastable.
+        diffusion_fn: the same, broadcastable; for general noise ``(b, *event, m)``.
+        noise: "diagonal", "additive", "scalar" or "general": the table of `ornstein.core.driving`.
+        calculus: "ito" or "stratonovich": how the product with dB is meant.
+
+    Raises:
+        OrnsteinError: for another noise or calculus.
     """
 
     drift_fn: Callable[[Tensor, Time], Tensor]
     diffusion_fn: Callable[[Tensor, Time], Tensor] = _no_diffusion
+    noise: str = "diagonal"
+    calculus: str = "ito"
+
+    def __post_init__(self) -> None:
+        if self.noise not in DRIVING or self.calculus not in CALCULI:
+            raise OrnsteinError(
+                f"SDE(noise={self.noise!r}, calculus={self.calculus!r}): noise is {', '.join(DRIVING)}; calculus {', '.join(CALCULI)}"
+            )
 
     @property
     def deterministic(self) -> bool:
         """Whether this is an ODE."""
         return self.diffusion_fn is _no_diffusion
+
+    @property
+    def driving(self) -> Driving:
+        """Shape and action of the noise."""
+        return ADDITIVE if self.deterministic else DRIVING[self.noise]
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """``drift_fn(x, t)``."""
@@ -99,6 +119,11 @@ class Reverse:
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise OrnsteinError(f"Reverse(eta={self.eta}): from 0, the ODE, to 1, the reverse SDE")
+
+    @property
+    def driving(self) -> Driving:
+        """The diffusion is a function of time."""
+        return ADDITIVE
 
     @property
     def process(self) -> LinearSDE:
@@ -167,6 +192,11 @@ class Langevin:
     """
 
     score: Callable[[Tensor], Tensor]
+
+    @property
+    def driving(self) -> Driving:
+        """The diffusion is a constant."""
+        return ADDITIVE
 
     def drift(self, x: Batch, t: Time) -> Batch:
         """``score(x)``."""

@@ -6,7 +6,7 @@ direction, the log-weight collected by `LogWeight` is ``sum_k [log B_k - log F_k
 a log importance weight on path space, whose mean weight is the normaliser exactly, for every number of steps.
 """
 
-__all__ = ["Evaluations", "KernelKL", "LogWeight", "Method", "Step", "Trajectory", "Watcher", "simulate"]
+__all__ = ["Evaluations", "KernelKL", "LogWeight", "Method", "Step", "Trajectory", "Watcher", "check_grid", "simulate"]
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.driving import driving
 from ornstein.core.gaussian import Gaussian
 from ornstein.core.linear import Time
 from ornstein.core.noise import Draws, Noise, Source
@@ -98,8 +99,8 @@ def simulate(
     check_grid(times)
     if noise is None and method.noisy(sde):
         raise OrnsteinError(f"{method} draws random numbers: pass noise=orn.Noise(seed)")
-    stream = (noise or Noise(0)).fold(_PATH).stream_like(x)
     watch, memory = tuple(watch), method.start(sde, times)
+    stream = (noise or Noise(0)).fold(_PATH).stream_like(driving(sde).like(x, lambda: sde.diffusion(x, times[0])))
     for t, s in pairwise(times.unbind()):
         step = method.step(sde, x, t, s, stream, memory)
         for watcher in watch:

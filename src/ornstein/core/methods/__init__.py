@@ -1,32 +1,53 @@
 """Methods: one step from t to s. One file per family; each declares its order, and the tests hold it to it."""
 
 __all__ = [
+    "BAOAB",
+    "OBABO",
     "SRK",
+    "UBU",
     "Adams",
     "Adaptive",
     "Ancestral",
     "Churn",
     "Down",
+    "EulerHeun",
     "EulerMaruyama",
+    "ExponentialEuler",
     "Heun",
+    "ImplicitEuler",
+    "LogODE",
     "Metropolis",
+    "Milstein",
     "Multistep",
     "Noising",
     "PredictorCorrector",
     "Repeat",
+    "ReversibleHeun",
     "RungeKutta",
+    "Semilinear",
     "Singlestep",
+    "StratonovichHeun",
+    "StratonovichMidpoint",
     "Tabulated",
+    "TamedEuler",
+    "Underdamped",
+    "WeakSecond",
 ]  # fmt: skip
 
 from ornstein.core.methods.adams import Adams
 from ornstein.core.methods.ancestral import Ancestral, Noising
 from ornstein.core.methods.annealed import Metropolis
 from ornstein.core.methods.corrector import PredictorCorrector
-from ornstein.core.methods.euler import EulerMaruyama
+from ornstein.core.methods.euler import EulerMaruyama, ImplicitEuler, TamedEuler
 from ornstein.core.methods.exponential import Multistep
+from ornstein.core.methods.log_ode import LogODE
+from ornstein.core.methods.milstein import Milstein
 from ornstein.core.methods.renoise import Churn, Down, Repeat
 from ornstein.core.methods.runge_kutta import Adaptive, Heun, RungeKutta
+from ornstein.core.methods.semilinear import ExponentialEuler, Semilinear
 from ornstein.core.methods.singlestep import Singlestep
+from ornstein.core.methods.splitting import BAOAB, OBABO, UBU, Underdamped
 from ornstein.core.methods.srk import SRK
+from ornstein.core.methods.stratonovich import EulerHeun, ReversibleHeun, StratonovichHeun, StratonovichMidpoint
 from ornstein.core.methods.tabulated import Tabulated
+from ornstein.core.methods.weak import WeakSecond
