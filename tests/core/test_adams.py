@@ -11,7 +11,7 @@ from core_problems import mixture
 
 from ornstein.core import processes as p
 from ornstein.core.methods import Adams, Adaptive
-from ornstein.core.methods.adams import Errors, _integral
+from ornstein.core.methods.adams import Errors, _weights
 from ornstein.core.noise import Noise
 from ornstein.core.sde import SDE, Langevin, Reverse
 from ornstein.core.solve import Evaluations, Trajectory, simulate
@@ -72,33 +72,46 @@ def solve(drift, times, method, x=POINTS, watch=()):
     return end, len(counted.times)
 
 
+def three_rules(nodes, now, then):
+    """Weights of the predictor, and, the new slope first, of the corrector and of the corrector of one order less."""
+    (rise, ahead), correct, miss = _weights(tuple(nodes), now, then)
+    new = np.concatenate([[1.0], -ahead])
+    full = np.concatenate([[0.0], rise]) + correct * new
+    return rise, full, full - miss * new
+
+
 class TestWeights:
     @pytest.mark.parametrize(
-        ("nodes", "expected"),
+        ("nodes", "bashforth", "moulton"),
         [
-            ((0.0, -1.0, -2.0, -3.0), (55 / 24, -59 / 24, 37 / 24, -9 / 24)),
-            ((1.0, 0.0, -1.0, -2.0), (9 / 24, 19 / 24, -5 / 24, 1 / 24)),
-            ((0.0, -1.0), (3 / 2, -1 / 2)),
-            ((1.0, 0.0), (1 / 2, 1 / 2)),
-            ((1.0,), (1.0,)),
+            ((0.0, -1.0, -2.0, -3.0), (55 / 24, -59 / 24, 37 / 24, -9 / 24), (251 / 720, 646 / 720, -264 / 720, 106 / 720, -19 / 720)),
+            ((0.0, -1.0, -2.0), (23 / 12, -16 / 12, 5 / 12), (9 / 24, 19 / 24, -5 / 24, 1 / 24)),
+            ((0.0, -1.0), (3 / 2, -1 / 2), (5 / 12, 8 / 12, -1 / 12)),
+            ((0.0,), (1.0,), (1 / 2, 1 / 2)),
         ],
-        ids=["Bashforth 4", "Moulton 4", "Bashforth 2", "trapezoid", "backward Euler"],
+        ids=["4", "3", "2", "1"],
     )
-    def test_equal_steps_have_the_weights_of_the_textbook(self, nodes, expected):
-        """Hairer, Norsett and Wanner 1993, III.1, (1.5) and (1.8); also at another place, scale and direction."""
-        assert _integral(nodes, 0.0, 1.0) == pytest.approx(expected, abs=1e-13)
-        moved = tuple(3 - 0.1 * t for t in nodes)
-        assert _integral(moved, 3.0, 2.9) == pytest.approx([-0.1 * w for w in expected], abs=1e-13)
+    def test_equal_steps_have_the_weights_of_the_textbook(self, nodes, bashforth, moulton):
+        """Hairer, Norsett and Wanner 1993, III.1, (1.5) and (1.8); also at another place, scale and direction. The rule of one order
+        less is Moulton's for one node less, and leaves the oldest slope out."""
+        lower = {4: (9 / 24, 19 / 24, -5 / 24, 1 / 24), 3: (5 / 12, 8 / 12, -1 / 12), 2: (1 / 2, 1 / 2), 1: (1.0,)}[len(nodes)]
+        for scale, place in ((1.0, 0.0), (-0.1, 3.0)):
+            rise, full, low = three_rules([place + scale * t for t in nodes], place, place + scale)
+            assert rise == pytest.approx([scale * w for w in bashforth], abs=1e-13)
+            assert full == pytest.approx([scale * w for w in moulton], abs=1e-13)
+            assert low == pytest.approx([scale * w for w in (*lower, 0.0)], abs=1e-13)
 
     @pytest.mark.parametrize("count", [1, 2, 3, 5, 8])
     def test_unequal_steps_integrate_polynomials(self, count):
-        """Degree ``count - 1`` about 0.5, against the primitive; seed 0."""
+        """Degree ``count - 1`` about 0.5, one more with the new slope and as many without the oldest, against the primitive; seed 0."""
         gaps = 0.1 + Noise(0).uniform((count,), F64).numpy()
         nodes = 0.7 - np.concatenate([[0.0], gaps[1:].cumsum()])
-        weights = np.array(_integral(tuple(nodes.tolist()), 0.7, 0.95))
-        for k in range(count):
-            exact = ((0.95 - 0.5) ** (k + 1) - (0.7 - 0.5) ** (k + 1)) / (k + 1)
-            assert float(weights @ (nodes - 0.5) ** k) == pytest.approx(exact, abs=1e-9 * np.abs(weights).max())
+        after = np.concatenate([[0.95], nodes])
+        rules = zip(three_rules(nodes.tolist(), 0.7, 0.95), (nodes, after, after), (count, count + 1, count), strict=True)
+        for weights, places, degrees in rules:
+            for k in range(degrees):
+                exact = ((0.95 - 0.5) ** (k + 1) - (0.7 - 0.5) ** (k + 1)) / (k + 1)
+                assert float(weights @ (places - 0.5) ** k) == pytest.approx(exact, abs=1e-9 * np.abs(weights).max())
 
 
 class TestAccuracy:

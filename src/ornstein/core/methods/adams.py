@@ -4,7 +4,11 @@ With nodes ``t_0 > t_1 > ...`` (newest first), slopes ``v_j`` there, and I[...] 
 the slopes in brackets, a step of k back values is
 
     p = x_t + I[v_0 .. v_{k-1}],    v = drift(p, s),    x_s = x_t + I[v, v_0 .. v_{k-1}],                     (1)
-    e = x_s - (x_t + I[v, v_0 .. v_{k-2}]):                                                                   (2)
+    e = x_s - (x_t + I[v, v_0 .. v_{k-2}]).                                                                   (2)
+
+With P the polynomial through v_0 .. v_{k-1}, whose integral is in p, and ``w(u) = prod_j (u - t_j)`` over its nodes,
+
+    x_s = p + (v - P(s)) int w / w(s),    e = (v - P(s)) int (u - s) w / (u - t_{k-1}) / w(s).                (3)
 
 Adams and Bashforth predict, Adams and Moulton correct, and v serves the next step as the slope at s (PEC mode). The error (2) of the
 corrector of one order less controls the step. Hairer, Norsett and Wanner 1993, section III.1 and III.5.
@@ -112,13 +116,13 @@ class Adams(Method):
 
     def _try(self, sde: Any, x: Tensor, now: float, then: float, memory: History) -> tuple[Tensor, Tensor, Tensor]:
         """The state (1), the slopes with the new one, and the error (2) as it is weighed."""
-        nodes, slopes = memory.nodes, memory.slopes
-        predicted = x + _combine(_integral(nodes, now, then)[None], slopes)[0]
-        slope = sde.drift(predicted, torch.tensor(then, dtype=torch.float64))
-        nodes, slopes = (then, *nodes), torch.cat([slope[None], slopes])
-        full, low = _integral(nodes, now, then), _integral(nodes[:-1], now, then)
-        change, error = _combine(np.stack([full, full - np.append(low, 0.0)]), slopes)
-        return x + change, slopes, (self.weigh or _relative)(error, x + change, slope, then)
+        weights, correct, miss = _weights(memory.nodes, now, then)
+        rows = torch.from_numpy(weights).to(memory.slopes) @ memory.slopes.flatten(1)
+        rise, expected = rows.reshape(2, *x.shape).unbind()
+        slope = sde.drift(x + rise, torch.tensor(then, dtype=torch.float64))
+        off = slope - expected
+        x = torch.add(x + rise, off, alpha=correct)  # (3)
+        return x, torch.cat([slope[None], memory.slopes]), (self.weigh or _relative)(miss * off, x, slope, then)
 
 
 @dataclass
@@ -133,19 +137,17 @@ class Errors:
         self.evaluations += step.evaluations
 
 
-def _integral(nodes: tuple[float, ...], a: float, b: float) -> np.ndarray:
-    """Weights of the integral from a to b, which holds no node inside, of the polynomial through values at the nodes: Gauss-Legendre
-    quadrature of the Lagrange basis."""
+def _weights(nodes: tuple[float, ...], a: float, b: float) -> tuple[np.ndarray, float, float]:
+    """Weights of the slopes in I[v_0 ..] and in P(s), and the factors of v - P(s) in (3), by Gauss-Legendre quadrature on [a, b], which
+    has no node inside."""
     at = np.array(nodes)
-    gaps = (a + LEGENDRE[0] * (b - a))[:, None] - at
-    apart = at[:, None] - at
+    points = a + LEGENDRE[0] * (b - a)
+    gaps, ahead, apart = points[:, None] - at, b - at, at[:, None] - at
     np.fill_diagonal(apart, 1.0)
-    return (b - a) * (LEGENDRE[1] * gaps.prod(1)) @ (1 / gaps) / apart.prod(1)
-
-
-def _combine(weights: np.ndarray, slopes: Tensor) -> Tensor:
-    """Sums of slopes, a row for each row of weights."""
-    return (torch.from_numpy(weights).to(slopes) @ slopes.flatten(1)).reshape(-1, *slopes.shape[1:])
+    apart, weights, whole = apart.prod(1), (b - a) * LEGENDRE[1], ahead.prod()
+    through = weights * gaps.prod(1)
+    rows = np.stack([through @ (1 / gaps), whole / ahead]) / apart
+    return rows, float(through.sum() / whole), float((weights * (points - b) * gaps[:, :-1].prod(1)).sum() / whole)
 
 
 def _relative(error: Tensor, x: Tensor, slope: Tensor, t: float) -> Tensor:
