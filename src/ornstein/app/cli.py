@@ -1,10 +1,10 @@
-"""The command line: ``ornstein train | sample | likelihood | density``. Strings are resolved here and nowhere deeper.
+"""The command line: ``ornstein train | sample | likelihood | density | verify``. Strings are resolved here and nowhere deeper.
 
 Every verb writes a manifest beside its results. Errors that ornstein raises on purpose end with their message and status 2;
 Ctrl-C ends with status 130 after a checkpoint.
 """
 
-__all__ = ["Density", "Likelihood", "Sample", "Train", "main"]
+__all__ = ["Density", "Likelihood", "Sample", "Train", "Verify", "main"]
 
 import importlib
 import sys
@@ -21,6 +21,7 @@ from ornstein.app.fit import fit
 from ornstein.app.likelihood import Likelihood
 from ornstein.app.manifest import Manifest, options
 from ornstein.app.pictures import save_grid
+from ornstein.app.verify.verb import Verify
 from ornstein.core import spacing as spacings
 from ornstein.errors import OrnsteinError
 from ornstein.exact import targets
@@ -156,7 +157,7 @@ def _numbers(result: DensityResult) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``ornstein``."""
-    verbs: dict[str, Any] = {"train": Train, "sample": Sample, "likelihood": Likelihood, "density": Density}
+    verbs: dict[str, Any] = {"train": Train, "sample": Sample, "likelihood": Likelihood, "density": Density, "verify": Verify}
     try:
         command = tyro.extras.subcommand_cli_from_dict(verbs, args=arguments, prog="ornstein")
         command.run()
