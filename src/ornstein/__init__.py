@@ -16,6 +16,7 @@ from ornstein import errors
 from ornstein.app.fit import fit
 from ornstein.app.recipes import Recipe
 from ornstein.core import clock, divergence, spacing
+from ornstein.core.adjoint import Checkpointed
 from ornstein.core.brownian import BrownianPath, Correlated, PathValued, Pinned, foster_area, stochastic_area
 from ornstein.core.calculus import (
     OfPath,
@@ -38,6 +39,8 @@ from ornstein.core.calculus import (
     wiener_integral,
 )
 from ornstein.core.estimate import Discretisation
+from ornstein.core.events import FirstPassage
+from ornstein.core.expectation import Antithetic, Expectation, Multilevel, Plain, Sobol, expectation
 from ornstein.core.gaussian import Gaussian
 from ornstein.core.integrate import solve
 from ornstein.core.linear import LinearSDE
@@ -163,12 +166,14 @@ __all__ = [
     "Adaptive",
     "Ancestral",
     "Annealed",
+    "Antithetic",
     "Axis",
     "Bits",
     "Bound",
     "Bracket",
     "Bridge",
     "BrownianPath",
+    "Checkpointed",
     "Churn",
     "Codec",
     "Control",
@@ -185,7 +190,9 @@ __all__ = [
     "EulerHeun",
     "EulerMaruyama",
     "Evaluations",
+    "Expectation",
     "ExponentialEuler",
+    "FirstPassage",
     "FluxLimited",
     "FokkerPlanck",
     "FromCoefficients",
@@ -208,6 +215,7 @@ __all__ = [
     "Metropolis",
     "Milstein",
     "MonotoneLogSNR",
+    "Multilevel",
     "Multistep",
     "Noise",
     "Noised",
@@ -217,6 +225,7 @@ __all__ = [
     "PathValued",
     "Periodic",
     "Pinned",
+    "Plain",
     "PredictorCorrector",
     "Proposal",
     "RandomWalk",
@@ -230,6 +239,7 @@ __all__ = [
     "Schedule",
     "Semilinear",
     "Singlestep",
+    "Sobol",
     "Step",
     "StepDoubling",
     "Straight",
@@ -266,6 +276,7 @@ __all__ = [
     "elbo",
     "eps",
     "errors",
+    "expectation",
     "fit",
     "fit_diffusion",
     "foster_area",

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.brownian import BrownianPath
+from ornstein.core.adjoint import Checkpointed
 from ornstein.core.fits import calculus, kind
 from ornstein.core.methods.euler import EulerMaruyama
 from ornstein.core.methods.milstein import Milstein
 from ornstein.core.methods.srk import SRK
 from ornstein.core.methods.stratonovich import StratonovichHeun
-from ornstein.core.noise import Noise
+from ornstein.core.noise import Noise, Source
 from ornstein.core.solve import Method, Step, Watcher, check_grid, simulate
 from ornstein.errors import OrnsteinError
 
@@ -35,9 +35,10 @@ def solve(
     x0: Float[Tensor, "b *event"],
     ts: Sequence[float] | Float[Tensor, " n"],
     method: Method | None = None,
-    seed: int | Noise | BrownianPath = 0,
+    seed: int | Source = 0,
     dt: float | None = None,
     watch: Iterable[Watcher] = (),
+    gradient: Checkpointed | None = None,
 ) -> Float[Tensor, "n b *event"]:
     """The states of an equation at times, one solution for each row of ``x0``. Differentiable by back-propagation.
 
@@ -50,6 +51,7 @@ def solve(
             runs with other steps follow the same motion.
         dt: the longest step; by default the times are the steps.
         watch: as in `simulate`, called after each step.
+        gradient: `Checkpointed`, to back-propagate with the memory of the root of the steps; by default all of them are kept.
 
     Raises:
         OrnsteinError: for times that are not monotone, a dt that is not positive, or a method that does not fit the equation; the
@@ -64,8 +66,12 @@ def solve(
     pieces = [1] * (len(times) - 1) if dt is None else [max(1, math.ceil(gap / dt - 1e-9)) for gap in times.diff().abs().tolist()]
     parts = [torch.linspace(a, b, n + 1, dtype=torch.float64)[:-1] for a, b, n in zip(times[:-1], times[1:], pieces, strict=True)]
     saved = _Saved(set(times.tolist()), [x0])
-    noise = Noise(seed) if isinstance(seed, int) else seed
-    simulate(sde, x0, torch.cat([*parts, times[-1:]]), method or default_method(sde), noise, [saved, *watch])
+    noise: Source = Noise(seed) if isinstance(seed, int) else seed
+    grid, method = torch.cat([*parts, times[-1:]]), method or default_method(sde)
+    if gradient is not None:
+        noise = gradient.source(noise, sde, x0, grid)
+        method, grid = gradient.plan(method, [torch.cat([part, end[None]]) for part, end in zip(parts, times[1:], strict=True)])
+    simulate(sde, x0, grid, method, noise, [saved, *watch])
     return torch.stack(saved.states)
 
 

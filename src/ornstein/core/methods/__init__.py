@@ -26,6 +26,7 @@ __all__ = [
     "RungeKutta",
     "Semilinear",
     "Singlestep",
+    "StepDoubling",
     "StratonovichHeun",
     "StratonovichMidpoint",
     "Tabulated",
@@ -38,6 +39,7 @@ from ornstein.core.methods.adams import Adams
 from ornstein.core.methods.ancestral import Ancestral, Noising
 from ornstein.core.methods.annealed import Metropolis
 from ornstein.core.methods.corrector import PredictorCorrector
+from ornstein.core.methods.doubling import StepDoubling
 from ornstein.core.methods.euler import EulerMaruyama, ImplicitEuler, TamedEuler
 from ornstein.core.methods.exponential import Multistep
 from ornstein.core.methods.log_ode import LogODE

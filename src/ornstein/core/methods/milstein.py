@@ -54,5 +54,5 @@ class Milstein(Method):
 def self_product(sde: Equation, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
     """g and ``D_g g`` at (x, t)."""
     g = sde.diffusion(x, t).expand_as(x).contiguous()
-    found = torch.func.jvp(lambda y: sde.diffusion(y, t).expand_as(y), (x,), (g,))
+    found = torch.func.jvp(lambda y: sde.diffusion(y, t).expand_as(y), (x.contiguous(),), (g,))
     return found[0], found[1]

@@ -1,0 +1,74 @@
+"""Gradients with little memory: equal to plain back-propagation, and less is kept."""
+
+import pytest
+import torch
+
+import ornstein as orn
+from ornstein.errors import OrnsteinError
+
+F64 = torch.float64
+
+
+def problem(noise, calculus):
+    """A drift and a diffusion with parameters to differentiate."""
+    w = torch.tensor([[0.5, -0.3], [0.8, 0.1]], dtype=F64, requires_grad=True)
+    v = torch.tensor(0.4, dtype=F64, requires_grad=True)
+    diffusion = {"additive": lambda x, t: v * (1 + t) * torch.ones_like(x), "diagonal": lambda x, t: v * x.cos()}.get(noise)
+    if noise == "general":
+        diffusion = lambda x, t: torch.stack([v * x, x.flip(1).sin()], -1)  # noqa: E731
+    return orn.SDE(lambda x, t: torch.tanh(x @ w) - t * x, diffusion, noise, calculus), (w, v)
+
+
+METHODS = [
+    (orn.EulerMaruyama(), "diagonal", "ito"), (orn.Milstein(), "diagonal", "ito"), (orn.SRK(), "additive", "ito"),
+    (orn.SRK(), "diagonal", "ito"), (orn.ReversibleHeun(), "general", "stratonovich"), (orn.EulerMaruyama(), "general", "ito"),
+    (orn.WeakSecond(), "diagonal", "ito"), (orn.StepDoubling(orn.SRK(), 0.0, 1e-2), "diagonal", "ito"),
+]  # fmt: skip
+
+
+class TestCheckpointed:
+    @pytest.mark.parametrize(("method", "noise", "calculus"), METHODS)
+    def test_gradients_are_those_of_back_propagation(self, method, noise, calculus):
+        """States at three times and the gradients of all parameters and the start, to 1e-12, with steps that segments do not divide."""
+        sde, parameters = problem(noise, calculus)
+        x = torch.linspace(-1, 1, 10, dtype=F64).reshape(5, 2).requires_grad_()
+        path, ts = orn.BrownianPath((5, 2), seed=3, cells=torch.linspace(0, 1, 17), dtype=F64, order=2), [0.0, 0.3125, 1.0]
+        found = []
+        for gradient in (None, orn.Checkpointed(), orn.Checkpointed(segments=1)):
+            xs = orn.solve(sde, x, ts, method, path, dt=0.0625, gradient=gradient)
+            found.append([xs, *torch.autograd.grad((xs[1:].cos() * torch.tensor([1.0, 2.0])[:, None, None]).sum(), [x, *parameters])])
+        for other in found[1:]:
+            for a, b in zip(found[0], other, strict=True):
+                torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
+
+    def test_keeps_the_root_of_what_plain_back_propagation_keeps(self):
+        """Numbers saved for the gradient after 400 steps, at most a tenth."""
+        sde, _ = problem("diagonal", "ito")
+        x, sizes = torch.ones(8, 2, dtype=F64), []
+        for gradient in (None, orn.Checkpointed()):
+            kept = []
+            with torch.autograd.graph.saved_tensors_hooks(lambda y, kept=kept: kept.append(y.numel()) or y, lambda y: y):
+                orn.solve(sde, x, [0.0, 1.0], orn.Milstein(), dt=1 / 400, gradient=gradient)
+            sizes.append(sum(kept))
+        assert sizes[1] < sizes[0] / 10
+
+    def test_a_seed_gives_a_path_with_the_steps_as_cells(self):
+        sde, _ = problem("diagonal", "ito")
+        x, grid = torch.ones(4, 2, dtype=F64), torch.linspace(0, 1, 11, dtype=F64)
+        path = orn.BrownianPath((4, 2), seed=7, cells=grid, dtype=F64, order=2)
+        found = orn.solve(sde, x, [0.0, 1.0], orn.SRK(), 7, dt=0.1, gradient=orn.Checkpointed())
+        torch.testing.assert_close(found, orn.solve(sde, x, [0.0, 1.0], orn.SRK(), path, dt=0.1))
+
+    def test_runs_down_in_time_and_without_noise(self):
+        x = torch.ones(2, dtype=F64, requires_grad=True)
+        end = orn.solve(orn.SDE(lambda x, t: -t * x), x, [1.0, 0.0], orn.SRK(), dt=0.01, gradient=orn.Checkpointed(3))[-1]
+        (gradient,) = torch.autograd.grad(end.sum(), x)
+        torch.testing.assert_close(gradient, end)
+        torch.testing.assert_close(end, torch.full_like(end, 0.5).exp(), atol=1e-4, rtol=0)
+
+    def test_refusals(self):
+        with pytest.raises(OrnsteinError, match="segments=0"):
+            orn.Checkpointed(0)
+        sde, x = orn.Underdamped(lambda q: -q, 1.0), torch.ones(3, 2)
+        with pytest.raises(OrnsteinError, match="draw nothing beside"):
+            orn.solve(sde, x, [0.0, 1.0], orn.BAOAB(), dt=0.1, gradient=orn.Checkpointed())
