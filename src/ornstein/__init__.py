@@ -124,19 +124,14 @@ from ornstein.learn.data import (
     stratified,
     unit_weight,
 )
-from ornstein.learn.density import (
-    log_variance,
-    log_weights,
-    log_z,
-    reverse_kl,
-    trajectory_balance,
-    weighted_samples,
-)
+from ornstein.learn.density.estimate import log_z
+from ornstein.learn.density.losses import log_variance, reverse_kl, trajectory_balance
+from ornstein.learn.density.paths import log_weights, weighted_samples
+from ornstein.learn.density.pipeline import DensityResult, sample_density
 from ornstein.learn.dequantise import Bits, Noised, Truncated, Uniform, log_probability
 from ornstein.learn.diffusion_model import DiffusionModel, load
 from ornstein.learn.flow import LogLikelihood, log_likelihood
 from ornstein.learn.likelihood import Bound, elbo
-from ornstein.learn.sample_density import DensityResult, sample_density
 from ornstein.learn.sampling import Sampler, sample
 from ornstein.learn.schedule import MonotoneLogSNR, Schedule
 from ornstein.learn.terminal import Terminal

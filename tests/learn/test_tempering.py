@@ -7,7 +7,8 @@ import torch
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.learn.smc import Normal, resample, tempered_smc
+from ornstein.learn.density.normal import Normal
+from ornstein.learn.density.smc import resample, tempered_smc
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 

@@ -25,8 +25,8 @@ from ornstein.app.verify.verb import Verify
 from ornstein.core import spacing as spacings
 from ornstein.errors import OrnsteinError
 from ornstein.exact import targets
+from ornstein.learn.density.pipeline import DensityResult, sample_density
 from ornstein.learn.diffusion_model import load
-from ornstein.learn.sample_density import DensityResult, sample_density
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from ornstein.core.spacing import Karras
 from ornstein.errors import OrnsteinError
 from ornstein.exact import metrics
 from ornstein.exact.targets import EightSchools
+from ornstein.learn.density.pipeline import DensityResult, sample_density
 from ornstein.learn.diffusion_model import DiffusionModel
-from ornstein.learn.sample_density import DensityResult, sample_density
 
 HELD_OUT = 360
 STEPS = 25

@@ -23,15 +23,18 @@ from ornstein.errors import OrnsteinError
 from ornstein.exact.metrics import pareto_k
 from ornstein.learn.calibrate import calibrate
 from ornstein.learn.data import Denoising
-from ornstein.learn.density import LogZ, WeightedSamples, log_variance, log_weights, log_z, weighted_samples
+from ornstein.learn.density.estimate import LogZ, log_z
+from ornstein.learn.density.ledger import Ledger, LogDensity
+from ornstein.learn.density.losses import log_variance
+from ornstein.learn.density.normal import Normal
+from ornstein.learn.density.paths import WeightedSamples, log_weights, weighted_samples
+from ornstein.learn.density.smc import resample, tempered_smc
 from ornstein.learn.diffusion_model import DiffusionModel
-from ornstein.learn.smc import Normal, resample, tempered_smc
 from ornstein.learn.train import Progress, Training, train
 from ornstein.model.codec import Codec
 from ornstein.model.denoiser import Denoiser, edm
 from ornstein.nets.mlp import MLP
 
-LogDensity = Callable[[Tensor], Tensor]
 _STEPS = 64  # of the reported paths
 
 
@@ -71,28 +74,6 @@ class DensityResult:
     sampler: DiffusionModel
 
 
-@dataclass
-class _Ledger:
-    """The user's density with its calls counted and its bad values made -inf (and counted)."""
-
-    fn: LogDensity
-    dim: int
-    points: int = 0
-    bad: int = 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        value = self.fn(x)
-        if not isinstance(value, Tensor) or value.shape != (len(x),):
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise OrnsteinError(
-                f"log_prob of a ({len(x)}, {self.dim}) batch returned {got}, need ({len(x)},): wrap a one-point function in torch.vmap"
-            )
-        self.points += len(x)
-        bad = torch.isnan(value) | (value == torch.inf)
-        self.bad += int(bad.sum())
-        return torch.where(bad, -torch.inf, value)
-
-
 def sample_density(
     log_prob: LogDensity,
     dim: int,
@@ -126,7 +107,7 @@ def sample_density(
     if start_std is not None and not start_std > 0:
         raise OrnsteinError(f"sample_density(start_std={start_std}): must be positive; None finds the scale")
     clock, noise = time.monotonic(), Noise(seed)
-    ledger = _Ledger(log_prob, dim)
+    ledger = Ledger(log_prob, dim)
     start = _start(ledger, dim, start_mean, start_std, noise.fold(1))
     cloud = tempered_smc(ledger, start, particles, noise.fold(2))
     frame = Normal.fit(cloud.x)
@@ -149,7 +130,7 @@ def sample_density(
     )  # fmt: skip
 
 
-def _start(ledger: _Ledger, dim: int, mean: float | Tensor, std: float | None, noise: Noise) -> Normal:
+def _start(ledger: Ledger, dim: int, mean: float | Tensor, std: float | None, noise: Noise) -> Normal:
     """The Gaussian to start from: of the given scale, or of that whose importance weights find the most mass."""
     centre = torch.zeros(dim) + torch.as_tensor(mean, dtype=torch.float32)
     scales = [std] if std is not None else [10 ** (k / 2) for k in range(-4, 5)]
@@ -222,7 +203,7 @@ def _estimate(
     return paths, log_z(paths.log_w)
 
 
-def _warnings(estimate: LogZ, k_hat: float, n: int, ledger: _Ledger, explored: float) -> list[Warning]:
+def _warnings(estimate: LogZ, k_hat: float, n: int, ledger: Ledger, explored: float) -> list[Warning]:
     """What the diagnostics say, in words."""
     gap = abs(explored - estimate.value)
     checks = {
