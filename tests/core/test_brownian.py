@@ -169,9 +169,9 @@ class Counting(BrownianPath):
 
     draws = 0
 
-    def _draw(self, *name):
+    def _draw(self, *name, std=1.0):
         Counting.draws += 1
-        return super()._draw(*name)
+        return super()._draw(*name, std=std)
 
 
 class TestCost:
@@ -312,7 +312,7 @@ class TestAreas:
         r = torch.tensor(rotation(p, 1 - p, order), dtype=F64)
         assert torch.allclose(r @ r.T, torch.eye(2 * order, dtype=F64), rtol=0, atol=1e-14)
         c, z = (tuple(Noise(k).normal((order, 5), F64)) for k in (1, 2))
-        left, right = split(c, tuple(x.clone() for x in z), p, 1 - p, 2.0)
+        left, right = split(c, lambda k, std: z[k] * std, p, 1 - p, 2.0)
         assert all(torch.allclose(x, y, rtol=0, atol=1e-13) for x, y in zip(join(left, right, p, 1 - p), c, strict=True))
 
     def test_streams_give_the_area_of_the_step(self):

@@ -83,9 +83,10 @@ class TestIndependence:
         seeds = {source.generator(block).initial_seed() for source in sources for block in range(10)}
         assert len(seeds) >= 2000 - 5  # 2000 draws from 2^32 collide with probability 5e-4
 
-    def test_blocks_of_one_source_never_collide(self):
-        seeds = [Noise(4).generator(block).initial_seed() for block in range(5_000)]
-        assert len(set(seeds)) == len(seeds)
+    @pytest.mark.parametrize("draws, blocks", [(1, 100_000), (100_000, 1), (300, 300), (3000, 30)])
+    def test_generators_of_one_source_never_collide(self, draws, blocks):
+        seeds = {Noise(4).generator(k, draw=n).initial_seed() for n in range(draws) for k in range(blocks)}
+        assert len(seeds) == draws * blocks
 
 
 def test_folding_twice_is_folding_once_with_both_keys():

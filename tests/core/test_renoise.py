@@ -24,18 +24,13 @@ EXACT = Multistep(1, D)  # solves the probability flow of such data in one step
 PROCESSES = [p.VP(), p.EDM(10.0), p.Straight(), p.OU(1.5, 2.0)]
 
 
-class Counter:
-    def __init__(self):
-        self.count = 0
-
-
 class OneHot(Stream):
     """Draw k is 1 for sample k + 1 and 0 for all others."""
 
     def normal(self):
         found = torch.zeros(self.shape, dtype=self.dtype)
-        self.generators[0].count += 1
-        found[self.generators[0].count] = 1.0
+        self.count += 1
+        found[self.count] = 1.0
         return found
 
     def between(self, t, s):
@@ -43,16 +38,14 @@ class OneHot(Stream):
 
 
 class Probe:
-    """A source of `OneHot` streams, which counts the draws."""
-
-    def __init__(self):
-        self.counter = Counter()
+    """A source of one `OneHot` stream, which counts the draws."""
 
     def fold(self, *keys):
         return self
 
     def stream_like(self, x):
-        return OneHot(tuple(x.shape), x.dtype, 1, 0, (self.counter,))
+        self.stream = OneHot(tuple(x.shape), x.dtype, "cpu", Noise(0))
+        return self.stream
 
 
 def variance_after(sde, eta: float, method, times, draws: int = 200) -> tuple[float, int]:
@@ -60,7 +53,7 @@ def variance_after(sde, eta: float, method, times, draws: int = 200) -> tuple[fl
     x, probe, start = torch.zeros(draws + 1, 1, dtype=F64), Probe(), times[0]
     x[0] = math.hypot(float(sde.alpha(start)) * D, float(sde.sigma(start)))
     end = simulate(Reverse(NormalPosterior(sde, 0.0, D**2), eta), x, times, method, probe)
-    return float(end.square().sum()), probe.counter.count
+    return float(end.square().sum()), probe.stream.count
 
 
 def level(sde, t) -> float:

@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 import ornstein as orn
 from ornstein.core import processes as p
-from ornstein.core.gaussian import Gaussian
+from ornstein.core.gaussian import Gaussian, Point
 from ornstein.core.methods import Ancestral, EulerMaruyama, Heun, Multistep, Noising, PredictorCorrector, Singlestep
 from ornstein.core.noise import Noise
 from ornstein.core.sde import SDE, Langevin, Reverse
@@ -118,7 +118,7 @@ class TestGradients:
 
         def log_weight(means):
             target = GaussianMixture(means, torch.full_like(means, 0.6), torch.ones(2))
-            weight = LogWeight(lambda x_s, s, x_t, t: sde.transition(x_s, s, t))
+            weight = LogWeight(lambda x_s, s, t: sde.transition(x_s, s, t))
             end = simulate(Reverse(target.posterior(sde)), x, sde.times(3), Ancestral(), Noise(2), [weight])
             return weight.value - end.square().sum(1) / 2
 
@@ -150,8 +150,8 @@ class TestWatchers:
         prior = sde.prior((5, 3), var)
         x_T = prior.draw(Noise(0).normal((5, 3), F64))
 
-        def noising(x_s, s, x_t, t):
-            return None if sde.pinned and float(t) == sde.T else sde.transition(x_s, s, t)
+        def noising(x_s, s, t):
+            return Point(torch.zeros(())) if sde.pinned and float(t) == sde.T else sde.transition(x_s, s, t)
 
         weight = LogWeight(noising, torch.zeros(5, dtype=F64) if sde.pinned else -prior.log_prob(x_T))
         end = simulate(Reverse(NormalPosterior(sde, 0.0, var)), x_T, sde.times(n), Ancestral(), Noise(1), [weight])
@@ -161,7 +161,7 @@ class TestWatchers:
     def test_weights_telescope_with_a_foreign_posterior(self):
         """The sum over steps is the ratio of the joint densities of the path, taken from its states afterwards."""
         sde, x, times = self.sde, Noise(0).normal((4, 2), F64), self.sde.times(6)
-        weight, path = LogWeight(lambda x_s, s, x_t, t: sde.transition(x_s, s, t)), Trajectory()
+        weight, path = LogWeight(lambda x_s, s, t: sde.transition(x_s, s, t)), Trajectory()
         posterior = mixture().posterior(sde)
         simulate(Reverse(posterior), x, times, Ancestral(), Noise(1), [weight, path])
         states, expected = path.stacked(), torch.zeros(4, dtype=F64)

@@ -80,7 +80,7 @@ def test_weights_are_constant_at_the_exact_gaussian_control(process, steps):
 def reversed_log_w(posterior, target, times, n, noise, var):
     """The log-weights of paths noised from exact samples of the target: the other direction, through other code."""
     sde = posterior.sde
-    watch = orn.LogWeight(lambda x_t, t, x_s, s: sde.posterior(x_t, posterior(x_t, t), s, t))
+    watch = orn.LogWeight(lambda x_t, t, s: sde.posterior(x_t, posterior(x_t, t), s, t))
     x_0 = target.sample(n, seed=9)
     x_T = orn.simulate(sde, x_0, times.flip(0), orn.Noising(), noise, [watch])
     return target.log_prob(x_0) - sde.prior(x_T.shape, var).log_prob(x_T) - watch.value
@@ -201,8 +201,8 @@ def test_paths_are_the_same_in_any_split():
     sde = PROCESSES["VP"]
     target = mixture(2)
     posterior = target.posterior(sde)
-    whole = orn.weighted_samples(posterior, target.log_prob, sde.times(5), 50, orn.Noise(2))
-    part = orn.weighted_samples(posterior, target.log_prob, sde.times(5), 20, orn.Noise(2).shift(30))
+    paths = orn.denoising_paths(posterior, target.log_prob, sde.times(5))
+    whole, part = paths.draw(50, orn.Noise(2)), paths.draw(20, orn.Noise(2).shift(30))
     assert torch.equal(whole.x[30:], part.x) and torch.equal(whole.log_w[30:], part.log_w) and whole.evaluations == 5
 
 

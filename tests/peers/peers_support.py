@@ -3,7 +3,7 @@
 import importlib
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -47,6 +47,16 @@ class Point:
         return Gaussian(self.posterior(x, t).mean, torch.zeros((), dtype=x.dtype))
 
 
+@dataclass
+class OneGenerator(Stream):
+    """All draws from one generator, one after the other."""
+
+    generator: torch.Generator = field(default_factory=torch.Generator)
+
+    def _draw(self, fill: Any) -> Tensor:
+        return fill(torch.empty(self.shape, dtype=self.dtype), generator=self.generator)
+
+
 @dataclass(frozen=True)
 class Drawn:
     """The numbers that ``torch.randn(x.shape)`` gives a peer whose generator has this seed."""
@@ -60,7 +70,7 @@ class Drawn:
         return torch.Generator().manual_seed(self.seed)
 
     def stream_like(self, x: Tensor) -> Stream:
-        return Stream(tuple(x.shape), x.dtype, len(x), 0, (self.generator(),))
+        return OneGenerator(tuple(x.shape), x.dtype, "cpu", Noise(0), generator=self.generator())
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ Numbers that depend on time alone come as a 0-d tensor or as ``(b,)``, one per s
 dimensions to meet ``x``.
 """
 
-__all__ = ["Gaussian", "per_sample", "sum_event"]
+__all__ = ["Gaussian", "Point", "per_sample", "sum_event"]
 
 import math
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -47,7 +48,7 @@ class Gaussian:
 
     def draw(self, z: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
         """``mean + std * z`` for standard normal ``z``: differentiable in all three."""
-        return self.mean + self.std * z
+        return torch.addcmul(self.mean, self.std, z)
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
         """The log-density (1) in nats."""
@@ -59,3 +60,22 @@ class Gaussian:
         ratio = (self.std / other.std).square()
         shift = ((self.mean - other.mean) / other.std).square()
         return sum_event((ratio - 1 - ratio.log() + shift) / 2)
+
+
+@dataclass(frozen=True)
+class Point:
+    """The law of what is certain, with its density against itself, which is 1: the pinned end of a bridge.
+
+    Args:
+        mean: the point, broadcastable to ``(b, *event)``.
+    """
+
+    mean: Tensor
+
+    def draw(self, z: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
+        """The point, whatever z."""
+        return self.mean.expand_as(z)
+
+    def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
+        """0: of the point itself; others are not asked for."""
+        return x.new_zeros(len(x))

@@ -2,17 +2,20 @@
 
 Sample i must be the same whatever the batch size, the order or the number of processes. Drawing one generator per sample
 would be slow, drawing one per batch would be wrong; so samples are drawn in *blocks* of a size that depends on the event
-shape only. Block k has a generator of its own, seeded by
+shape only. Block k of draw n has a generator of its own, seeded by
 
-    seed(k) = mix(seed, key) + k * 0x9E3779B1   (mod 2^32),                                                  (1)
+    seed(n, k) = mix(seed, key) + c (n + [2^32 / golden ratio] k)   (mod 2^32),                               (1)
 
-which is injective in k, and is always drawn whole, then sliced. Randomness enters the library through a `Noise` only.
+where two are alike only if draws times blocks between them are above 1.6e9. On a CPU the first numbers of a generator do not depend on
+how many follow, in groups of 16, so that only what is needed of the last block is drawn; elsewhere blocks are drawn whole. Randomness
+enters the library through a `Noise` only.
 """
 
 __all__ = ["Draws", "Noise", "Source", "Stream"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -22,10 +25,12 @@ from torch import Tensor
 
 from ornstein.core.gaussian import per_sample
 
-_BLOCK = 1 << 16  # numbers per block: about 0.4 ms to draw, so that one sample of a small event costs little more
+_BLOCK = 1 << 16  # numbers of one generator, at most, unless one sample has more
+_LANES = 16  # torch fills a tensor in groups of so many normal numbers, which do not depend on how many groups follow
 _MASK = (1 << 64) - 1
 
 
+@lru_cache(maxsize=4096)
 def _mix(*words: int) -> int:
     """Hash integers to 64 bits (splitmix64 finaliser, chained)."""
     state = 0
@@ -37,10 +42,29 @@ def _mix(*words: int) -> int:
     return state
 
 
-def _block_size(event: Sequence[int]) -> int:
-    """Samples per block: a power of two that depends on the event shape alone."""
-    size = max(1, min(4096, _BLOCK // max(prod(event), 1)))
-    return 1 << (size.bit_length() - 1)
+class _Layout(NamedTuple):
+    """Where the numbers of some samples lie: in which blocks, of what length, how much is drawn, and where in it they begin."""
+
+    blocks: range
+    length: int
+    drawn: int
+    first: int
+
+
+@lru_cache(maxsize=256)
+def _layout(shape: tuple[int, ...], start: int, whole: bool) -> _Layout:
+    """Of samples ``start, start + 1, ...``; a block holds a power of two of them, which depends on the event shape alone."""
+    event = prod(shape[1:])
+    size = 1 << (max(1, _BLOCK // max(event, 1)).bit_length() - 1)
+    first, last = start // size, max(start + shape[0] - 1, start) // size
+    length = size * event
+    tail = length if whole else min(length, -(-(start + shape[0] - last * size) * event // _LANES) * _LANES)
+    return _Layout(range(first, last + 1), length, (last - first) * length + tail, (start - first * size) * event)
+
+
+def scaled(std: float) -> Callable[..., Tensor]:
+    """Fills a tensor with ``N(0, std^2)``: the numbers of ``Tensor.normal_`` times std, bit by bit, without another pass."""
+    return partial(Tensor.normal_, std=std)
 
 
 @dataclass(frozen=True)
@@ -62,23 +86,31 @@ class Noise:
         key = self.key
         for k in keys:
             key = _mix(key, k)
-        return replace(self, key=key)
+        return Noise(self.seed, self.start, key)
 
     def shift(self, n: int) -> "Noise":
         """The source whose sample 0 is this one's sample ``n``."""
         return replace(self, start=self.start + n)
 
-    def generator(self, block: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-        """The generator of one block, seeded by (1)."""
-        seed = (_mix(self.seed, self.key) + block * 0x9E3779B1) & 0xFFFFFFFF  # (1)
+    def generator(self, block: int = 0, device: torch.device | str = "cpu", draw: int = 0) -> torch.Generator:
+        """The generator of one block of one draw, seeded by (1)."""
+        seed = (_mix(self.seed, self.key) + 0x85EBCA6B * (draw + 0x9E3779B9 * block)) & 0xFFFFFFFF  # (1)
         return torch.Generator(device).manual_seed(seed)
+
+    def fill(
+        self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str, how: Callable[..., Tensor], draw: int = 0
+    ) -> Tensor:
+        """One draw: a new tensor, filled block by block by ``Tensor.normal_`` or ``Tensor.uniform_``."""
+        blocks, length, drawn, first = _layout(shape, self.start, str(device) != "cpu")
+        flat = torch.empty(drawn, dtype=dtype, device=device)
+        for block, part in zip(blocks, flat.split(length) if len(blocks) > 1 else (flat,), strict=True):
+            how(part, generator=self.generator(block, device, draw))
+        size = prod(shape)
+        return (flat if size == drawn else flat[first : first + size]).view(shape)
 
     def stream(self, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu") -> "Stream":
         """Successive draws for one batch of ``shape = (b, *event)``."""
-        size = _block_size(shape[1:])
-        first, last = self.start // size, max(self.start + shape[0] - 1, self.start) // size
-        generators = tuple(self.generator(block, device) for block in range(first, last + 1))
-        return Stream(tuple(shape), dtype, size, self.start - first * size, generators)
+        return Stream(tuple(shape), dtype, device, self)
 
     def stream_like(self, x: Tensor) -> "Stream":
         """`stream` with the shape, dtype and device of ``x``."""
@@ -131,14 +163,22 @@ class Draws(Protocol):
         ...
 
 
-class Stream(NamedTuple):
-    """Successive draws for one batch. Its generators advance: make one per run, inside the run."""
+@dataclass
+class Stream:
+    """Successive draws for one batch: the k-th is named by k. Make one per run, inside the run.
+
+    Args:
+        shape: ``(b, *event)``.
+        dtype, device: of the numbers.
+        noise: where they come from.
+        count: draws so far.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
-    block: int
-    offset: int
-    generators: tuple[torch.Generator, ...]
+    device: torch.device | str
+    noise: Noise
+    count: int = 0
 
     def normal(self) -> Float[Tensor, "b *event"]:
         """The next standard normal numbers."""
@@ -154,17 +194,19 @@ class Stream(NamedTuple):
 
     def increment(self, t: Tensor, s: Tensor) -> Float[Tensor, "b *event"]:
         """A Brownian increment over the interval from t to s: ``N(0, |s - t|)`` in every entry."""
-        z = self.between(t, s)
-        return per_sample((s - t).abs().sqrt(), z) * z
+        return self._scaled((s - t).abs().sqrt())
 
     def area(self, t: Tensor, s: Tensor) -> Float[Tensor, "b *event"]:
         """A space-time Levy area H over the interval from t to s: ``N(0, |s - t| / 12)``, independent of its increment."""
-        z = self.normal()
-        return per_sample(((s - t).abs() / 12).sqrt(), z) * z
+        return self._scaled(((s - t).abs() / 12).sqrt())
+
+    def _scaled(self, std: Tensor) -> Tensor:
+        if std.ndim or std.requires_grad:
+            z = self.normal()
+            return per_sample(std, z) * z
+        return self._draw(scaled(std.item()))
 
     def _draw(self, fill: Callable[..., Tensor]) -> Tensor:
-        whole = (len(self.generators) * self.block, *self.shape[1:])
-        joined = torch.empty(whole, dtype=self.dtype, device=self.generators[0].device)
-        for part, generator in zip(joined.split(self.block), self.generators, strict=True):
-            fill(part, generator=generator)
-        return joined[self.offset : self.offset + self.shape[0]]
+        found = self.noise.fill(self.shape, self.dtype, self.device, fill, draw=self.count)
+        self.count += 1
+        return found

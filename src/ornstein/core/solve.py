@@ -6,7 +6,7 @@ direction, the log-weight collected by `LogWeight` is ``sum_k [log B_k - log F_k
 a log importance weight on path space, whose mean weight is the normaliser exactly, for every number of steps.
 """
 
-__all__ = ["Evaluations", "KernelKL", "LogWeight", "Method", "Step", "Trajectory", "Watcher", "check_grid", "simulate"]
+__all__ = ["Evaluations", "Kernel", "KernelKL", "LogWeight", "Method", "Step", "Trajectory", "Watcher", "check_grid", "simulate"]
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.driving import driving
-from ornstein.core.gaussian import Gaussian
+from ornstein.core.gaussian import Gaussian, Point
 from ornstein.core.linear import Time
 from ornstein.core.noise import Draws, Noise, Source
 from ornstein.errors import OrnsteinError
@@ -26,22 +26,31 @@ from ornstein.errors import OrnsteinError
 _PATH = 0x70617468  # key that keeps the numbers of a path apart from those of Noise(seed).normal, often used for x_T
 
 
+Kernel = Callable[[Tensor, Time, Time], Gaussian | Point]
+"""``(x, t, s)``, a state and its time and the time to go to, to the law of the state there."""
+
+
 class Step(NamedTuple):
     """What one step of a method yields.
 
     Attributes:
         x: the new state.
-        kernel: the Gaussian it was drawn from; None if the step is deterministic or no Gaussian.
+        law: makes the Gaussian it was drawn from; None if the step is deterministic or no Gaussian.
         memory: whatever the method wants back at the next step.
         evaluations: calls of the drift, posterior or density.
         log_ratio: ``(b,)``, log B - log F of the step, for methods that know it without a kernel (reversible moves).
     """
 
     x: Tensor
-    kernel: Gaussian | None = None
+    law: Callable[[], Gaussian | Point] | None = None
     memory: Any = None
     evaluations: int = 1
     log_ratio: Tensor | None = None
+
+    @property
+    def kernel(self) -> Any:
+        """The law it was drawn from, computed for those who ask."""
+        return None if self.law is None else self.law()
 
 
 @runtime_checkable
@@ -106,6 +115,7 @@ def simulate(
         for watcher in watch:
             watcher(t, s, x, step)
         x, memory = step.x, step.memory
+        del step  # and what its law remembers
     return x
 
 
@@ -158,12 +168,11 @@ class LogWeight:
     """Collects ``sum_k [log B(x_k | x_{k+1}) - log F(x_{k+1} | x_k)]`` along a path drawn from F, in nats.
 
     Args:
-        other: ``(x_new, s, x_old, t) -> Gaussian | None``: the kernel B at the new state, whose density at the old state
-            counts; None where B is a point mass that both directions share (the pinned end of a bridge). May be left out
-            when the method gives the ratio itself.
+        other: ``(x, s, t) -> Gaussian``: the kernel B at the new state, whose density at the old state counts; a `Point` where
+            both directions share it (the pinned end of a bridge). May be left out when the method gives the ratio itself.
     """
 
-    other: Callable[[Tensor, Time, Tensor, Time], Gaussian | None] | None = None
+    other: Kernel | None = None
     value: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
@@ -172,14 +181,13 @@ class LogWeight:
     def _ratio(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> Tensor:
         if step.log_ratio is not None:
             return step.log_ratio
-        if step.kernel is None or self.other is None:
+        kernel = step.kernel
+        if kernel is None or self.other is None:
             raise OrnsteinError(
                 "log-weights need the density of every step: use Ancestral() or EulerMaruyama() with eta > 0 and give "
                 "LogWeight the kernel of the other direction"
             )
-        backward = self.other(step.x, s, x, t)
-        log_backward = torch.zeros(()) if backward is None else backward.log_prob(x)
-        return log_backward - step.kernel.log_prob(step.x)
+        return self.other(step.x, s, t).log_prob(x) - kernel.log_prob(step.x)
 
 
 @dataclass

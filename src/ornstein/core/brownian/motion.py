@@ -117,8 +117,38 @@ class PathStream(NamedTuple):
         return self.rest.normal().mul_(math.sqrt(abs(float(s) - float(t)) / 12))
 
 
+class Derived(Motion):
+    """A motion made of another: where that is, in its dtype, known as well, with the same numbers beside it."""
+
+    path: Motion
+
+    @property
+    def t0(self) -> float:  # type: ignore[override]
+        """Start of the path."""
+        return self.path.t0
+
+    @property
+    def t1(self) -> float:  # type: ignore[override]
+        """End of the path."""
+        return self.path.t1
+
+    @property
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
+        """Of the values."""
+        return self.path.dtype
+
+    @property
+    def order(self) -> int:  # type: ignore[override]
+        """That of the path."""
+        return self.path.order
+
+    def beside(self) -> Noise:
+        """That of the path."""
+        return self.path.beside()
+
+
 @dataclass(frozen=True)
-class Correlated(Motion):
+class Correlated(Derived):
     """``L B``: a motion of d coordinates with covariance ``L L' t``, from one of m independent ones.
 
     Args:
@@ -157,26 +187,6 @@ class Correlated(Motion):
             )
         return cls(path, vectors * values.clamp(min=0).sqrt() @ vectors.T)
 
-    @property
-    def t0(self) -> float:  # type: ignore[override]
-        """Start of the path."""
-        return self.path.t0
-
-    @property
-    def t1(self) -> float:  # type: ignore[override]
-        """End of the path."""
-        return self.path.t1
-
-    @property
-    def dtype(self) -> torch.dtype:  # type: ignore[override]
-        """Of the values."""
-        return self.path.dtype
-
-    @property
-    def order(self) -> int:  # type: ignore[override]
-        """That of the path."""
-        return self.path.order
-
     def increment(self, s: Time, t: Time) -> Float[Tensor, "b *event"]:
         """``L (B(t) - B(s))``."""
         return self._mix(self.path.increment(s, t))
@@ -184,10 +194,6 @@ class Correlated(Motion):
     def levy_area(self, s: Time, t: Time, moment: int = 1) -> Float[Tensor, "b *event"]:
         """``L H``, or ``L K``."""
         return self._mix(self.path.levy_area(s, t, moment))
-
-    def beside(self) -> Noise:
-        """That of the path."""
-        return self.path.beside()
 
     def _mix(self, x: Tensor) -> Tensor:
         columns = self.factor.to(x).unbind(1)  # one by one: a matrix product may round a sample differently in another batch
@@ -198,7 +204,7 @@ class Correlated(Motion):
 
 
 @dataclass(frozen=True)
-class Pinned(Motion):
+class Pinned(Derived):
     """A Brownian bridge (1): ``path``, moved to start at ``start`` and to end at ``end``.
 
     ``X(t)`` is the value, start included; increments and areas are those of the bridge. Asking for a value or an increment needs
@@ -219,26 +225,6 @@ class Pinned(Motion):
         """That of the path."""
         return self.path.shape
 
-    @property
-    def t0(self) -> float:  # type: ignore[override]
-        """Start of the path."""
-        return self.path.t0
-
-    @property
-    def t1(self) -> float:  # type: ignore[override]
-        """End of the path."""
-        return self.path.t1
-
-    @property
-    def dtype(self) -> torch.dtype:  # type: ignore[override]
-        """Of the values."""
-        return self.path.dtype
-
-    @property
-    def order(self) -> int:  # type: ignore[override]
-        """That of the path."""
-        return self.path.order
-
     @cached_property
     def _excess(self) -> Tensor:
         """``(B(t1) - (end - start)) / (t1 - t0)``: the slope that is taken off."""
@@ -255,7 +241,3 @@ class Pinned(Motion):
     def levy_area(self, s: Time, t: Time, moment: int = 1) -> Float[Tensor, "b *event"]:
         """That of the path."""
         return self.path.levy_area(s, t, moment)
-
-    def beside(self) -> Noise:
-        """That of the path."""
-        return self.path.beside()

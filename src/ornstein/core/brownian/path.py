@@ -25,7 +25,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
@@ -35,13 +35,11 @@ from torch import Tensor
 from ornstein.core.brownian.motion import Motion
 from ornstein.core.brownian.refine import Coefficients, join, split
 from ornstein.core.linear import Time
-from ornstein.core.noise import Noise
+from ornstein.core.noise import Noise, scaled
 from ornstein.errors import OrnsteinError
 
 _BROWNIAN = 0x42726F776E  # key that keeps paths apart from other users of a seed
 _DEPTH = 63  # halvings, enough to hit any float but those next to 0; the path is straight in what is left of a cell
-_BLOCK = 1 << 16  # numbers of one generator, at most, unless one sample has more
-_LANES = 16  # torch fills a tensor in groups of so many normal numbers, which do not depend on how many groups follow
 
 
 class _Cut(NamedTuple):
@@ -50,13 +48,6 @@ class _Cut(NamedTuple):
     at: float
     left: Coefficients
     right: Coefficients
-
-
-class _Block(NamedTuple):
-    """What one generator fills: its number, and where it stops."""
-
-    number: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -128,7 +119,8 @@ class BrownianPath(Motion):
         a, b = self._time(s), self._time(t)
         k = self._cell(a, b)
         if k is not None:
-            return self._draw(k, 0).mul_(math.copysign(math.sqrt(abs(b - a)), a - b))  # a cell's number is for the step down
+            down = self._draw(k, 0, std=math.sqrt(abs(b - a)))  # a cell's number is for the step down
+            return down if a > b else down.neg_()
         return self._rise(a, b) if a < b else self._rise(b, a).neg_()
 
     def between(self, s: Time, t: Time) -> Float[Tensor, "b *event"]:
@@ -160,7 +152,7 @@ class BrownianPath(Motion):
         if low == high:
             return torch.zeros(self.shape, dtype=self.dtype)
         k = self._cell(a, b)
-        c = self._joined(low, high)[moment] if k is None else self._draw(k, 0, moment).mul_(math.sqrt(high - low))
+        c = self._joined(low, high)[moment] if k is None else self._draw(k, 0, moment, std=math.sqrt(high - low))
         return c * (-1 / math.sqrt(12) if moment == 1 else math.copysign(1 / math.sqrt(720), b - a))
 
     def beside(self) -> Noise:
@@ -192,61 +184,32 @@ class BrownianPath(Motion):
         i, j = self._index.get(a), self._index.get(b)
         return min(i, j) if i is not None and j is not None and abs(i - j) == 1 else None
 
-    @cached_property
-    def _block(self) -> int:
-        """Samples that share a generator."""
-        return 1 << (max(1, _BLOCK // max(math.prod(self.shape[1:]), 1)).bit_length() - 1)
-
-    @cached_property
-    def _blocks(self) -> tuple[_Block, ...]:
-        """Blocks hold samples, as those of a `Noise` do, but only what is needed of the last one is drawn."""
-        event, start = math.prod(self.shape[1:]), self._noise.start
-        first, last = start // self._block, max(start + self.shape[0] - 1, start) // self._block
-        ends, need = [(k - first) * self._block * event for k in range(first, last + 2)], start + self.shape[0] - last * self._block
-        if need < self._block:
-            ends[-1] = ends[-2] + -(-need * event // _LANES) * _LANES
-        return tuple(_Block(k, end) for k, end in zip(range(first, last + 1), ends[1:], strict=True))
-
-    @cached_property
-    def _mine(self) -> tuple[int, int]:
-        """Which numbers of the blocks are this path's."""
-        first = self._noise.start % self._block * math.prod(self.shape[1:])
-        return first, first + math.prod(self.shape)
-
-    def _draw(self, *name: int) -> Tensor:
-        """The standard normal numbers of this name: a cell, a node of its tree (0), a Legendre coefficient (0)."""
-        source, (first, last) = self._noise.fold(*name), self._mine
-        flat, at = torch.empty(self._blocks[-1].stop, dtype=self.dtype), 0
-        if len(self._blocks) == 1:
-            flat.normal_(generator=source.generator(self._blocks[0].number))
-        else:
-            for number, stop in self._blocks:
-                flat[at:stop].normal_(generator=source.generator(number))
-                at = stop
-        return flat[first:last].view(self.shape)
-
-    def _numbers(self, k: int, node: int, order: int) -> Coefficients:
-        return tuple(self._draw(k, node, i) if i else self._draw(k, node) for i in range(order))
+    def _draw(self, k: int, node: int, moment: int = 0, std: float = 1.0) -> Tensor:
+        """The normal numbers of a cell, a node of its tree, and a Legendre coefficient, of this standard deviation."""
+        return self._noise.fold(node, moment).fill(tuple(self.shape), self.dtype, "cpu", scaled(std), draw=k)
 
     def _whole(self, k: int, order: int) -> Coefficients:
         """Those of cell k."""
-        std = math.sqrt(self._grid[k + 1] - self._grid[k])
-        return tuple(z.mul_(std if i else -std) for i, z in enumerate(self._numbers(k, 0, order)))  # its first is for the step down
+        first, *more = (self._draw(k, 0, i, std=math.sqrt(self._grid[k + 1] - self._grid[k])) for i in range(order))
+        return first.neg_(), *more  # its first is for the step down
 
     def _rise(self, a: float, b: float) -> Tensor:
         """``B(b) - B(a)`` for a <= b, from left to right."""
-        first, total, kept = bisect_right(self._grid, a) - 1, None, False
+        first, total, shared = bisect_right(self._grid, a) - 1, None, True  # shared: others hold it, so that it must stay as it is
         is_value = a == self.t0
         if is_value and self._value and self._grid[self._value[0][0]] <= b:
             first, total = self._value[0]
-            a, kept = self._grid[first], True
+            a = self._grid[first]
         for k, _, c in self._pieces(first, a, b, 1):
-            total, kept = (c[0], k is None) if total is None else (total + c[0], False)
+            if total is None:
+                total, shared = c[0], k is None
+            else:
+                total, shared = (total + c[0] if shared else total.add_(c[0])), False
             if is_value and k is not None:
-                self._value[:], kept = [(k + 1, total)], True  # B(c_{k+1})
+                self._value[:], shared = [(k + 1, total)], True  # B(c_{k+1})
         if total is None:
             return torch.zeros(self.shape, dtype=self.dtype)
-        return total.clone() if kept else total
+        return total.clone() if shared else total
 
     def _joined(self, a: float, b: float) -> Coefficients:
         """The Legendre coefficients of [a, b]."""
@@ -285,7 +248,7 @@ class BrownianPath(Motion):
             m, p, q = self._place(l, h, a, b, leaf)
             cut = self._cuts.get((k, node))
             if cut is None or cut.at != m:
-                cut = _Cut(m, *split(c, self._numbers(k, node, self.order), p, q, h - l))
+                cut = _Cut(m, *split(c, partial(self._draw, k, node), p, q, h - l))
             kept[k, node] = cut
             if m < b:
                 todo.append((2 * node + 1, m, h, cut.right))

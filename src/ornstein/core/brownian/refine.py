@@ -27,7 +27,7 @@ optimal polynomial approximation of Brownian motion) and Jelincic et al. 2024, f
 __all__ = ["Coefficients", "join", "rotation", "split"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -35,6 +35,9 @@ from torch import Tensor
 
 Coefficients = tuple[Tensor, ...]
 """c_0, ..., c_{order - 1}, each of the shape of the path."""
+
+Draw = Callable[..., Tensor]
+"""``draw(k, std=...)``: new normal numbers for coefficient k."""
 
 Rows = tuple[tuple[float, ...], ...]
 _CACHED = 1 << 14
@@ -104,15 +107,15 @@ def _combine(weights: Tensor, numbers: Sequence[Tensor]) -> Coefficients:
     return total.unbind()
 
 
-def split(c: Coefficients, z: Coefficients, p: float, q: float, h: float) -> tuple[Coefficients, Coefficients]:
-    """The coefficients of the two parts, from those of the whole, of length h, and as many standard normal numbers, used up (4)."""
+def split(c: Coefficients, draw: Draw, p: float, q: float, h: float) -> tuple[Coefficients, Coefficients]:
+    """The coefficients of the two parts, from those of the whole, of length h, and fresh numbers, as many (4)."""
     order = len(c)
     if order == 1:
-        jump = z[0].mul_(math.sqrt(p * q * h))
-        short = (c[0] * p).add_(jump) if p <= q else (c[0] * q).sub_(jump)
-        long = torch.sub(c[0], short, out=jump)
+        jump = draw(0, std=math.sqrt(p * q * h))
+        short = jump.add_(c[0], alpha=p) if p <= q else jump.neg_().add_(c[0], alpha=q)
+        long = c[0] - short
         return ((short,), (long,)) if p <= q else ((long,), (short,))
-    parts = _combine(_weights(p, q, order, c[0].dtype), (*c, *(x.mul_(math.sqrt(h)) for x in z)))  # (4)
+    parts = _combine(_weights(p, q, order, c[0].dtype), (*c, *(draw(k, std=math.sqrt(h)) for k in range(order))))  # (4)
     return parts[:order], parts[order:]
 
 

@@ -1,4 +1,4 @@
-"""Exact kernels of a linear SDE: towards the data with a posterior, towards the noise without one.
+"""Exact kernels: of a linear SDE towards the data, with a posterior; of any process that knows its transition, onwards.
 
 Generating, ``x_s ~ int q(x_s | x_t, x_0) p(x_0 | x_t) dx_0`` with the model's Gaussian ``p(x_0 | x_t)``; see eq. 3 of
 `ornstein.core.linear`. No discretisation in time: the only error of a step is that the posterior is no Gaussian.
@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ornstein.core.linear import LinearSDE
+from ornstein.core.gaussian import Gaussian
 from ornstein.core.noise import Draws
 from ornstein.core.sde import Reverse
 from ornstein.core.solve import Method, Step
@@ -47,12 +47,12 @@ class Ancestral(Method):
         eta = self._eta(sde)
         sde.check_step(t, s, eta)
         kernel = sde.process.posterior(x, sde.posterior(x, t), s, t, eta)
-        return Step(kernel.draw(stream.between(t, s)), kernel) if eta else Step(kernel.mean)
+        return Step(kernel.draw(stream.between(t, s)), lambda: kernel) if eta else Step(kernel.mean)
 
 
 @dataclass(frozen=True)
 class Noising(Method):
-    """The transition kernel of a `LinearSDE`, on an increasing grid: exact for any step."""
+    """The transition of a `LinearSDE`, or of another process of `ornstein.laws`, on an increasing grid: exact for any step."""
 
     order: int = 1
 
@@ -60,7 +60,8 @@ class Noising(Method):
         """Always."""
         return True
 
-    def step(self, sde: LinearSDE, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
-        """One draw of ``x_s | x_t`` for s > t."""
-        kernel = sde.transition(x, t, s)
-        return Step(kernel.draw(stream.between(t, s)), kernel, evaluations=0)
+    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+        """One draw of ``x_s | x_t`` for s > t. The first number of an entry is that of the step's Brownian increment."""
+        law = sde.transition(x, t, s)
+        z = stream.between(t, s), *(stream.normal() for _ in range(getattr(sde, "numbers", 1) - 1))
+        return Step(law.draw(*z), (lambda: law) if isinstance(law, Gaussian) else None, evaluations=0)

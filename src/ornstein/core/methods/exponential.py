@@ -144,7 +144,7 @@ def advance(past: Past, keep: int, sde: Reverse, x: Tensor, t: Tensor, s: Tensor
         drawn = kernel.draw(z)
     else:
         kernel, drawn = Gaussian(mean, torch.tensor(row.std, dtype=x.dtype)), torch.add(mean, z, alpha=row.std)
-    return Step(drawn, kernel, memory=memory._replace(noise=drawn - mean if row.correction else None))
+    return Step(drawn, lambda: kernel, memory=memory._replace(noise=drawn - mean if row.correction else None))
 
 
 def residual_of(mean: Tensor, x: Tensor, kappa: Number) -> Tensor:

@@ -78,7 +78,7 @@ class Down(Method):
         below = process.time(-(r_s.square() - fresh.square()).log()).clamp(max=s)
         step = self.inner.step(_flow(sde), x, t, below, stream, None)
         moved = process.transition(step.x, below, s)
-        return Step(moved.draw(stream.between(t, s)), moved, evaluations=step.evaluations)  # (1)
+        return Step(moved.draw(stream.between(t, s)), lambda: moved, evaluations=step.evaluations)  # (1)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class Singlestep(Method):
             return Step(mean, memory=memory, evaluations=len(residuals))
         std = per_sample(end.std, x) if isinstance(end.std, Tensor) else torch.tensor(end.std, dtype=x.dtype)
         kernel = Gaussian(mean, std)
-        return Step(kernel.draw(stream.between(t, s)), kernel, memory, len(residuals))
+        return Step(kernel.draw(stream.between(t, s)), lambda: kernel, memory, len(residuals))
 
 
 @once_per_grid

@@ -35,11 +35,12 @@ class Girsanov:
     value: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
-        if step.kernel is None:
+        kernel = step.kernel
+        if kernel is None:
             raise OrnsteinError("Girsanov weights need steps that draw from a Gaussian: simulate with EulerMaruyama()")
         mean = x + self.reference.drift(x, t) * per_sample(s - t, x)
-        reference = Gaussian(mean, step.kernel.std)
-        self.value = self.value + reference.log_prob(step.x) - step.kernel.log_prob(step.x)  # (1)
+        reference = Gaussian(mean, kernel.std)
+        self.value = self.value + reference.log_prob(step.x) - kernel.log_prob(step.x)  # (1)
 
 
 @dataclass

@@ -5,20 +5,19 @@ which they are then measured against. A law maps standard normal numbers to a st
 entry, so that what one path draws does not depend on the others.
 """
 
-__all__ = ["ExactProcess", "Law", "Stepping", "elapsed"]
+__all__ = ["ExactProcess", "Law", "elapsed"]
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.gaussian import Gaussian
 from ornstein.core.linear import Time, as_time
-from ornstein.core.noise import Draws, Noise
-from ornstein.core.solve import Method, Step, Trajectory, simulate
+from ornstein.core.methods.ancestral import Noising
+from ornstein.core.noise import Noise
+from ornstein.core.solve import Trajectory, simulate
 from ornstein.errors import OrnsteinError
 
 
@@ -48,21 +47,19 @@ class Law(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Stepping(Method):
-    """Draws from the transition of an `ExactProcess`, on an increasing grid: no error for any step."""
+class _Transition(NamedTuple):
+    """What `Noising` needs of a process: not what drives it, for draws have the shape of the state, whatever that is."""
 
-    order: int = 1
+    process: "ExactProcess"
 
-    def noisy(self, sde: Any) -> bool:
-        """Always."""
-        return True
+    @property
+    def numbers(self) -> int:
+        """Standard normal numbers that a draw takes for each entry."""
+        return self.process.numbers
 
-    def step(self, sde: "ExactProcess", x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
-        """One draw of ``x_s | x_t`` for s > t. The first number of an entry is that of the step's Brownian increment."""
-        law = sde.transition(x, t, s)
-        z = stream.between(t, s), *(stream.normal() for _ in range(sde.numbers - 1))
-        return Step(law.draw(*z), law if isinstance(law, Gaussian) else None, evaluations=0)
+    def transition(self, x_s: Tensor, s: Time, t: Time) -> Law:
+        """That of the process."""
+        return self.process.transition(x_s, s, t)
 
 
 class ExactProcess(ABC):
@@ -99,5 +96,5 @@ class ExactProcess(ABC):
             OrnsteinError: if ts does not increase.
         """
         path = Trajectory()
-        simulate(self, x0, ts, Stepping(), seed if isinstance(seed, Noise) else Noise(seed), watch=[path])
+        simulate(_Transition(self), x0, ts, Noising(), seed if isinstance(seed, Noise) else Noise(seed), watch=[path])
         return path.stacked()
