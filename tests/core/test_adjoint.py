@@ -72,3 +72,71 @@ class TestCheckpointed:
         sde, x = orn.Underdamped(lambda q: -q, 1.0), torch.ones(3, 2)
         with pytest.raises(OrnsteinError, match="draw nothing beside"):
             orn.solve(sde, x, [0.0, 1.0], orn.BAOAB(), dt=0.1, gradient=orn.Checkpointed())
+
+
+def peak(steps, gradient):
+    """Most numbers that were saved for the gradient at any time of a run and its derivative."""
+    sde, parameters = problem("general", "stratonovich")
+    x, kept, most = torch.ones(8, 2, dtype=F64, requires_grad=True), [0], [0]
+
+    class Saved:
+        def __init__(self, y):
+            self.y = y.detach()  # with its node, an output would keep itself alive
+            kept[0] += y.numel()
+            most[0] = max(most[0], kept[0])
+
+        def __del__(self):
+            kept[0] -= self.y.numel()
+
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.y):
+        end = orn.solve(sde, x, [0.0, 1.0], orn.ReversibleHeun(), dt=1 / steps, gradient=gradient)[-1]
+        torch.autograd.grad(end.sum(), [x, *parameters])
+    return most[0]
+
+
+class TestReversible:
+    @pytest.mark.parametrize(("noise", "calculus"), [("diagonal", "stratonovich"), ("general", "stratonovich"), ("additive", "ito")])
+    def test_gradients_are_those_of_back_propagation(self, noise, calculus):
+        """States at three times and the gradients of all parameters and the start, to 1e-10 after 160 steps."""
+        sde, parameters = problem(noise, calculus)
+        x = torch.linspace(-1, 1, 10, dtype=F64).reshape(5, 2).requires_grad_()
+        path, ts = orn.BrownianPath((5, 2), seed=3, cells=torch.linspace(0, 1, 161), dtype=F64), [0.0, 0.3125, 1.0]
+        found = []
+        for gradient in (None, orn.Reversible()):
+            xs = orn.solve(sde, x, ts, orn.ReversibleHeun(), path, dt=1 / 160, gradient=gradient)
+            found.append([xs, *torch.autograd.grad((xs[1:].cos() * torch.tensor([1.0, 2.0])[:, None, None]).sum(), [x, *parameters])])
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-10, rtol=1e-10)
+
+    def test_scalar_noise_a_module_down_in_time(self):
+        """Weights of a network in the drift, and a diffusion that has none."""
+        net = torch.nn.Sequential(*(torch.nn.utils.skip_init(torch.nn.Linear, 2, 2, dtype=F64) for _ in range(2)))
+        for k, weight in enumerate(net.parameters()):
+            weight.data.copy_(orn.Noise(k).normal(weight.shape, F64))
+        sde = orn.SDE(lambda x, t: net(x), lambda x, t: 0.3 * x, "scalar", "stratonovich")
+        path, x = orn.BrownianPath((4, 1), seed=1, cells=torch.linspace(0, 1, 33), dtype=F64), torch.ones(4, 2, dtype=F64)
+        found = []
+        for gradient in (None, orn.Reversible()):
+            end = orn.solve(sde, x, [1.0, 0.0], orn.ReversibleHeun(), path, dt=1 / 32, gradient=gradient)[-1]
+            found.append(torch.autograd.grad(end.square().sum(), list(net.parameters())))
+        torch.testing.assert_close(*found, atol=1e-10, rtol=1e-10)
+
+    def test_without_noise_to_the_derivative_of_the_solution(self):
+        x = torch.ones(2, dtype=F64, requires_grad=True)
+        end = orn.solve(orn.SDE(lambda x, t: -t * x), x, [1.0, 0.0], orn.ReversibleHeun(), dt=0.005, gradient=orn.Reversible())[-1]
+        torch.testing.assert_close(torch.autograd.grad(end.sum(), x)[0], torch.full_like(end, 0.5).exp(), atol=1e-4, rtol=0)
+
+    def test_what_is_kept_does_not_grow_with_the_steps(self):
+        """Nor forwards, nor back; that of plain back-propagation does."""
+        assert peak(20, orn.Reversible()) == peak(200, orn.Reversible()) < 300
+        assert peak(200, None) > 8 * peak(20, None)
+
+    def test_refusals(self):
+        sde, (w, _) = problem("general", "stratonovich")
+        x = torch.ones(3, 2, dtype=F64)
+        with pytest.raises(OrnsteinError, match=r"StratonovichHeun.*method=orn\.ReversibleHeun\(\).*Checkpointed"):
+            orn.solve(sde, x, [0.0, 1.0], orn.StratonovichHeun(), dt=0.1, gradient=orn.Reversible())
+        twice = 2 * w
+        with pytest.raises(OrnsteinError, match="the result of MulBackward0"):
+            sde = orn.SDE(lambda x, t: x @ twice, lambda x, t: torch.ones_like(x), "additive")
+            orn.solve(sde, x, [0.0, 1.0], orn.ReversibleHeun(), dt=0.1, gradient=orn.Reversible())

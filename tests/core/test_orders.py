@@ -36,7 +36,7 @@ from ornstein.core.solve import Evaluations, Method, Step, simulate
 from ornstein.core.spacing import Karras
 
 F64 = torch.float64
-TOLERANCE = 0.2
+TOLERANCE, WEAK_TOLERANCE = 0.2, 0.1
 INF = math.inf
 
 DATA_STDS = (0.0, 1.6, INF)  # the clean point, the velocity, the noise
@@ -158,13 +158,13 @@ def law_after(reverse: Reverse, method: Method, times: torch.Tensor, points: tor
 @pytest.mark.parametrize(("method", "eta", "order"), WEAK_ORDERS, ids=lambda v: repr(v))
 def test_expectations_of_a_mixture_converge_at_the_weak_order(method, eta, order):
     sde, points = p.Straight(), torch.linspace(-5, 5, 401, dtype=F64)
-    posterior, sizes, low = mixture(1).posterior(sde), (40, 80), 0.2
+    posterior, sizes, low = mixture(1).posterior(sde), (40, 80) if order == 1 else (80, 160), 0.2
     exact = posterior.log_prob(points[:, None], low).exp() * (points[1] - points[0])
     errors = [law_after(Reverse(posterior, eta), method, grid(sde, n, 0.6, low), points) - exact for n in sizes]
     assert max(abs(float(error.sum())) for error in errors) < 1e-6  # mass
     for observable in (points**2, points.cos()):
         seen = slope([abs(float(error @ observable)) for error in errors], list(sizes))
-        assert seen == pytest.approx(order, abs=TOLERANCE)
+        assert seen == pytest.approx(order, abs=WEAK_TOLERANCE)
 
 
 def moments_after(sde, method: Method, times: torch.Tensor, mean: float, var: float) -> tuple[float, float]:
@@ -198,7 +198,7 @@ def test_moments_of_gaussian_data_converge_at_order_1(method, eta, sde):
     at = [(float(sde.alpha(u)) * mean, float(sde.alpha(u) ** 2 * var + sde.sigma(u) ** 2)) for u in (high, low)]
     reverse, sizes = Reverse(NormalPosterior(sde, mean, var), eta), (60, 120)
     found = [moments_after(reverse, method, grid(sde, n, high, low), *at[0]) for n in sizes]
-    assert slope([abs(v - at[1][1]) for _, v in found], list(sizes)) == pytest.approx(1, abs=TOLERANCE)
+    assert slope([abs(v - at[1][1]) for _, v in found], list(sizes)) == pytest.approx(1, abs=WEAK_TOLERANCE)
 
 
 def test_noising_by_euler_maruyama_has_weak_order_1():
@@ -206,7 +206,7 @@ def test_noising_by_euler_maruyama_has_weak_order_1():
     exact = float(sde.alpha(1.0)) * mean, float(sde.alpha(1.0) ** 2 * var + sde.sigma(1.0) ** 2)
     found = [moments_after(sde, EulerMaruyama(), torch.linspace(0, 1, n + 1, dtype=F64), mean, var) for n in sizes]
     for k in (0, 1):
-        assert slope([abs(value[k] - exact[k]) for value in found], list(sizes)) == pytest.approx(1, abs=TOLERANCE)
+        assert slope([abs(value[k] - exact[k]) for value in found], list(sizes)) == pytest.approx(1, abs=WEAK_TOLERANCE)
 
 
 @pytest.mark.parametrize("n", [1, 5])

@@ -155,7 +155,7 @@ class TestTheLimit:
 
 
 INTERVALS = [
-    cls(0.7, -0.5, 1.5, v) for cls in (heat.Absorbing, heat.Reflecting, heat.Periodic) for v in (0.0, 1.3, -2.0)
+    cls(0.7, -0.5, 1.5, v) for cls in (heat.Killed, heat.Reflected, heat.Ring) for v in (0.0, 1.3, -2.0)
 ]  # fmt: skip
 
 
@@ -178,7 +178,7 @@ class TestTheHeatEquation:
         terms = torch.stack([first(lambda s: c(dt=s), dt), interval.velocity * first(space, h), -interval.diffusion * second])
         assert terms.sum(0).abs().max() < 1e-6 * terms.abs().max() + 1e-9
 
-    @pytest.mark.parametrize("interval", [i for i in INTERVALS if not (isinstance(i, heat.Reflecting) and i.velocity)], ids=repr)
+    @pytest.mark.parametrize("interval", [i for i in INTERVALS if not (isinstance(i, heat.Reflected) and i.velocity)], ids=repr)
     def test_images_and_modes_agree(self, interval):
         y = torch.linspace(0, interval.length, 41, dtype=F64)
         for t in (0.05, 0.5, 2.0):
@@ -192,35 +192,35 @@ class TestTheHeatEquation:
         for t in (0.02, 0.5):
             mass = float((weights * interval.density(x, t, 0.1)).sum()) * interval.length / 2
             at_ends = interval.density(ends, t, 0.1)
-            if isinstance(interval, heat.Absorbing):
+            if isinstance(interval, heat.Killed):
                 assert mass == pytest.approx(interval.survival(t, 0.1), abs=1e-12)
                 assert at_ends.abs().max() < 1e-12
             else:
                 assert mass == pytest.approx(1, abs=1e-12)
-            if isinstance(interval, heat.Periodic):
+            if isinstance(interval, heat.Ring):
                 assert float(at_ends.diff()) == pytest.approx(0, abs=1e-12)
 
     def test_the_walls_let_nothing_through(self):
         """``v c = D c'`` at a reflecting end, by a one-sided difference; and the stationary law is what is left."""
-        interval, h = heat.Reflecting(0.7, velocity=1.3), 1e-4
+        interval, h = heat.Reflected(0.7, velocity=1.3), 1e-4
         near = interval.density(torch.tensor([0.0, h, 2 * h], dtype=F64), 0.1, 0.3)
         slope = (-3 * near[0] + 4 * near[1] - near[2]) / (2 * h)
         assert float(1.3 * near[0] - 0.7 * slope) == pytest.approx(0, abs=1e-5)
         x = torch.linspace(0, 1, 11, dtype=F64)
         assert torch.allclose(interval.density(x, 20.0, 0.3), interval.stationary(x), atol=1e-14)
         with pytest.raises(OrnsteinError, match="take a later time"):
-            heat.Reflecting(0.01, velocity=1.0).density(x, 0.1, 0.3)
+            heat.Reflected(0.01, velocity=1.0).density(x, 0.1, 0.3)
 
     @pytest.mark.parametrize("velocity", [0.0, 1e-7, 1.3, -2.0, 60.0, -500.0])
     def test_the_mean_exit_time_is_the_integral_of_the_survival(self, velocity):
-        interval = heat.Absorbing(0.7, velocity=velocity)
+        interval = heat.Killed(0.7, velocity=velocity)
         exact = interval.mean_exit_time(0.3)
         found = integrate.quad(lambda t: interval.survival(t, 0.3), 1e-9, 30 * exact, epsabs=1e-10, limit=200, points=[exact])[0]
         assert found == pytest.approx(exact, abs=2e-8)
 
     def test_a_ring_evolves_any_start(self):
         """From a narrow kernel it goes the way of the kernel: 64 points carry it to 1e-10."""
-        ring = heat.Periodic(0.05, 0.0, 2.0, velocity=0.8)
+        ring = heat.Ring(0.05, 0.0, 2.0, velocity=0.8)
         x = 2.0 * torch.arange(64, dtype=F64) / 64
         assert torch.allclose(ring.evolve(ring.density(x, 0.2, 0.9), 0.5), ring.density(x, 0.7, 0.9), atol=1e-9)
 

@@ -8,15 +8,17 @@ only the states between them, and compute a segment again when the gradient come
 and one more run forwards. The gradients are those of the scheme itself, not of the continuous equation, so that they are exact for
 every method. What was computed must come out the same the second time: the noise is that of a `BrownianPath`, which is drawn
 again rather than kept. Griewank 1992; Chen et al. 2016 (Training deep nets with sublinear memory cost).
+
+A scheme that can be run backwards need not keep anything: see `ornstein.core.reversible`.
 """
 
-__all__ = ["Checkpointed"]
+__all__ = ["Checkpointed", "Gradient", "replayed"]
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +31,38 @@ from ornstein.core.noise import Draws, Noise, Source
 from ornstein.core.pathwise import Pathwise
 from ornstein.core.solve import Method, Step
 from ornstein.errors import OrnsteinError
+
+
+@runtime_checkable
+class Gradient(Protocol):
+    """How `solve` is differentiated: `Checkpointed` or `Reversible`."""
+
+    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[Method, Tensor]:
+        """A method that takes many steps as one, and the grid of those.
+
+        Args:
+            method: of the steps.
+            parts: the grid from each saved time to the next, both included.
+        """
+        ...
+
+    def source(self, noise: Source, sde: Any, x: Tensor, grid: Tensor) -> Motion:
+        """Noise that can be drawn twice."""
+        ...
+
+
+def replayed(gradient: Gradient, noise: Source, sde: Any, x: Tensor, grid: Tensor) -> Motion:
+    """A path with the steps as cells, from a `Noise`; a path is what it is.
+
+    Raises:
+        OrnsteinError: for another source.
+    """
+    if isinstance(noise, Motion):
+        return noise
+    if not isinstance(noise, Noise):
+        raise OrnsteinError(f"{gradient} draws its noise twice, from a seed or a BrownianPath, got {type(noise).__name__}")
+    like = driving(sde).like(x, lambda: sde.diffusion(x, grid[0]))
+    return BrownianPath(like.shape, float(grid.min()), float(grid.max()), noise, cells=grid, dtype=like.dtype, order=2)
 
 
 @dataclass(frozen=True)
@@ -72,14 +106,8 @@ class Checkpointed:
         return _Segmented(method, inner), torch.cat([*(e[:-1] for e in ends), ends[-1][-1:]])
 
     def source(self, noise: Source, sde: Any, x: Tensor, grid: Tensor) -> Motion:
-        """A path with the steps as cells, from a `Noise`; a path is what it is."""
-        if isinstance(noise, Motion):
-            return noise
-        if not isinstance(noise, Noise):
-            raise OrnsteinError(f"Checkpointed() draws its noise twice, from a seed or a BrownianPath, got {type(noise).__name__}")
-        like = driving(sde).like(x, lambda: sde.diffusion(x, grid[0]))
-        low, high = float(grid.min()), float(grid.max())
-        return BrownianPath(like.shape, low, high, noise, cells=grid, dtype=like.dtype, order=2)
+        """That of `replayed`."""
+        return replayed(self, noise, sde, x, grid)
 
 
 @dataclass(frozen=True)

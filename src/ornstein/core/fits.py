@@ -21,17 +21,18 @@ class Fit(NamedTuple):
     Attributes:
         calculi: senses of the equation.
         strong: order for each kind of noise; the kinds that are missing are refused.
-        weak: order.
+        weak: order, the least over the kinds of noise.
     """
 
     calculi: tuple[str, ...]
     strong: dict[str, float]
-    weak: int
+    weak: float
 
 
 _HALF = {"additive": 1.0, "diagonal": 0.5, "scalar": 0.5, "general": 0.5}
 _ONE = {"additive": 1.0, "diagonal": 1.0, "scalar": 1.0}
 _COMMUTING = _ONE | {"general": 0.5}
+_THREE_HALVES = {"additive": 1.5, "diagonal": 1.5, "scalar": 1.5}
 
 FITS: dict[str, Fit] = {
     "EulerMaruyama": Fit(ITO, _HALF, 1),
@@ -39,13 +40,13 @@ FITS: dict[str, Fit] = {
     "ImplicitEuler": Fit(ITO, _HALF, 1),
     "ExponentialEuler": Fit(ITO, _HALF, 1),
     "Milstein": Fit(BOTH, _ONE, 1),
-    "SRK": Fit(ITO, {"additive": 1.5, "diagonal": 1.5, "scalar": 1.5}, 2),
-    "WeakSecond": Fit(ITO, {"additive": 1.0, "diagonal": 1.0, "scalar": 1.0}, 2),
+    "SRK": Fit(ITO, _THREE_HALVES, 1.5),
+    "WeakSecond": Fit(ITO, _ONE, 2),
     "EulerHeun": Fit(STRATONOVICH, _COMMUTING, 1),
     "StratonovichHeun": Fit(STRATONOVICH, _COMMUTING, 1),
     "StratonovichMidpoint": Fit(STRATONOVICH, _COMMUTING, 1),
     "ReversibleHeun": Fit(STRATONOVICH, _COMMUTING, 1),
-    "LogODE": Fit(STRATONOVICH, _COMMUTING, 1),
+    "LogODE": Fit(STRATONOVICH, _THREE_HALVES | {"general": 0.5}, 1),
 }  # fmt: skip
 """By the name of the method; methods that are not here solve ODEs, or one process of the library."""
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.adjoint import Checkpointed
+from ornstein.core.adjoint import Gradient
 from ornstein.core.fits import calculus, kind
 from ornstein.core.methods.euler import EulerMaruyama
 from ornstein.core.methods.milstein import Milstein
@@ -38,7 +38,7 @@ def solve(
     seed: int | Source = 0,
     dt: float | None = None,
     watch: Iterable[Watcher] = (),
-    gradient: Checkpointed | None = None,
+    gradient: Gradient | None = None,
 ) -> Float[Tensor, "n b *event"]:
     """The states of an equation at times, one solution for each row of ``x0``. Differentiable by back-propagation.
 
@@ -51,7 +51,8 @@ def solve(
             runs with other steps follow the same motion.
         dt: the longest step; by default the times are the steps.
         watch: as in `simulate`, called after each step.
-        gradient: `Checkpointed`, to back-propagate with the memory of the root of the steps; by default all of them are kept.
+        gradient: `Checkpointed`, to back-propagate with the memory of the root of the steps, or `Reversible`, with that of one; by
+            default all of them are kept.
 
     Raises:
         OrnsteinError: for times that are not monotone, a dt that is not positive, or a method that does not fit the equation; the

@@ -6,7 +6,7 @@ where its function does).
 
 __all__ = [
     "EDM", "OU", "VE", "VP", "Bridge", "Cosine", "Damped", "DiscreteVP", "FromCoefficients", "FromLogSNR", "Straight",
-    "SubVP",
+    "SubVP", "require_positive",
 ]  # fmt: skip
 
 import math
@@ -26,11 +26,12 @@ def softplus(x: Tensor) -> Tensor:
     return torch.where(x > 0, x, 0.0) + torch.log1p((-x.abs()).exp())
 
 
-def _require_positive(process: Any, *names: str) -> None:
+def require_positive(process: Any, *names: str) -> None:
+    """Raise `OrnsteinError` unless these numbers of a process or a law are positive and finite."""
     for name in names:
         value = getattr(process, name)
-        if not value > 0:
-            raise OrnsteinError(f"{type(process).__name__}({name}={value}): {name} must be positive")
+        if not 0 < value < math.inf:
+            raise OrnsteinError(f"{type(process).__name__}({name}={value}): {name} must be positive and finite")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class _LinearBeta(LinearSDE):
     T: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "beta_min", "beta_max", "T")
+        require_positive(self, "beta_min", "beta_max", "T")
 
     def beta(self, t: Time) -> Tensor:
         """Noise rate, per unit of time."""
@@ -99,7 +100,7 @@ class VE(LinearSDE):
     T: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "sigma_min", "T")
+        require_positive(self, "sigma_min", "T")
         if self.sigma_max <= self.sigma_min:
             raise OrnsteinError(f"VE(sigma_max={self.sigma_max}): must exceed sigma_min={self.sigma_min}")
 
@@ -127,7 +128,7 @@ class EDM(LinearSDE):
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "sigma_max")
+        require_positive(self, "sigma_max")
 
     @property
     def T(self) -> float:  # type: ignore[override]
@@ -154,7 +155,7 @@ class Cosine(LinearSDE):
     T: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "T")
+        require_positive(self, "T")
 
     def _angle(self, t: Tensor) -> Tensor:
         return math.pi / 2 * (t / self.T)
@@ -229,7 +230,7 @@ class OU(LinearSDE):
         object.__setattr__(self, "theta", theta)
         object.__setattr__(self, "noise", sigma)
         object.__setattr__(self, "T", T)
-        _require_positive(self, "theta", "noise", "T")
+        require_positive(self, "theta", "noise", "T")
 
     def config(self) -> dict[str, Any]:
         return {"theta": self.theta, "sigma": self.noise, "T": self.T}
@@ -262,7 +263,7 @@ class Bridge(LinearSDE):
     T: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_positive(self, "scale", "T")
+        require_positive(self, "scale", "T")
 
     @property
     def pinned(self) -> bool:

@@ -17,7 +17,7 @@ For short times the same is a sum of kernels (1), one for each *image* of the st
 chapters 2 and 14.
 """
 
-__all__ = ["Absorbing", "Interval", "Periodic", "Reflecting", "kernel"]
+__all__ = ["Interval", "Killed", "Reflected", "Ring", "kernel"]
 
 import math
 from abc import ABC, abstractmethod
@@ -112,8 +112,8 @@ class Interval(ABC):
 
 
 @dataclass(frozen=True)
-class Absorbing(Interval):
-    """Whoever reaches an end is gone (2); what is left is the `survival`."""
+class Killed(Interval):
+    """Absorbing ends: whoever reaches an end is gone (2); what is left is the `survival`."""
 
     def _gauge(self, y: Tensor, t: float, y0: float) -> Tensor:
         return (self._lean * (y - y0) - self.diffusion * self._lean**2 * t).exp()
@@ -163,8 +163,8 @@ class Absorbing(Interval):
 
 
 @dataclass(frozen=True)
-class Reflecting(Interval):
-    """No flux through the ends (3): mass stays, and the law tends to `stationary`."""
+class Reflected(Interval):
+    """Reflecting ends: no flux through the ends (3): mass stays, and the law tends to `stationary`."""
 
     def stationary(self, x: Tensor) -> Tensor:
         """``2 h e^{2 h y} / (e^{2 h L} - 1)``: uniform without drift, else heaped up at the end that the drift points to."""
@@ -177,7 +177,7 @@ class Reflecting(Interval):
         peclet = abs(self.velocity) * self.length / self.diffusion
         if peclet > 25:  # terms of size exp(peclet / 2) add up to a density of size one
             raise OrnsteinError(
-                f"Reflecting: |v| L / D = {peclet:.3g} at a time below {_SHORT} L^2 / D: up to 25 the modes keep 10 digits or more; "
+                f"Reflected: |v| L / D = {peclet:.3g} at a time below {_SHORT} L^2 / D: up to 25 the modes keep 10 digits or more; "
                 "take a later time, or a kernel(...) while no end is near"
             )
 
@@ -199,8 +199,8 @@ class Reflecting(Interval):
 
 
 @dataclass(frozen=True)
-class Periodic(Interval):
-    """A ring: who leaves at one end comes back at the other (4)."""
+class Ring(Interval):
+    """Periodic ends: who leaves at one end comes back at the other (4)."""
 
     def _by_modes(self, y: Tensor, t: float, y0: float) -> Tensor:
         k = 2 * self._wave_numbers(t)

@@ -19,7 +19,7 @@ from ornstein.core.spacing import uniform
 from ornstein.exact.displacement import fit_diffusion, mean_squared_displacement
 from ornstein.exact.grid.axes import Axis, Grid
 from ornstein.exact.grid.fokker_planck import FokkerPlanck
-from ornstein.exact.heat import Periodic, kernel
+from ornstein.exact.heat import Ring, kernel
 from ornstein.exact.laws import Brownian
 from ornstein.exact.mixtures import Normal
 from ornstein.exact.walk import RandomWalk
@@ -128,7 +128,7 @@ def heat_kernel(claim: Any) -> Outcome:
 @check("002", right=2, wrong=1, mistake="F' = -D k F, one derivative instead of two")
 def fourier_modes_decay(claim: Any) -> Outcome:
     """The Fourier transform turns the equation into F' = -D k^2 F: each mode decays on its own."""
-    ring, k, t = Periodic(0.3, 0.0, 2 * math.pi), 3, 0.5
+    ring, k, t = Ring(0.3, 0.0, 2 * math.pi), 3, 0.5
     x = 2 * math.pi * torch.arange(64, dtype=torch.float64) / 64
     return exactly(ring.evolve((k * x).cos(), t), math.exp(-0.3 * k**claim * t) * (k * x).cos(), 1e-12, ROUNDING)
 

@@ -13,8 +13,10 @@ __all__ = [
     "EulerHeun",
     "EulerMaruyama",
     "ExponentialEuler",
+    "Hamiltonian",
     "Heun",
     "ImplicitEuler",
+    "Kinetic",
     "LogODE",
     "Metropolis",
     "Milstein",
@@ -42,6 +44,8 @@ from ornstein.core.methods.corrector import PredictorCorrector
 from ornstein.core.methods.doubling import StepDoubling
 from ornstein.core.methods.euler import EulerMaruyama, ImplicitEuler, TamedEuler
 from ornstein.core.methods.exponential import Multistep
+from ornstein.core.methods.hamiltonian import Hamiltonian
+from ornstein.core.methods.kinetic import Kinetic
 from ornstein.core.methods.log_ode import LogODE
 from ornstein.core.methods.milstein import Milstein
 from ornstein.core.methods.renoise import Churn, Down, Repeat

@@ -12,6 +12,7 @@ Maruyama 1955; Hutzenthaler, Jentzen and Kloeden 2012, eq. 4 (2); Kloeden and Pl
 
 __all__ = ["EulerMaruyama", "ImplicitEuler", "TamedEuler"]
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,27 +20,19 @@ import torch
 from torch import Tensor
 
 from ornstein.core.driving import Diagonal, driving
-from ornstein.core.fits import require_fit
 from ornstein.core.gaussian import Gaussian, per_sample
+from ornstein.core.methods.fitted import Fitted
 from ornstein.core.noise import Draws
 from ornstein.core.sde import Equation
-from ornstein.core.solve import Method, Step
+from ornstein.core.solve import Step
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class _Euler(Method):
+class _Euler(Fitted):
     """What the three share."""
 
     order: int = 1
-
-    def noisy(self, sde: Any) -> bool:
-        """Unless the equation is an ODE."""
-        return not getattr(sde, "deterministic", False)
-
-    def start(self, sde: Any, times: Tensor) -> None:
-        """Refuses equations in Stratonovich's sense."""
-        require_fit(self, sde)
 
     def _noise(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws) -> Tensor:
         """``g dB``."""
@@ -55,15 +48,17 @@ class EulerMaruyama(_Euler):
 
     def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (1); with diagonal noise and its Gaussian."""
-        h, drift = s - t, sde.drift(x, t)
-        mean = torch.add(x, drift, alpha=h.item()) if h.ndim == 0 and not h.requires_grad else x + drift * per_sample(h, x)
+        gap, drift = s - t, sde.drift(x, t)
+        h: float | Tensor = per_sample(gap, x) if gap.ndim or gap.requires_grad else gap.item()
+        mean = x + drift * h if isinstance(h, Tensor) else torch.add(x, drift, alpha=h)
         if not self.noisy(sde):
             return Step(mean)
-        g = sde.diffusion(x, t)
-        if not isinstance(driving(sde), Diagonal):
-            return Step(mean + driving(sde).apply(g, stream.increment(t, s)))
-        kernel = Gaussian(mean, g * per_sample(h.abs().sqrt(), x))
-        return Step(kernel.draw(stream.between(t, s)), kernel)  # (1)
+        g, noise = sde.diffusion(x, t), driving(sde)
+        if not isinstance(noise, Diagonal):
+            return Step(mean + noise.apply(g, stream.increment(t, s)))
+        z, root = stream.between(t, s), h.abs().sqrt() if isinstance(h, Tensor) else math.sqrt(abs(h))
+        moved = mean + g * root * z if isinstance(root, Tensor) else mean.addcmul_(g, z, value=root)  # (1)
+        return Step(moved, lambda: Gaussian(x + drift * h, g * root))
 
 
 @dataclass(frozen=True)

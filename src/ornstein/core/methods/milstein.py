@@ -17,26 +17,19 @@ import torch
 from torch import Tensor
 
 from ornstein.core.driving import ADDITIVE, driving
-from ornstein.core.fits import calculus, require_fit
+from ornstein.core.fits import calculus
 from ornstein.core.gaussian import per_sample
+from ornstein.core.methods.fitted import Fitted
 from ornstein.core.noise import Draws
 from ornstein.core.sde import Equation
-from ornstein.core.solve import Method, Step
+from ornstein.core.solve import Step
 
 
 @dataclass(frozen=True)
-class Milstein(Method):
-    """(1): strong order 1 for diagonal, scalar and additive noise, in either calculus; weak order 1."""
+class Milstein(Fitted):
+    """(1): strong order 1 for diagonal, scalar and additive noise, in either calculus; weak order 1. General noise is refused."""
 
     order: int = 1
-
-    def noisy(self, sde: Any) -> bool:
-        """Unless the equation is an ODE."""
-        return not getattr(sde, "deterministic", False)
-
-    def start(self, sde: Any, times: Tensor) -> None:
-        """Refuses general noise."""
-        require_fit(self, sde)
 
     def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (1)."""

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from ornstein.core.driving import DRIVING, Driving, driving
-from ornstein.core.fits import require_fit
 from ornstein.core.gaussian import per_sample
 from ornstein.core.linear import Time
+from ornstein.core.methods.fitted import Fitted
 from ornstein.core.noise import Draws
-from ornstein.core.solve import Method, Step
+from ornstein.core.solve import Step
 from ornstein.errors import OrnsteinError
 
 
@@ -56,20 +56,16 @@ class Semilinear:
 
 
 @dataclass(frozen=True)
-class ExponentialEuler(Method):
+class ExponentialEuler(Fitted):
     """(1) for a `Semilinear` equation: stable for every negative rate. Strong order 1/2, 1 for additive noise."""
 
     order: int = 1
-
-    def noisy(self, sde: Any) -> bool:
-        """Always."""
-        return True
 
     def start(self, sde: Any, times: Tensor) -> None:
         """Refuses equations that are not semilinear."""
         if not isinstance(sde, Semilinear):
             raise OrnsteinError(f"{self} solves Semilinear equations, which name their linear part, not {type(sde).__name__}")
-        require_fit(self, sde)
+        super().start(sde, times)
 
     def step(self, sde: Semilinear, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (1)."""

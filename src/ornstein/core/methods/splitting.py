@@ -12,6 +12,7 @@ letters of a method's name are its step, each of them over h or h / 2. Leimkuhle
 __all__ = ["BAOAB", "OBABO", "UBU", "Underdamped"]
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -78,9 +79,9 @@ class _Splitting(Method):
         q, v, memory = self.split(sde, q, v, float(s - t), stream, memory)
         return Step(torch.stack([q, v], 1), memory=memory)
 
+    @abstractmethod
     def split(self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: Draws, score: Any) -> tuple[Tensor, Tensor, Any]:
-        """The letters."""
-        raise NotImplementedError
+        """The letters over a time h: position, velocity, and the score at the new position where the next step begins with it."""
 
 
 def _refresh(sde: Underdamped, v: Tensor, h: float, z: Tensor) -> Tensor:

@@ -25,16 +25,16 @@ from typing import Any
 from torch import Tensor
 
 from ornstein.core.driving import ADDITIVE, driving
-from ornstein.core.fits import require_fit
 from ornstein.core.gaussian import per_sample
 from ornstein.core.methods.ancestral import Ancestral
+from ornstein.core.methods.fitted import Fitted
 from ornstein.core.noise import Draws
 from ornstein.core.sde import Equation, Reverse
-from ornstein.core.solve import Method, Step
+from ornstein.core.solve import Step
 
 
 @dataclass(frozen=True)
-class SRK(Method):
+class SRK(Fitted):
     """(1), (2) for additive noise, (3), (4) for diagonal and scalar noise: strong order 3/2, weak order 2 (additive), 2 without noise.
 
     On a `BrownianPath` dB and H are the path's own. A step of the reverse SDE that ends without noise, where the score is singular, is
@@ -43,13 +43,9 @@ class SRK(Method):
 
     order: int = 2
 
-    def noisy(self, sde: Any) -> bool:
-        """Unless the equation is an ODE."""
-        return not getattr(sde, "deterministic", False)
-
     def start(self, sde: Any, times: Tensor) -> None:
         """Refuses general noise, Stratonovich's sense, and grids of the reverse SDE that start without noise."""
-        require_fit(self, sde)
+        super().start(sde, times)
         if isinstance(sde, Reverse):
             sde.check_step(times[:-1], times[1:], sde.eta)
 

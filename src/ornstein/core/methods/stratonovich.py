@@ -22,26 +22,18 @@ import torch
 from torch import Tensor
 
 from ornstein.core.driving import driving
-from ornstein.core.fits import require_fit
 from ornstein.core.gaussian import per_sample
+from ornstein.core.methods.fitted import Fitted
 from ornstein.core.noise import Draws
 from ornstein.core.sde import Equation
-from ornstein.core.solve import Method, Step
+from ornstein.core.solve import Step
 
 
 @dataclass(frozen=True)
-class _Stratonovich(Method):
+class _Stratonovich(Fitted):
     """What the four share."""
 
-    def noisy(self, sde: Any) -> bool:
-        """Unless the equation is an ODE."""
-        return not getattr(sde, "deterministic", False)
-
-    def start(self, sde: Any, times: Tensor) -> None:
-        """Refuses equations in Ito's sense, unless their noise is additive."""
-        require_fit(self, sde)
-
-    def _jump(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws) -> Tensor | None:
+    def _jump(self, sde: Equation, t: Tensor, s: Tensor, stream: Draws) -> Tensor | None:
         """dB, if there is any."""
         return stream.increment(t, s) if self.noisy(sde) else None
 
@@ -64,7 +56,7 @@ class EulerHeun(_Stratonovich):
 
     def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (1)."""
-        jump = self._jump(sde, x, t, s, stream)
+        jump = self._jump(sde, t, s, stream)
         first = _push(sde, x, t, jump)
         return Step(x + sde.drift(x, t) * per_sample(s - t, x) + (first + _push(sde, x + first, s, jump)) / 2)  # (1)
 
@@ -77,7 +69,7 @@ class StratonovichHeun(_Stratonovich):
 
     def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (2)."""
-        jump, h = self._jump(sde, x, t, s, stream), per_sample(s - t, x)
+        jump, h = self._jump(sde, t, s, stream), per_sample(s - t, x)
         first = _force(sde, x, t, h, jump)
         return Step(x + (first + _force(sde, x + first, s, h, jump)) / 2, evaluations=2)  # (2)
 
@@ -90,7 +82,7 @@ class StratonovichMidpoint(_Stratonovich):
 
     def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (3)."""
-        jump, h = self._jump(sde, x, t, s, stream), per_sample(s - t, x)
+        jump, h = self._jump(sde, t, s, stream), per_sample(s - t, x)
         return Step(x + _force(sde, x + _force(sde, x, t, h, jump) / 2, (t + s) / 2, h, jump), evaluations=2)  # (3)
 
 
@@ -102,7 +94,7 @@ class ReversibleHeun(_Stratonovich):
 
     def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (4); the memory is z with drift and diffusion there."""
-        jump, h, calls = self._jump(sde, x, t, s, stream), per_sample(s - t, x), 1
+        jump, h, calls = self._jump(sde, t, s, stream), per_sample(s - t, x), 1
         if memory is None:
             memory, calls = (x, *_both(sde, x, t, jump)), 2
         z, a, g = memory

@@ -15,26 +15,18 @@ from typing import Any
 from torch import Tensor
 
 from ornstein.core.driving import ADDITIVE, driving
-from ornstein.core.fits import require_fit
 from ornstein.core.gaussian import per_sample
+from ornstein.core.methods.fitted import Fitted
 from ornstein.core.noise import Draws
 from ornstein.core.sde import Equation
-from ornstein.core.solve import Method, Step
+from ornstein.core.solve import Step
 
 
 @dataclass(frozen=True)
-class WeakSecond(Method):
+class WeakSecond(Fitted):
     """(1): weak order 2 for diagonal, scalar and additive noise; as a path no better than `Milstein`. Platen's explicit scheme."""
 
     order: int = 2
-
-    def noisy(self, sde: Any) -> bool:
-        """Unless the equation is an ODE."""
-        return not getattr(sde, "deterministic", False)
-
-    def start(self, sde: Any, times: Tensor) -> None:
-        """Refuses general noise and Stratonovich's sense."""
-        require_fit(self, sde)
 
     def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """One step (1)."""

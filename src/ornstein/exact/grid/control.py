@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.driving import General, driving
 from ornstein.core.linear import Time
 from ornstein.core.sde import Equation
 from ornstein.errors import OrnsteinError
@@ -40,15 +41,15 @@ class Control:
         grid: the cells.
         times: ``(k,)``, in the order in which the process runs.
         value: V at the centres, ``(k, *cells)``.
-        u: u* at the centres, ``(k, *cells, d)``, in units of the Brownian motion per unit of time.
+        u: u* at the centres, ``(k, *cells, m)``, in units of the Brownian motion per unit of time; m is d, but for general noise.
     """
 
     grid: Grid
     times: Float[Tensor, " k"]
     value: Float[Tensor, "k *cells"]
-    u: Float[Tensor, "k *cells d"]
+    u: Float[Tensor, "k *cells m"]
 
-    def __call__(self, x: Float[Tensor, "b d"], t: Time) -> Float[Tensor, "b d"]:
+    def __call__(self, x: Float[Tensor, "b d"], t: Time) -> Float[Tensor, "b m"]:
         """``u*(x, t)``, linear between centres and times, constant beyond the outermost: a drift ``A + g u`` for `simulate`.
 
         Args:
@@ -70,7 +71,7 @@ class Control:
                 place = place.clamp(0, axis.cells - 1)
             low.append(place.floor().long())
             part.append(place - low[-1])
-        total = torch.zeros(len(x), self.grid.dim, dtype=torch.float64)
+        total = torch.zeros(len(x), field.shape[-1], dtype=torch.float64)
         for corner in product((0, 1), repeat=self.grid.dim):
             weight = torch.stack([p if c else 1 - p for c, p in zip(corner, part, strict=True)]).prod(0)
             cell = tuple((i + c) % axis.cells for c, i, axis in zip(corner, low, self.grid.axes, strict=True))
@@ -124,5 +125,7 @@ class HJB:
             else:
                 slope = torch.gradient(v, spacing=axis.width, dim=0, edge_order=2)[0]
             gradient.append(slope.movedim(0, k))
-        g = self.sde.diffusion(self.grid.centres, t).detach().double().expand(self.grid.centres.shape)
-        return -g.reshape(*self.grid.shape, self.grid.dim) * torch.stack(gradient, -1)  # (2)
+        slope, g = torch.stack(gradient, -1).flatten(0, -2), self.sde.diffusion(self.grid.centres, t).detach().double()
+        if isinstance(driving(self.sde), General):
+            return -(g * slope[..., None]).sum(1).reshape(*self.grid.shape, -1)  # (2)
+        return -(g * slope).reshape(*self.grid.shape, self.grid.dim)  # (2)

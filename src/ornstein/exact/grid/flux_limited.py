@@ -43,6 +43,8 @@ class FluxLimited:
         """The density after one step of length dt."""
         if q.potential is not None:
             raise OrnsteinError("FluxLimited() moves densities without killing: use Uniformisation()")
+        if len(q.up) > q.grid.dim:
+            raise OrnsteinError("FluxLimited() takes one axis at a time, and this noise mixes the coordinates: use Uniformisation()")
         if q.grid.dim == 1:
             return _along(q, 0, density, dt)
         half = _along(q, 0, density, dt / 2)

@@ -1,6 +1,6 @@
 """The generator matrix of a diffusion on a grid.
 
-For ``dX = A(X, t) dt + g(X, t) dB`` (Ito, diagonal noise) and ``D = g^2 / 2`` the density obeys
+For ``dX = A(X, t) dt + g(X, t) dB`` (Ito) and ``D = g^2 / 2`` the density obeys, along each axis,
 
     d_t p = -div J,    J = A p - (D p)' = (A / D) q - q',    q = D p.                                         (1)
 
@@ -23,12 +23,14 @@ makes the mean displacement of the chain A up to O(h^4) where D is constant, and
 mean something. An absorbing end is half a cell from the centre, ``l = h / 2`` and q = 0. A coordinate without noise is the limit
 D -> 0, upwind and of first order. Scharfetter and Gummel 1969; Chang and Cooper
 1970; the master equation view: Wang, Peskin and Elston 2003.
+
+Noise that moves both coordinates of a plane at once makes paths jump along diagonals as well: `ornstein.exact.grid.diagonals`.
 """
 
-__all__ = ["Generator", "generator", "scipy_part"]
+__all__ = ["Array", "Generator", "generator", "scipy_part"]
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
@@ -38,14 +40,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ornstein.core.driving import ADDITIVE, General, driving
+from ornstein.core.fits import calculus
 from ornstein.core.linear import Time
-from ornstein.core.sde import SDE, Equation
+from ornstein.core.sde import Equation
 from ornstein.errors import OrnsteinError
 from ornstein.exact.grid.axes import Absorbing, Axis, Grid
-
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(3)
-_MOMENTS = np.stack((_WEIGHTS / 2, 3 * _WEIGHTS * _NODES))
-Array = np.ndarray[Any, np.dtype[np.float64]]
+from ornstein.exact.grid.diagonals import Mixed, add_diagonals, is_mixed
+from ornstein.exact.grid.rates import NODES, Array, coefficient, finite, segment_rates
 
 
 def scipy_part(name: str) -> Any:
@@ -62,9 +64,10 @@ class Generator:
 
     Args:
         grid: the cells.
-        up, down: per axis, the rate to the next and to the previous cell; at a periodic end, to the first and to the last.
+        up, down: per step, the rate to the next and to the previous cell; at a periodic end, to the first and to the last.
         exit_up, exit_down: per axis, the rate of absorption at either end; 0 in all other cells.
         potential: a rate of killing ``q`` in each cell, of any sign: ``phi' = -(Q - q) phi``.
+        steps: to the next cell, along each axis and, where noise mixes coordinates, along diagonals.
     """
 
     grid: Grid
@@ -73,6 +76,7 @@ class Generator:
     exit_up: tuple[Array, ...]
     exit_down: tuple[Array, ...]
     potential: Array | None = None
+    steps: tuple[tuple[int, ...], ...] = ((1, 0), (0, 1))
     out: Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,16 +94,11 @@ class Generator:
         """The transpose of Q, sparse by diagonals, which moves densities: ``p' = forward @ p`` with p flattened."""
         n = math.prod(self.grid.shape)
         diagonals: dict[int, Array] = {0: -self.out.reshape(-1)}
-        for axis, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
-            stride, cells = math.prod(self.grid.shape[axis + 1 :]), self.grid.shape[axis]
-            for rate, step, last in ((up, -stride, -1), (down, stride, 0)):
-                diagonals[step] = rate.reshape(-1)
-                if self.grid.axes[axis].periodic:
-                    at_end = np.zeros_like(rate)
-                    end = (slice(None),) * axis + (last,)
-                    at_end[end] = rate[end]
-                    diagonals[step] = (rate - at_end).reshape(-1)
-                    diagonals[-step * (cells - 1)] = at_end.reshape(-1)
+        for step, up, down in zip(self.steps, self.up, self.down, strict=False):
+            for rate, sign in ((up, 1), (down, -1)):
+                for offset, cells in _moves(self.grid, step, sign):
+                    part = rate.reshape(-1) * cells
+                    diagonals[offset] = diagonals[offset] + part if offset in diagonals else part
         return scipy_part("sparse").dia_array((np.stack(list(diagonals.values())), list(diagonals)), shape=(n, n))
 
     @property
@@ -110,7 +109,23 @@ class Generator:
     def same(self, other: "Generator") -> bool:
         """Whether all rates are equal."""
         mine, theirs = (*self.up, *self.down, self.out), (*other.up, *other.down, other.out)
-        return all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        return self.steps == other.steps and all(np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True))
+
+
+@lru_cache(maxsize=32)
+def _moves(grid: Grid, step: tuple[int, ...], sign: int) -> list[tuple[int, Array]]:
+    """By how much the index of a cell falls when it moves a step, and which cells, flat, move so; more than one where ends are one."""
+    index = np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij")
+    there = [k + sign * s for k, s in zip(index, step, strict=False)]
+    stays = np.ones(grid.shape, dtype=bool)
+    for k, axis in enumerate(grid.axes):
+        if axis.periodic:
+            there[k] = there[k] % axis.cells
+        stays &= (there[k] >= 0) & (there[k] < axis.cells)
+    fall = np.zeros(grid.shape, dtype=int)
+    for k, axis in enumerate(grid.axes):
+        fall = fall * axis.cells + index[k] - there[k]
+    return [(int(offset), ((fall == offset) & stays).reshape(-1).astype(float)) for offset in np.unique(fall[stays])]
 
 
 def generator(
@@ -119,34 +134,37 @@ def generator(
     """Q of an equation at time t, by (3).
 
     Args:
-        sde: drift and diffusion ``(b, d), t``; the noise diagonal. Both are called in float64.
+        sde: drift and diffusion ``(b, d), t``, in float64; any noise, in a plane with the limits of `ornstein.exact.grid.diagonals`.
         grid: of as many axes as the state has dimensions.
         t: where the coefficients are frozen.
         direction: 1 where the process runs up in time, -1 where it runs down, as `Reverse` does.
         potential: ``(b, d), t -> (b,)``, a rate of killing.
 
     Raises:
-        OrnsteinError: for an equation of Stratonovich or noise that is not diagonal, and if a coefficient is not finite on the grid, or
-            has the wrong shape.
+        OrnsteinError: for an equation of Stratonovich, for noise that correlates coordinates more than the cells allow, and if a
+            coefficient is not finite on the grid, or has the wrong shape.
     """
-    _require_ito_and_diagonal(sde, grid)
-    edges, x, edges_of_x = _edges(grid)
-    drift = _coefficient(sde.drift, x[:edges_of_x], t, "drift")
-    noise = _coefficient(sde.diffusion, x, t, "diffusion")
-    rates, first = [], 0
-    for k, (edge, axis) in enumerate(zip(edges, grid.axes, strict=True)):
-        here = slice(first, first + math.prod(edge.shape))
-        first = here.stop
-        a, g = (c[here, k].numpy().reshape(edge.shape) for c in (drift, noise))
-        centre = noise[edges_of_x:, k].numpy().reshape(grid.shape)
-        centre = centre * centre / 2
-        found = _rates(edge, axis, direction * a, g * g / 2, centre.T if k else centre)  # this axis first
-        rates.append([rate.T if k else rate for rate in found])
-    up, down, exit_up, exit_down = (tuple(rate[k] for rate in rates) for k in range(4))
+    if calculus(sde) != "ito" and driving(sde) != ADDITIVE:
+        raise OrnsteinError("a grid reads coefficients in the sense of Ito: convert this equation of Stratonovich with to_ito(sde)")
+    found: dict[str, list[Any]] = {name: [] for name in ("up", "down", "exit_up", "exit_down", "steps")}
+    mixed = Mixed(sde, grid, t, direction) if is_mixed(sde, grid) else None
+    cross = None
+    if mixed is None:
+        along = _along_axes(sde, grid, t, direction)
+    else:
+        *own, cross = mixed.parts()
+        along = _along_axes_mixed(mixed, own)
+    for k, (w, edge, centre) in enumerate(along):
+        rates = _rates(edge, grid.axes[k], w, centre.T if k else centre)  # this axis first
+        for name, rate in zip(("up", "down", "exit_up", "exit_down"), rates, strict=True):
+            found[name].append(rate.T if k else rate)
+        found["steps"].append((1, 0) if k == 0 else (0, 1))
+    if mixed is not None and cross is not None:
+        add_diagonals(found, mixed, cross)
     killing = None
     if potential is not None:
-        killing = grid.evaluate(lambda x: _finite(potential(x, t), "potential", t)).numpy()
-    return Generator(grid, up, down, exit_up, exit_down, killing)
+        killing = grid.evaluate(lambda x: finite(potential(x, t), "potential", t)).numpy()
+    return Generator(grid, potential=killing, **{name: tuple(rates) for name, rates in found.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,38 +177,54 @@ class _Edges:
 
 
 @lru_cache(maxsize=8)
-def _edges(grid: Grid) -> tuple[list[_Edges], Tensor, int]:
-    """The segments of each axis; all their Gauss points and then the centres, as one batch of states; how many are the former."""
-    edges, batches = [], []
+def _edges(grid: Grid) -> tuple[list[tuple[_Edges, slice]], Tensor, int]:
+    """The segments of each axis and where their Gauss points are in one batch of states, in which the centres follow; their number."""
+    edges, batches, first = [], [], 0
     for k, axis in enumerate(grid.axes):
         start, h = axis.centres.numpy(), axis.width
         length = np.full(axis.cells, h)
         if not axis.periodic:
             length[-1] = h / 2
             start, length = np.append(axis.low, start), np.append(h / 2, length)
-        points = start[:, None] + length[:, None] * (1 + _NODES) / 2
+        points = start[:, None] + length[:, None] * (1 + NODES) / 2
         if axis.periodic:
             points = np.where(points > axis.high, points - (axis.high - axis.low), points)
         other = [a.centres.numpy() for i, a in enumerate(grid.axes) if i != k]
         mesh = np.meshgrid(points.reshape(-1), *other, indexing="ij")
-        edges.append(_Edges(start, length, (*points.shape, *(len(c) for c in other))))
+        edge = _Edges(start, length, (*points.shape, *(len(c) for c in other)))
+        edges.append((edge, slice(first, first + math.prod(edge.shape))))
+        first += math.prod(edge.shape)
         batches.append(np.stack([c.reshape(-1) for c in (mesh if k == 0 else mesh[::-1])], -1))
     x = torch.from_numpy(np.concatenate((*batches, grid.centres.numpy())))
-    return edges, x, len(x) - len(grid.centres)
+    return edges, x, first
 
 
-def _rates(edge: _Edges, axis: Axis, a: Array, d: Array, centre: Array) -> tuple[Array, Array, Array, Array]:
+def _along_axes(sde: Equation, grid: Grid, t: Time, direction: int) -> Iterator[tuple[Array, _Edges, Array]]:
+    """For each axis A / D at the Gauss points, the edges, and D at the centres, of noise that mixes no coordinates."""
+    edges, x, edges_of_x = _edges(grid)
+    drift = coefficient(sde.drift, x[:edges_of_x], t, "drift", (edges_of_x, grid.dim))
+    if isinstance(driving(sde), General):
+        noise = coefficient(sde.diffusion, x, t, "diffusion", (*x.shape, -1)).norm(dim=-1)
+    else:
+        noise = coefficient(sde.diffusion, x, t, "diffusion", tuple(x.shape))
+    for k, (edge, here) in enumerate(edges):
+        a, g, centre = (c.numpy() for c in (direction * drift[here, k], noise[here, k], noise[edges_of_x:, k]))
+        least = 1e-12 * grid.axes[k].width * np.abs(a).max() + 1e-300  # the limit D -> 0: upwind
+        w = a / np.maximum(g * g / 2, least)
+        yield w.reshape(edge.shape), edge, np.maximum(centre * centre / 2, least).reshape(grid.shape)
+
+
+def _along_axes_mixed(mixed: Mixed, own: list[Array]) -> Iterator[tuple[Array, _Edges, Array]]:
+    """The same of noise that does: the parts w and d of `ornstein.exact.grid.diagonals`."""
+    edges, x, edges_of_x = _edges(mixed.grid)
+    w = mixed.pull(x[:edges_of_x]).numpy()
+    for k, (edge, here) in enumerate(edges):
+        yield w[here, k].reshape(edge.shape), edge, own[k]
+
+
+def _rates(edge: _Edges, axis: Axis, w: Array, centre: Array) -> tuple[Array, Array, Array, Array]:
     """(3), cells of this axis first: up, down, and out at both ends."""
-    h = axis.width
-    least = 1e-12 * h * np.abs(a).max() + 1e-300  # the limit D -> 0: upwind
-    d, centre = np.maximum(d, least), np.maximum(centre, least)
-    length = edge.length.reshape(-1, *[1] * (centre.ndim - 1))
-    moments = _MOMENTS @ (a / d).reshape(*a.shape[:2], -1)
-    peclet, change = (length * moments[:, i].reshape(len(a), *centre.shape[1:]) for i in (0, 1))
-    both = (1 - change / 6 / (1 + change**2 + peclet**2)) / (length * h)  # (4)
-    with_it, against = _bernoulli(np.abs(peclet))
-    rise = both * np.where(peclet > 0, with_it, against)  # (3), but for D
-    fall = both * np.where(peclet > 0, against, with_it)
+    rise, fall = (rate / axis.width for rate in segment_rates(w, edge.length))  # (3), but for D
     up, down, exit_up, exit_down = (np.zeros_like(centre) for _ in range(4))
     if axis.periodic:
         up, down = centre * rise, np.roll(centre, -1, 0) * fall
@@ -201,37 +235,3 @@ def _rates(edge: _Edges, axis: Axis, a: Array, d: Array, centre: Array) -> tuple
     if isinstance(axis.lower, Absorbing):
         exit_down[0] = centre[0] * fall[0]
     return up, down, exit_up, exit_down
-
-
-def _bernoulli(z: Array) -> tuple[Array, Array]:
-    """``B(-z) = B(z) + z`` and ``B(z) = z / (e^z - 1)`` for z >= 0; nothing is subtracted."""
-    with np.errstate(over="ignore"):
-        against = np.where(z < 1e-9, 1.0, z / np.maximum(np.expm1(z), 1e-300))
-    return against + z, against
-
-
-def _require_ito_and_diagonal(sde: Equation, grid: Grid) -> None:
-    if not isinstance(sde, SDE):
-        return
-    if sde.calculus != "ito":
-        raise OrnsteinError("a grid reads coefficients in the sense of Ito: convert this equation of Stratonovich with to_ito(sde)")
-    if sde.noise == "general" or (sde.noise == "scalar" and grid.dim > 1):
-        raise OrnsteinError(f"a grid needs noise that is diagonal, not {sde.noise}: one Brownian motion for each coordinate")
-
-
-def _coefficient(fn: Callable[[Tensor, Time], Tensor], x: Tensor, t: Time, name: str) -> Tensor:
-    """A coefficient as ``(b, d)`` float64."""
-    value = _finite(fn(x, t).detach().double(), name, t)
-    try:
-        return value.expand(x.shape)
-    except RuntimeError as error:
-        raise OrnsteinError(
-            f"the {name} maps {tuple(x.shape)} to {tuple(value.shape)}: on a grid it must broadcast to the state, "
-            "which has as many dimensions as the grid has axes, and diagonal noise"
-        ) from error
-
-
-def _finite(value: Tensor, name: str, t: Time) -> Tensor:
-    if not math.isfinite(float(value.sum())):
-        raise OrnsteinError(f"the {name} is not finite everywhere on the grid at t={float(t):g}: move the ends of the axes or of time")
-    return value

@@ -7,12 +7,11 @@ passages and highest points. The members of `orn.LinearSDE`, `orn.OU` and `orn.B
 
 __all__ = [
     "CIR", "BridgeMaximum", "Brownian", "BrownianBridge", "BrownianMaximum", "BrownianPassage", "ExactProcess",
-    "GeometricBrownian", "JointGaussian", "LogNormal", "MultivariateOU", "NoncentralChiSquare", "OUPassage", "Stepping",
-    "underdamped_ou",
+    "GeometricBrownian", "JointGaussian", "LogNormal", "MultivariateOU", "NoncentralChiSquare", "OUPassage", "underdamped_ou",
 ]  # fmt: skip
 
 from ornstein.exact.laws.brownian import Brownian, BrownianBridge, GeometricBrownian, LogNormal
 from ornstein.exact.laws.cir import CIR, NoncentralChiSquare
 from ornstein.exact.laws.linear import JointGaussian, MultivariateOU, underdamped_ou
 from ornstein.exact.laws.passage import BridgeMaximum, BrownianMaximum, BrownianPassage, OUPassage
-from ornstein.exact.laws.process import ExactProcess, Stepping
+from ornstein.exact.laws.process import ExactProcess

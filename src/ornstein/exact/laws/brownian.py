@@ -19,14 +19,10 @@ from torch import Tensor
 
 from ornstein.core.gaussian import Gaussian, per_sample, sum_event
 from ornstein.core.linear import Time, as_time
+from ornstein.core.processes import require_positive
 from ornstein.errors import OrnsteinError
 from ornstein.exact.laws.passage import BridgeMaximum, BrownianMaximum, BrownianPassage
 from ornstein.exact.laws.process import ExactProcess, elapsed
-
-
-def _require_sigma(process: "Brownian | BrownianBridge | GeometricBrownian") -> None:
-    if not process.sigma > 0:
-        raise OrnsteinError(f"{type(process).__name__}(sigma={process.sigma}): must be positive")
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Brownian(ExactProcess):
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_sigma(self)
+        require_positive(self, "sigma")
 
     def drift(self, x: Float[Tensor, "b *event"], t: Time) -> Float[Tensor, "b *event"]:
         """``mu``."""
@@ -114,7 +110,7 @@ class GeometricBrownian(ExactProcess):
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_sigma(self)
+        require_positive(self, "sigma")
 
     @property
     def log(self) -> Brownian:
@@ -167,9 +163,7 @@ class BrownianBridge(ExactProcess):
     T: float = 1.0
 
     def __post_init__(self) -> None:
-        _require_sigma(self)
-        if not self.T > 0:
-            raise OrnsteinError(f"BrownianBridge(T={self.T}): must be positive")
+        require_positive(self, "sigma", "T")
 
     def drift(self, x: Float[Tensor, "b *event"], t: Time) -> Float[Tensor, "b *event"]:
         """``(end - x) / (T - t)``."""

@@ -25,6 +25,7 @@ from torch.special import gammainc, gammaincc, log_ndtr, ndtr, xlogy
 
 from ornstein.core.gaussian import per_sample, sum_event
 from ornstein.core.linear import Time
+from ornstein.core.processes import require_positive
 from ornstein.errors import OrnsteinError
 from ornstein.exact.laws.process import ExactProcess, elapsed
 
@@ -145,8 +146,7 @@ class CIR(ExactProcess):
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.kappa > 0 and self.theta > 0 and self.sigma > 0):
-            raise OrnsteinError(f"CIR(kappa={self.kappa}, theta={self.theta}, sigma={self.sigma}): all three must be positive")
+        require_positive(self, "kappa", "theta", "sigma")
 
     @property
     def df(self) -> float:

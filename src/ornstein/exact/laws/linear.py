@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.driving import ADDITIVE, Driving, General
 from ornstein.core.gaussian import sum_event
 from ornstein.core.linear import Time
 from ornstein.errors import OrnsteinError
@@ -61,7 +62,15 @@ class JointGaussian:
         return std, self.cov * inverse[..., None] * inverse[..., None, :]
 
     def draw(self, z: Float[Tensor, "b d *rest"]) -> Float[Tensor, "b d *rest"]:
-        """``mean + F z`` with ``F F' = cov``, singular or not."""
+        """``mean + F z`` with ``F F' = cov``, singular or not.
+
+        Raises:
+            OrnsteinError: for z of another shape than the mean.
+        """
+        if z.shape != self.mean.shape:
+            raise OrnsteinError(
+                f"numbers of shape {tuple(z.shape)} for a state of shape {tuple(self.mean.shape)}: one for each entry; see sample_exact"
+            )
         std, correlation = self._scaled()
         values, vectors = torch.linalg.eigh(correlation)
         factor = std[..., None] * vectors * values.clamp(min=0).sqrt()[..., None, :]
@@ -121,6 +130,12 @@ class MultivariateOU(ExactProcess):
         for name, value in (("rate", self.rate.double()), ("noise", noise), ("mean", mean), ("_square", noise @ noise.T)):
             object.__setattr__(self, name, value)
 
+    @property
+    def driving(self) -> Driving:
+        """A Brownian motion for each entry where S is diagonal, else m of them for each copy."""
+        square = self.noise.shape == self.rate.shape
+        return ADDITIVE if square and bool((self.noise == self.noise.diagonal().diag()).all()) else General()
+
     def _centre(self, x: Tensor) -> Tensor:
         assert self.mean is not None
         if x.ndim < 2 or x.shape[1] != len(self.rate):
@@ -132,15 +147,12 @@ class MultivariateOU(ExactProcess):
         return _apply(self.rate, self._centre(x) - x)
 
     def diffusion(self, x: Float[Tensor, "b d *rest"], t: Time) -> Tensor:
-        """The diagonal of S, shaped to multiply a batch.
-
-        Raises:
-            OrnsteinError: if S is not diagonal, and no factor on independent increments will do.
-        """
-        diagonal = self.noise.diagonal()
-        if self.noise.shape != self.rate.shape or not bool((self.noise == diagonal.diag()).all()):
-            raise OrnsteinError("noise that mixes coordinates: methods take a factor for each; use sample_exact, or a diagonal noise")
-        return diagonal.to(x.dtype).reshape(-1, *[1] * (x.ndim - 2))
+        """The diagonal of S, shaped to multiply a batch; if S is another matrix, S itself, ``(1, d, *rest, m r)`` with r copies."""
+        copies = math.prod(x.shape[2:])
+        if self.driving == ADDITIVE:
+            return self.noise.diagonal().to(x).reshape(-1, *[1] * (x.ndim - 2))
+        eye = torch.eye(copies, dtype=x.dtype, device=x.device)
+        return torch.kron(self.noise.to(x), eye).reshape(1, len(self.rate), *x.shape[2:], -1)
 
     def propagate(self, h: Time) -> tuple[Float[Tensor, "*b d d"], Float[Tensor, "*b d d"]]:
         """``(Phi(h), Q(h))`` of (1), float64, for a scalar time h >= 0 or one per sample."""

@@ -25,16 +25,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.special import log_ndtr, ndtr
 
-from ornstein.errors import OrnsteinError
+from ornstein.core.processes import require_positive
 from ornstein.exact.support import source
 
 _DOUBLE = torch.float64
-
-
-def _require(law: object, **positive: float) -> None:
-    for name, value in positive.items():
-        if not 0 < value < math.inf:
-            raise OrnsteinError(f"{type(law).__name__}({name}={value}): must be positive and finite")
 
 
 def _log_normal_density(z: Tensor) -> Tensor:
@@ -56,7 +50,7 @@ class BrownianPassage:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self, distance=self.distance, sigma=self.sigma)
+        require_positive(self, "distance", "sigma")
 
     @property
     def probability(self) -> float:
@@ -116,7 +110,7 @@ class BrownianMaximum:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self, t=self.t, sigma=self.sigma)
+        require_positive(self, "t", "sigma")
 
     def cdf(self, m: Tensor) -> Tensor:
         """``P(M <= m) = 1 - P(T_m <= t)`` (1); 0 below 0."""
@@ -159,7 +153,7 @@ class BridgeMaximum:
     sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(self, duration=self.duration, sigma=self.sigma)
+        require_positive(self, "duration", "sigma")
 
     @property
     def _var(self) -> float:
@@ -197,7 +191,7 @@ class OUPassage:
     sigma: float = 2**0.5
 
     def __post_init__(self) -> None:
-        _require(self, distance=self.distance, theta=self.theta, sigma=self.sigma)
+        require_positive(self, "distance", "theta", "sigma")
 
     def _log_z(self, t: Tensor) -> Tensor:
         """Log of ``z = |x| / sqrt(y(t))``."""
