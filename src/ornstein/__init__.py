@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 from ornstein import errors
 from ornstein.app.fit import fit
 from ornstein.app.recipes import Recipe
-from ornstein.core import clock, divergence, spacing
+from ornstein.core import clock, divergence, spacing, supports
 from ornstein.core.adjoint import Checkpointed
 from ornstein.core.brownian import BrownianPath, Correlated, PathValued, Pinned, foster_area, stochastic_area
 from ornstein.core.calculus import (
@@ -57,8 +57,10 @@ from ornstein.core.methods import (
     EulerHeun,
     EulerMaruyama,
     ExponentialEuler,
+    Hamiltonian,
     Heun,
     ImplicitEuler,
+    Kinetic,
     LogODE,
     Metropolis,
     Milstein,
@@ -95,6 +97,7 @@ from ornstein.core.processes import (
     Straight,
     SubVP,
 )
+from ornstein.core.reversible import Reversible
 from ornstein.core.sde import SDE, Langevin, Reverse
 from ornstein.core.solve import Evaluations, KernelKL, LogWeight, Step, Trajectory, simulate
 from ornstein.exact import heat, laws, metrics, targets
@@ -125,9 +128,26 @@ from ornstein.learn.data import (
     unit_weight,
 )
 from ornstein.learn.density.estimate import log_z
-from ornstein.learn.density.losses import log_variance, reverse_kl, trajectory_balance
-from ornstein.learn.density.paths import log_weights, weighted_samples
-from ornstein.learn.density.pipeline import DensityResult, sample_density
+from ornstein.learn.density.losses import log_variance, reverse_kl, score_function, sub_trajectory, trajectory_balance
+from ornstein.learn.density.measure import (
+    PathMeasure,
+    Start,
+    annealed_paths,
+    denoising_paths,
+    kinetic_paths,
+    langevin_paths,
+    log_weights,
+)
+from ornstein.learn.density.objectives import PathLoss, Replay, ScoreRegression
+from ornstein.learn.density.particles import resampled, twist
+from ornstein.learn.density.pipeline import Budget, sample_density
+from ornstein.learn.density.problem import Density, as_density
+from ornstein.learn.density.result import DensityResult
+from ornstein.learn.density.ways.foreign import from_numpy
+from ornstein.learn.density.ways.jax import from_jax
+from ornstein.learn.density.ways.numpyro import from_numpyro
+from ornstein.learn.density.ways.pymc import from_pymc
+from ornstein.learn.density.ways.stan import from_stan
 from ornstein.learn.dequantise import Bits, Noised, Truncated, Uniform, log_probability
 from ornstein.learn.diffusion_model import DiffusionModel, load
 from ornstein.learn.flow import LogLikelihood, log_likelihood
@@ -168,6 +188,7 @@ __all__ = [
     "Bracket",
     "Bridge",
     "BrownianPath",
+    "Budget",
     "Checkpointed",
     "Churn",
     "Codec",
@@ -177,6 +198,7 @@ __all__ = [
     "Damped",
     "Denoiser",
     "Denoising",
+    "Density",
     "DensityResult",
     "DiffusionModel",
     "DiscreteVP",
@@ -195,9 +217,11 @@ __all__ = [
     "Gaussian",
     "Girsanov",
     "Grid",
+    "Hamiltonian",
     "Heun",
     "ImplicitEuler",
     "KernelKL",
+    "Kinetic",
     "KolmogorovBackward",
     "Langevin",
     "Levels",
@@ -217,6 +241,8 @@ __all__ = [
     "Noising",
     "OfPath",
     "Parametrisation",
+    "PathLoss",
+    "PathMeasure",
     "PathValued",
     "Periodic",
     "Pinned",
@@ -227,14 +253,18 @@ __all__ = [
     "Recipe",
     "Reflecting",
     "Repeat",
+    "Replay",
     "Reverse",
+    "Reversible",
     "ReversibleHeun",
     "RungeKutta",
     "Sampler",
     "Schedule",
+    "ScoreRegression",
     "Semilinear",
     "Singlestep",
     "Sobol",
+    "Start",
     "Step",
     "StepDoubling",
     "Straight",
@@ -256,6 +286,8 @@ __all__ = [
     "Uniformisation",
     "WeakSecond",
     "adjoint",
+    "annealed_paths",
+    "as_density",
     "bracket",
     "by_parts",
     "calibrate",
@@ -265,6 +297,7 @@ __all__ = [
     "continuous_elbo",
     "covariation",
     "denoising_loss",
+    "denoising_paths",
     "divergence",
     "edm",
     "edm_weight",
@@ -275,6 +308,11 @@ __all__ = [
     "fit",
     "fit_diffusion",
     "foster_area",
+    "from_jax",
+    "from_numpy",
+    "from_numpyro",
+    "from_pymc",
+    "from_stan",
     "generator",
     "guide",
     "heat",
@@ -282,6 +320,8 @@ __all__ = [
     "ito_formula",
     "ito_isometry",
     "ito_process",
+    "kinetic_paths",
+    "langevin_paths",
     "laws",
     "likelihood_weight",
     "load",
@@ -295,10 +335,12 @@ __all__ = [
     "metrics",
     "min_snr",
     "quadratic_variation",
+    "resampled",
     "reverse_kl",
     "sample",
     "sample_density",
     "score",
+    "score_function",
     "simulate",
     "snr_weight",
     "solve",
@@ -306,6 +348,8 @@ __all__ = [
     "stochastic_area",
     "stratified",
     "stratonovich",
+    "sub_trajectory",
+    "supports",
     "symbolic",
     "targets",
     "theta_integral",
@@ -315,9 +359,9 @@ __all__ = [
     "train",
     "trajectory_balance",
     "tune",
+    "twist",
     "unit_weight",
     "v",
-    "weighted_samples",
     "weights",
     "wiener_integral",
     "x0",

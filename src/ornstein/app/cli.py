@@ -25,7 +25,8 @@ from ornstein.app.verify.verb import Verify
 from ornstein.core import spacing as spacings
 from ornstein.errors import OrnsteinError
 from ornstein.exact import targets
-from ornstein.learn.density.pipeline import DensityResult, sample_density
+from ornstein.learn.density.pipeline import sample_density
+from ornstein.learn.density.result import DensityResult
 from ornstein.learn.diffusion_model import load
 
 
@@ -108,6 +109,8 @@ class Density:
     """Paths behind the reported numbers."""
     start_std: float | None = None
     """How far the density reaches; by default found."""
+    budget: float = 120.0
+    """Seconds to spend, roughly and at most."""
     seed: int = 0
     """Of everything random."""
 
@@ -115,12 +118,12 @@ class Density:
         """Sample, print the summary, and write samples.npy, the sampler as a run folder, and the manifest."""
         manifest = Manifest("density", options(self))
         log_prob, dim, describe = self._target()
-        result = sample_density(log_prob, dim, seed=self.seed, n=self.n, start_std=self.start_std)
+        result = sample_density(log_prob, dim, seed=self.seed, n=self.n, start_std=self.start_std, budget=self.budget)
         result.sampler.save(self.out)
         np.save(self.out / "samples.npy", result.samples.numpy())
         low, high = result.log_z_interval
         print(f"log Z = {result.log_z:.4f} +- {result.log_z_stderr:.4f}   95 % interval [{low:.4f}, {high:.4f}]")
-        print(f"ESS {result.ess:.0f} of {self.n}, Pareto k {result.k_hat:.2f}, {result.evaluations} evaluations")
+        print(f"ESS {result.ess:.0f}, Pareto k {result.k_hat:.2f}, {result.evaluations} evaluations, {result.gradients} gradients")
         for warning in result.warnings:
             print(f"warning ({warning.code}): {warning.message}")
         for name, mean, std in describe(result.samples):
@@ -151,7 +154,7 @@ def _summary(x: Tensor, names: tuple[str, ...]) -> list[tuple[str, float, float]
 
 
 def _numbers(result: DensityResult) -> dict[str, Any]:
-    rows = {key: getattr(result, key) for key in ("log_z", "log_z_stderr", "elbo", "ess", "k_hat", "evaluations", "seconds")}
+    rows = {key: getattr(result, key) for key in ("log_z", "log_z_stderr", "elbo", "ess", "k_hat", "evaluations", "gradients", "seconds")}
     return rows | {"log_z_interval": list(result.log_z_interval), "warnings": [w._asdict() for w in result.warnings]}
 
 

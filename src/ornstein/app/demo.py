@@ -25,7 +25,8 @@ from ornstein.core.spacing import Karras
 from ornstein.errors import OrnsteinError
 from ornstein.exact import metrics
 from ornstein.exact.targets import EightSchools
-from ornstein.learn.density.pipeline import DensityResult, sample_density
+from ornstein.learn.density.pipeline import sample_density
+from ornstein.learn.density.result import DensityResult
 from ornstein.learn.diffusion_model import DiffusionModel
 
 HELD_OUT = 360
@@ -136,7 +137,7 @@ def from_density(out: Path) -> dict[str, Any]:
     low, high = result.log_z_interval
     print(
         f"  log Z = {result.log_z:.4f}, 95 % interval [{low:.4f}, {high:.4f}], exact {target.log_z:.6f}\n"
-        f"  effective samples {result.ess:.0f} of {len(result.samples)}, Pareto k {result.k_hat:.2f}, "
+        f"  effective samples {result.ess:.0f}, Pareto k {result.k_hat:.2f}, "
         f"{result.evaluations} density evaluations, {result.seconds:.1f} s"
     )
     for warning in result.warnings:

@@ -12,7 +12,7 @@ Every ``u_k`` lies between ``v_k`` and 1 and nothing large is subtracted, so bot
 also the pinned end of a bridge (a = 0, y = 0). Densities transform by ``p_t(x) = c^d p(y)``.
 """
 
-__all__ = ["GaussianMixture", "MixturePosterior", "Normal", "gmm9", "gmm40"]
+__all__ = ["GaussianMixture", "MixturePosterior", "Normal", "gmm9", "gmm40", "stretched"]
 
 import math
 from dataclasses import dataclass
@@ -195,3 +195,11 @@ def gmm40(d: int = 2) -> GaussianMixture:
         raise OrnsteinError(f"gmm40(d={d}): the dimension must be at least 1")
     means = torch.from_numpy(80 * np.random.default_rng(0).random((40, d)) - 40)
     return GaussianMixture(means, torch.ones_like(means), torch.ones(40))
+
+
+def stretched(d: int = 100, condition: float = 1e4) -> Normal:
+    """``N(0, diag(v))`` with variances even in the log, from ``condition^(-1/2)`` to ``condition^(1/2)``."""
+    if d < 1 or not condition >= 1:
+        raise OrnsteinError(f"stretched(d={d}, condition={condition}): needs d >= 1 and condition >= 1")
+    end = math.log10(condition) / 4
+    return Normal(torch.zeros(d), torch.logspace(-end, end, d, dtype=torch.float64))

@@ -3,10 +3,12 @@
 A number that was estimated from samples is an `Estimate`: with a standard error, or it says nothing.
 """
 
-__all__ = ["Estimate", "polar", "require_batch", "root", "rows", "source"]
+__all__ = ["Estimate", "polar", "require_batch", "root", "rows", "source", "table"]
 
+from importlib.resources import files
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -71,3 +73,12 @@ def root(x: Tensor) -> Tensor:
     """``sqrt(x)`` for ``x >= 0``, with the derivative 0 at 0 instead of infinity, which would become NaN behind it."""
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
+
+
+def table(name: str, skip: int = 0) -> Float[Tensor, "n d"]:
+    """The numbers of a data file of this package, ``exact/data/<name>``: ``(n, d)`` in float64, without the first ``skip`` lines.
+
+    Quotes around a number are taken off.
+    """
+    text = files("ornstein.exact").joinpath("data", name).read_text(encoding="utf-8").replace('"', "")
+    return torch.from_numpy(np.loadtxt(text.splitlines(), delimiter=",", skiprows=skip, ndmin=2))

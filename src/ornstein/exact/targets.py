@@ -1,17 +1,19 @@
 """Targets with known answers: ``orn.targets``.
 
-A target is an unnormalised density ``rho`` with ``log_prob(x) = log rho(x)``, ``Z = int rho`` and exact samples. What a
+A target is an unnormalised density ``rho`` with ``log_prob(x) = log rho(x)``, ``Z = int rho`` and, mostly, exact samples. What a
 sampler claims about it (samples, log Z, moments) can be held against
 
     log_z = log int rho(x) dx,      x ~ rho / Z  from  sample(n, seed),                                       (1)
 
-and mixtures and data sets also know their noised posterior at every time, ``target.posterior(sde)``, which may be used
-wherever a trained denoiser is. `named` looks a target up for the command line.
+the first in closed form or by quadrature, but for the posteriors `LogisticRegression` and `CoxProcess`, which have no exact samples and
+a ``log_z`` that was estimated, with ``log_z_stderr``. Mixtures and data sets also know their noised posterior at every time,
+``target.posterior(sde)``, which may be used wherever a trained denoiser is. `named` looks a target up for the command line.
 """
 
 __all__ = [
-    "Banana", "EightSchools", "Empirical", "EmpiricalPosterior", "Funnel", "GaussianMixture", "ManyWell",
-    "MixturePosterior", "MultiWell", "Normal", "Rings", "StudentTMixture", "Target", "gmm9", "gmm40", "named", "names",
+    "Banana", "BrownianMissing", "CoxProcess", "EightSchools", "Empirical", "EmpiricalPosterior", "Funnel", "GaussianMixture",
+    "LogisticRegression", "ManyWell", "MixturePosterior", "MultiWell", "Normal", "Rings", "SampledTarget", "StudentTMixture", "Target",
+    "german_credit", "gmm9", "gmm40", "named", "names", "sonar", "stretched",
 ]  # fmt: skip
 
 from collections.abc import Callable
@@ -21,16 +23,19 @@ import torch
 from torch import Tensor
 
 from ornstein.errors import UnknownNameError
+from ornstein.exact.cox import CoxProcess
 from ornstein.exact.densities import Banana, Funnel, StudentTMixture
 from ornstein.exact.empirical import Empirical, EmpiricalPosterior
-from ornstein.exact.mixtures import GaussianMixture, MixturePosterior, Normal, gmm9, gmm40
+from ornstein.exact.gaps import BrownianMissing
+from ornstein.exact.mixtures import GaussianMixture, MixturePosterior, Normal, gmm9, gmm40, stretched
+from ornstein.exact.posteriors import LogisticRegression, german_credit, sonar
 from ornstein.exact.schools import EightSchools
 from ornstein.exact.wells import ManyWell, MultiWell, Rings
 
 
 @runtime_checkable
 class Target(Protocol):
-    """What every density here offers; all but `Empirical`, which has no density."""
+    """What every density here offers."""
 
     @property
     def dim(self) -> int:
@@ -46,6 +51,11 @@ class Target(Protocol):
         """``log rho(x)``: ``(b, d) -> (b,)``, differentiable, in the dtype of x."""
         ...
 
+
+@runtime_checkable
+class SampledTarget(Target, Protocol):
+    """A target that has exact samples."""
+
     def sample(self, n: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
         """``n`` exact samples ``(n, d)``; sample i depends on the seed and i only."""
         ...
@@ -53,13 +63,17 @@ class Target(Protocol):
 
 _NAMED: dict[str, Callable[[], Target]] = {
     "banana": Banana,
+    "brownian": BrownianMissing,
     "eight-schools": EightSchools,
     "funnel": Funnel,
+    "gaussian": stretched,
+    "german-credit": german_credit,
     "gmm9": gmm9,
     "gmm40": gmm40,
     "many-well": ManyWell,
     "multi-well": MultiWell,
     "rings": Rings,
+    "sonar": sonar,
     "student-t": StudentTMixture,
 }
 

@@ -19,14 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.gaussian import Gaussian
-from ornstein.core.linear import Time
-from ornstein.core.methods import Noising
 from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
-from ornstein.core.solve import LogWeight, simulate
 from ornstein.core.spacing import Spacing
 from ornstein.errors import OrnsteinError
+from ornstein.learn.density.measure import denoising_paths
 from ornstein.learn.flow import LogLikelihood
 from ornstein.learn.sampling import data_std
 
@@ -87,19 +84,9 @@ def bracket(
     if steps < 2 or paths < 2:
         raise OrnsteinError(f"bracket(steps={steps}, paths={paths}): both at least 2")
     sde, noise = posterior.sde, seed if isinstance(seed, Noise) else Noise(seed)
-    times = sde.times(steps, spacing).flip(0)
-    start = sde.prior(x.shape, data_std(posterior) ** 2)
-    start = Gaussian(start.mean.to(x), start.std)
-
-    def model(x_new: Tensor, s: Time, x_old: Tensor, t: Time) -> Gaussian:
-        return sde.posterior(x_new, posterior(x_new, s), t, s)
-
+    measure = denoising_paths(posterior, lambda end: torch.zeros(()), sde.times(steps, spacing), data_std(posterior) ** 2, like=x)
     with torch.no_grad():
-        weights = []
-        for k in range(paths):
-            watch = LogWeight(model)
-            x_T = simulate(sde, x, times, Noising(), noise.fold(k), [watch])
-            weights.append((watch.value + start.log_prob(x_T)).double())
+        weights = [-measure.back(x, noise.fold(k)).double() for k in range(paths)]
     log_w = torch.stack(weights)
     share = log_w.softmax(0)
     upper = (share * log_w).sum(0)

@@ -10,7 +10,7 @@ al. 2021, eq. 13; Song et al. 2021, theorem 1). Losses are per sample; the calle
 """
 
 __all__ = [
-    "Denoising", "LogNormal", "LogitNormal", "TimeLaw", "UniformLogSNR", "UniformTime", "Weight", "denoising_loss",
+    "Aim", "Denoising", "LogNormal", "LogitNormal", "TimeLaw", "UniformLogSNR", "UniformTime", "Weight", "denoising_loss",
     "edm_weight", "likelihood_weight", "min_snr", "snr_weight", "stratified", "unit_weight",
 ]  # fmt: skip
 
@@ -31,6 +31,8 @@ Weight = Callable[[LinearSDE, Tensor], Tensor]
 """``(sde, t) -> w``: the weight of the squared error of x_0, elementwise in t."""
 TimeLaw = Callable[[LinearSDE, Tensor], Tensor]
 """``(sde, u) -> t``: the quantile function of a law of times, elementwise in the uniform u."""
+Aim = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``(x0, z, t) -> (b, *event)``: what the posterior mean is to come near to."""
 
 
 def unit_weight(sde: LinearSDE, t: Tensor) -> Tensor:
@@ -120,6 +122,10 @@ def stratified(n: int, noise: Noise) -> Float[Tensor, " n"]:
     return u.clamp(1e-12, 1 - 1e-12)
 
 
+def _clean(x0: Tensor, z: Tensor, t: Tensor) -> Tensor:
+    return x0
+
+
 def denoising_loss(
     denoiser: Denoiser,
     x0: Float[Tensor, "b *event"],
@@ -127,6 +133,7 @@ def denoising_loss(
     noise: Noise,
     weight: Weight = snr_weight,
     cond: Mapping[str, Tensor] | None = None,
+    aim: Aim = _clean,
 ) -> Float[Tensor, " b"]:
     """``w(t) |x_0 - E[x_0 | x_t]|^2 / numel`` per sample, at one draw of ``x_t``.
 
@@ -137,11 +144,11 @@ def denoising_loss(
         noise: source of the noise that is added.
         weight: see the module; with `likelihood_weight` times ``T numel``, nats.
         cond: conditions of the network, one entry per sample.
+        aim: what stands for x_0 in the error: anything with the same mean given x_t.
     """
-    sde = denoiser.sde
-    x_t = sde.marginal(x0, t).draw(noise.stream_like(x0).normal())
-    posterior: Gaussian = denoiser(x_t, t, cond)
-    error = sum_event((posterior.mean - x0).square()) / x0[0].numel()
+    sde, z = denoiser.sde, noise.stream_like(x0).normal()
+    posterior: Gaussian = denoiser(sde.marginal(x0, t).draw(z), t, cond)
+    error = sum_event((posterior.mean - aim(x0, z, t)).square()) / x0[0].numel()
     return per_sample(weight(sde, t), error) * error
 
 
@@ -169,19 +176,19 @@ class Denoising:
     weight: Weight | None = None
     seed: int = 0
 
-    def __call__(self, denoiser: Denoiser, k: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, denoiser: Denoiser, k: int, aim: Aim = _clean) -> tuple[Tensor, Tensor]:
         """The losses of step k and their log-SNR."""
-        noise, index, cond = Noise(self.seed).fold(k), self._indices(k), None
+        noise, index, cond = Noise(self.seed).fold(k), self.indices(k), None
         if self.labels is not None:
             hidden = noise.fold(1).uniform((self.batch,)) < self.drop_label
             none = denoiser.net.config["labels"]  # type: ignore[index]
             cond = {"label": torch.where(hidden, none, self.labels[index])}
         t = self.times(denoiser.sde, stratified(self.batch, noise.fold(2)))
         weight = self.weight or edm_weight(denoiser.data_std)
-        return denoising_loss(denoiser, self.x0[index], t, noise.fold(3), weight, cond), denoiser.sde.log_snr(t)
+        return denoising_loss(denoiser, self.x0[index], t, noise.fold(3), weight, cond, aim), denoiser.sde.log_snr(t)
 
-    def _indices(self, k: int) -> Tensor:
-        """Batch k of an endless sequence of permutations."""
+    def indices(self, k: int) -> Tensor:
+        """Which samples step k sees: batch k of an endless sequence of permutations."""
         n = len(self.x0)
         first, last = k * self.batch // n, ((k + 1) * self.batch - 1) // n
         start = k * self.batch - first * n

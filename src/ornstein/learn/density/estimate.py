@@ -1,8 +1,18 @@
-"""log Z from weights, with its standard error and interval."""
+"""log Z from weights, with its standard error and interval.
 
-__all__ = ["LogZ", "log_z", "several"]
+From samples of one law the mean weight; from samples of two, Bennett's acceptance ratio: with ``u = log rho - log q`` known at n_q
+draws of the normalised q and at n_p draws of rho / Z, and ``c = log Z + log(n_q / n_p)``, log Z solves
+
+    sum_q 1 / (1 + exp(c - u)) = sum_p 1 / (1 + exp(u - c)),                                                  (1)
+
+the optimal bridge between the two (Bennett 1976; Meng and Wong 1996). Independent estimates are fused with weights that are
+inverse to their variances.
+"""
+
+__all__ = ["LogZ", "bar", "fuse", "log_z", "log_z_islands", "several", "student"]
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -53,6 +63,104 @@ def log_z(log_w: Float[Tensor, " n"]) -> LogZ:
     mean, se = float(w.mean()), float(w.std()) / math.sqrt(n)
     value = float(top) + math.log(mean)
     relative = se / mean
-    low = math.log1p(-1.96 * relative) if 1.96 * relative < 1 else -math.inf
-    interval = (value + low, value + math.log1p(1.96 * relative))
-    return LogZ(value, relative, interval, float(log_w.mean()), float(w.sum().square() / w.square().sum()))
+    return LogZ(value, relative, _interval(value, relative, 1.96), float(log_w.mean()), float(w.sum().square() / w.square().sum()))
+
+
+def log_z_islands(islands: Float[Tensor, " k"], log_w: Float[Tensor, " n"]) -> LogZ:
+    """log Z from independent unbiased estimates of Z: the log of their mean, with Student's interval from their spread.
+
+    Args:
+        islands: log of each estimate; -inf for an island that died.
+        log_w: log-weights of all particles, for the effective sample size.
+
+    Raises:
+        OrnsteinError: if all are -inf, or one is NaN or +inf.
+    """
+    k, islands = len(islands), islands.detach().double()
+    if bool(torch.isnan(islands).any() | (islands == torch.inf).any()) or not bool(torch.isfinite(islands).any()):
+        raise OrnsteinError("the islands' estimates are NaN, +inf or all -inf: check the log-density at the particles")
+    top = islands.max()
+    z = (islands - top).exp()
+    mean = float(z.mean())
+    relative = float(z.std()) / math.sqrt(k) / mean if k > 1 else math.inf
+    value, ess = float(top) + math.log(mean), float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp())
+    return LogZ(value, relative, _interval(value, relative, student(k - 1)), float(islands.mean()), ess)
+
+
+def _interval(value: float, relative: float, quantile: float) -> tuple[float, float]:
+    """``log(Z -+ q se)``: symmetric for Z, so not for log Z."""
+    reach = quantile * relative
+    return value + (math.log1p(-reach) if reach < 1 else -math.inf), value + math.log1p(reach)
+
+
+def student(df: int) -> float:
+    """The 0.975 quantile of Student's t with df degrees of freedom, to 1 % from df = 2 (Cornish-Fisher; Hill 1970)."""
+    if df < 1:
+        return math.inf
+    if df <= 2:
+        return (12.706, 4.303)[df - 1]
+    z = 1.959964
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return sum(term / df**j for j, term in enumerate(terms))
+
+
+def bar(proposal: Float[Tensor, " n"], target: Float[Tensor, " m"], target_ess: float | None = None) -> LogZ:
+    """log Z by (1), from ``u = log rho - log q`` at draws of q and at draws of rho / Z.
+
+    Args:
+        proposal: u at independent draws of q; -inf outside the support of rho.
+        target: u at draws of rho / Z, equally weighted.
+        target_ess: how many independent draws these are worth, for the error; None: as many as there are.
+
+    Raises:
+        OrnsteinError: if there are fewer than two of either, all of ``proposal`` are -inf, or a value is NaN or +inf.
+    """
+    n, m = several(proposal), several(target)
+    u_q, u_p = proposal.detach().double(), target.detach().double()
+    bad = torch.cat([u_q.isnan() | (u_q == torch.inf), ~u_p.isfinite()])
+    if bool(bad.any()) or not bool(u_q.isfinite().any()):
+        raise OrnsteinError("bar: the log ratios are NaN or infinite where they may not be: check both densities at both sets of draws")
+    worth = m if target_ess is None else min(float(target_ess), m)
+    shift = math.log(n / worth)
+
+    def excess(value: float) -> float:  # of the left-hand side of (1): decreases in log Z
+        c = value + shift
+        left, right = torch.sigmoid(u_q - c).mean() * n, torch.sigmoid(c - u_p).mean() * worth
+        return float(left.log() - right.log())
+
+    finite = torch.cat([u_q[u_q.isfinite()], u_p])
+    low, high = float(finite.min()) - 1, float(finite.max()) + 1
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    value = (low + high) / 2
+    f, g = torch.sigmoid(u_q - value - shift), torch.sigmoid(value + shift - u_p)
+    relative = math.sqrt(float(f.var() / f.mean().square()) / n + float(g.var() / g.mean().square()) / worth)
+    ess = float((2 * u_q.logsumexp(0) - (2 * u_q).logsumexp(0)).exp())
+    return LogZ(value, relative, (value - 1.96 * relative, value + 1.96 * relative), float(u_q.mean()), ess)
+
+
+def fuse(estimates: Sequence[LogZ]) -> LogZ:
+    """Independent estimates as one, weighted by ``1 / stderr^2``; the interval is widened where they disagree.
+
+    The standard error is multiplied by ``sqrt(chi^2 / (k - 1))`` where that exceeds 1 (Birge 1932). The weights must not be chosen
+    by looking at the values: leave none out. The bound and the ESS are those of the most precise.
+
+    Raises:
+        OrnsteinError: if there is none with a finite standard error.
+    """
+    usable = [e for e in estimates if math.isfinite(e.stderr) and math.isfinite(e.value)]
+    if not usable:
+        raise OrnsteinError(f"fuse: none of {len(estimates)} estimates has a finite standard error: use more samples or islands")
+    floor = 1e-12
+    weights = [1 / max(e.stderr, floor) ** 2 for e in usable]
+    value = sum(w * e.value for w, e in zip(weights, usable, strict=True)) / sum(weights)
+    chi2 = sum(w * (e.value - value) ** 2 for w, e in zip(weights, usable, strict=True))
+    birge = max(1.0, math.sqrt(chi2 / (len(usable) - 1))) if len(usable) > 1 else 1.0
+    best = min(usable, key=lambda e: e.stderr)
+    if len(usable) == 1:
+        return best
+    stderr = birge / math.sqrt(sum(weights))
+    reach = max((e.interval[1] - e.value) / max(e.stderr, floor) for e in usable)  # the widest of their quantiles
+    reach = min(max(reach, 1.96), 3.0)
+    return LogZ(value, stderr, (value - reach * stderr, value + reach * stderr), best.elbo, best.ess)

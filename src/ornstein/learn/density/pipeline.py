@@ -1,229 +1,144 @@
 """From an unnormalised log-density to samples, log Z and a model that draws more.
 
-The pipeline: *explore* with tempered SMC from a Gaussian whose scale is found by importance sampling; *whiten* by the particles'
-moments; *learn* a denoiser from the particles (simulation-free regression), unless the Gaussian denoiser already does; *polish* it
-with the log-variance of its path weights where these are uneven; then freeze it and *estimate* log Z and the samples by importance
-sampling on fresh paths. The last step alone is reported: E[w] = Z exactly, whatever the steps before it did.
+The pipeline: *explore* and *temper* (`ornstein.learn.density.classical`) to weighted particles and a first log Z, from islands that
+climb down a frozen ladder; *whiten* by the particles' moments; *learn* a denoiser from them, unless the Gaussian one already does;
+freeze it, and weigh fresh paths of it for a second log Z; *fuse* the two; and *probe* from elsewhere for mass that the model does not
+reach. Both estimates have E[w] = Z exactly, whatever the steps before them did, and each has its own fresh randomness.
 """
 
-__all__ = ["DensityResult", "Warning", "sample_density"]
+__all__ = ["Budget", "sample_density"]
 
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ornstein.core.noise import Noise
-from ornstein.core.processes import VP
 from ornstein.errors import OrnsteinError
 from ornstein.exact.metrics import pareto_k
-from ornstein.learn.calibrate import calibrate
-from ornstein.learn.data import Denoising
-from ornstein.learn.density.estimate import LogZ, log_z
-from ornstein.learn.density.ledger import Ledger, LogDensity
-from ornstein.learn.density.losses import log_variance
+from ornstein.learn.density.classical import plan
+from ornstein.learn.density.coverage import Coverage, coverage, scout
+from ornstein.learn.density.estimate import LogZ, fuse
+from ornstein.learn.density.findings import findings
+from ornstein.learn.density.learned import STEPS, Frame, estimate, learn, untrained
+from ornstein.learn.density.ledger import Ledger
 from ornstein.learn.density.normal import Normal
-from ornstein.learn.density.paths import WeightedSamples, log_weights, weighted_samples
-from ornstein.learn.density.smc import resample, tempered_smc
-from ornstein.learn.diffusion_model import DiffusionModel
-from ornstein.learn.train import Progress, Training, train
-from ornstein.model.codec import Codec
-from ornstein.model.denoiser import Denoiser, edm
-from ornstein.nets.mlp import MLP
+from ornstein.learn.density.problem import as_density
+from ornstein.learn.density.result import DensityResult, Warning, found_warnings
+from ornstein.learn.density.smc import Cloud, resample, run
+from ornstein.learn.train import Progress
 
-_STEPS = 64  # of the reported paths
-
-
-class Warning(NamedTuple):
-    """A reason not to trust a result: a code for programs and a message for people."""
-
-    code: str
-    message: str
+_ISLANDS = 16
+_PART = 0.1  # effective paths per path from which on the model takes part in log Z; below, its standard error is not to be trusted
 
 
 @dataclass(frozen=True)
-class DensityResult:
-    """What `sample_density` returns.
+class Budget:
+    """What a run may spend, roughly: it plans with it, and does not stop in the middle.
 
-    Attributes:
-        samples: ``(n, d)``, equally weighted (resampled from the weighted paths).
-        log_z, log_z_stderr, log_z_interval: estimate in nats, standard error, 95 % interval.
-        elbo: lower bound on log Z in expectation, nats.
-        ess: effective sample size of the paths behind ``samples``.
-        k_hat: Pareto shape of the weights; above 0.7 the interval is not to be trusted.
-        evaluations: points at which the log-density was evaluated, with or without gradient.
-        seconds: wall time.
-        warnings: reasons not to trust the numbers; empty if there are none.
-        sampler: a model that draws more samples without touching the density (approximate: without the weights).
+    Args:
+        seconds: of wall time.
+        evaluations: of the log-density.
     """
 
-    samples: Tensor
-    log_z: float
-    log_z_stderr: float
-    log_z_interval: tuple[float, float]
-    elbo: float
-    ess: float
-    k_hat: float
-    evaluations: int
-    seconds: float
-    warnings: list[Warning]
-    sampler: DiffusionModel
+    seconds: float = math.inf
+    evaluations: float = math.inf
+
+    def __post_init__(self) -> None:
+        if not (self.seconds > 0 and self.evaluations > 0):
+            raise OrnsteinError(f"Budget(seconds={self.seconds}, evaluations={self.evaluations}): both positive; leave one away")
 
 
 def sample_density(
-    log_prob: LogDensity,
-    dim: int,
+    what: Any,
+    dim: int | None = None,
     seed: int = 0,
     n: int = 8192,
     particles: int = 4096,
     steps: int = 1000,
     start_mean: float | Tensor = 0.0,
     start_std: float | None = None,
+    budget: Budget | float = Budget(120.0),
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> DensityResult:
     """Samples and log Z of an unnormalised density.
 
     Args:
-        log_prob: ``(b, d) -> (b,)``, differentiable, in nats; -inf outside the support.
-        dim: d.
+        what: a log-density ``(b, d) -> (b,)`` or ``(d,) -> ()`` on tensors, differentiable, in nats, -inf outside the support; a
+            `Density`, a target, a distribution, a model: see `as_density`.
+        dim: d, for a callable.
         seed: of everything random.
-        n: paths behind the reported numbers; the standard error falls as ``1 / sqrt(n)``.
+        n: particles of the islands, and paths of the model, behind the reported numbers; the standard error falls as ``1 / sqrt(n)``.
         particles: of the exploration.
-        steps: optimiser steps for the denoiser.
+        steps: optimiser steps for the denoiser, at most.
         start_mean: where the density roughly lies.
-        start_std: how far it reaches; None finds the scale between 0.01 and 100.
+        start_std: how far it reaches; None finds the scale.
+        budget: what to spend, at most and roughly; a number is seconds.
         report: called during training.
 
     Raises:
         OrnsteinError: if ``log_prob`` returns the wrong shape, or is -inf everywhere the exploration looks.
     """
-    for name, value, least in (("dim", dim, 1), ("n", n, 2), ("particles", particles, 20), ("steps", steps, 1)):
+    for name, value, least in (("dim", dim or 1, 1), ("n", n, 2 * _ISLANDS), ("particles", particles, 20), ("steps", steps, 1)):
         if value < least:
             raise OrnsteinError(f"sample_density({name}={value}): at least {least}")
     if start_std is not None and not start_std > 0:
         raise OrnsteinError(f"sample_density(start_std={start_std}): must be positive; None finds the scale")
-    clock, noise = time.monotonic(), Noise(seed)
-    ledger = Ledger(log_prob, dim)
-    start = _start(ledger, dim, start_mean, start_std, noise.fold(1))
-    cloud = tempered_smc(ledger, start, particles, noise.fold(2))
-    frame = Normal.fit(cloud.x)
+    clock, noise, density = time.monotonic(), Noise(seed), as_density(what, dim)
+    limit = budget if isinstance(budget, Budget) else Budget(budget)
+    ledger = Ledger(density.log_prob, density.dim, values=density.trials)
 
-    def whitened(z: Tensor) -> Tensor:
-        return ledger(frame.map(z)) + frame.log_det
+    def left() -> float:
+        """Fraction of the budget."""
+        return max(0.0, 1 - max((time.monotonic() - clock) / limit.seconds, ledger.values / limit.evaluations))
 
-    z = torch.linalg.solve_triangular(frame.factor, (cloud.x - frame.mean).mT, upper=False).mT
-    model = _model(dim, frame, seed)
-    if _pilot(model, whitened, noise.fold(3)) < 0.9:
-        model = _learn(model, z, steps, seed, report)
-    if _pilot(model, whitened, noise.fold(4)) < 0.3:
-        model = _polish(model, whitened, max(1, steps // 10), seed, report)
-    paths, estimate = _estimate(model, whitened, n, noise.fold(5))
-    chosen = resample(paths.log_w, n, noise.fold(6))
-    k_hat = float(pareto_k(paths.log_w))
+    found = plan(ledger, density.dim, noise.fold(1), particles, mean=start_mean, std=start_std)
+    affordable = 0.5 * left() / max(1e-3, 1 - left()) * ledger.values / found.cost
+    count = max(2 * _ISLANDS, int(min(n, affordable)))
+    cloud = run(ledger, found.law, found.rungs, count // _ISLANDS, _ISLANDS, noise.fold(2))
+    warnings = [Warning(*finding) for finding in findings(ledger, cloud.equal(min(count, 512), noise.fold(8)), noise.fold(9))]
+    frame, z, scores = _whitened(ledger, cloud, max(particles, n), noise.fold(3))
+    seconds = left() * min(limit.seconds, 1e6) * 0.6
+    model = learn(untrained(density.dim, frame.normal, seed), frame, z, scores, steps, seconds, seed, report)
+    paths, diffusion = estimate(model, frame, n, noise.fold(5))
+    k_hat = float(pareto_k(paths.log_w)) if diffusion.ess else math.inf
+    estimates = {"tempering": cloud.log_z, "diffusion": diffusion}
+    good = k_hat <= 0.7 and diffusion.ess >= _PART * n
+    total = fuse([cloud.log_z, diffusion]) if good else cloud.log_z
+    ess = cloud.log_z.ess + (diffusion.ess if good else 0.0)
+    samples = _pooled(cloud, frame.normal.map(paths.x), paths.log_w, good, n, noise.fold(6))
+    probed = _probe(model, frame, diffusion, z, noise.fold(7)) if model.info.get("steps") else None
     return DensityResult(
-        frame.map(paths.x[chosen]), estimate.value, estimate.stderr, estimate.interval, estimate.elbo, estimate.ess, k_hat,
-        ledger.points, time.monotonic() - clock, _warnings(estimate, k_hat, n, ledger, cloud.log_z), model,
+        samples, density.constrain(samples), total.value, total.stderr, total.interval, diffusion.elbo, ess, k_hat,
+        ledger.values, ledger.gradients, time.monotonic() - clock,
+        found_warnings(estimates, total, ess, k_hat, n, ledger, probed, warnings), model, estimates, probed, density,
     )  # fmt: skip
 
 
-def _start(ledger: Ledger, dim: int, mean: float | Tensor, std: float | None, noise: Noise) -> Normal:
-    """The Gaussian to start from: of the given scale, or of that whose importance weights find the most mass."""
-    centre = torch.zeros(dim) + torch.as_tensor(mean, dtype=torch.float32)
-    scales = [std] if std is not None else [10 ** (k / 2) for k in range(-4, 5)]
-    best, found = Normal(centre, torch.eye(dim)), -math.inf
-    for k, scale in enumerate(scales):
-        start = Normal(centre, torch.eye(dim) * scale)
-        x = start.map(noise.fold(k).normal((512, dim)))
-        with torch.no_grad():
-            mass = float(torch.logsumexp((ledger(x) - start.log_prob(x)).double(), 0))
-        if mass > found or std is not None:
-            best, found = start, mass
-    if found == -math.inf:
-        raise OrnsteinError("the log-density is -inf wherever the exploration looked: pass start_mean and start_std near its mass")
-    return best
+def _whitened(ledger: Ledger, cloud: Cloud, n: int, noise: Noise) -> tuple[Frame, Tensor, Tensor]:
+    """The frame of the particles, n of them in it, equally weighted, and the gradients there."""
+    chosen = resample(cloud.log_w, n, noise)
+    x, score = cloud.x[chosen].float(), cloud.local.target_gradient[chosen].float()
+    frame = Frame(ledger, Normal.fit(x))
+    return frame, frame.whiten(x), frame.pull(score)
 
 
-def _model(dim: int, frame: Normal, seed: int) -> DiffusionModel:
-    """The untrained model: its denoiser is the exact posterior of a standard normal in the whitened space."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = MLP(dim, width=64 if dim <= 32 else 128, depth=3)
-    denoiser = Denoiser(net, VP(), edm, 1.0, (dim,))
-    return DiffusionModel(denoiser, Codec(frame.mean, frame.factor), info={"learned_from": "density"})
+def _pooled(cloud: Cloud, x: Tensor, log_w: Tensor, good: bool, n: int, noise: Noise) -> Tensor:
+    """n equally weighted samples from particles and, where they are good, paths, each set with the share of its effective size."""
+    sets = [(cloud.x.to(x.dtype), cloud.log_w.double())] + ([(x, log_w.double())] if good else [])
+    weights = [w - w.logsumexp(0) for _, w in sets]
+    shares = [w - (2 * w).logsumexp(0) for w in weights]  # normalised weights times the effective size
+    return torch.cat([y for y, _ in sets])[resample(torch.cat(shares), n, noise)]
 
 
-def _pilot(model: DiffusionModel, whitened: LogDensity, noise: Noise) -> float:
-    """Effective sample size per path of the model as it is."""
-    return _estimate(model, whitened, 256, noise)[1].ess / 256
-
-
-def _learn(model: DiffusionModel, z: Tensor, steps: int, seed: int, report: Callable[[Progress], None]) -> DiffusionModel:
-    """Regress the denoiser on nine tenths of the particles and calibrate its std on the rest."""
-    held = max(1, len(z) // 10)
-    objective = Denoising(z[held:], batch=256, seed=seed)
-    model = train(model, objective, Training(steps=steps, rate=2e-3), report=report)
-    calibrate(model.denoiser, z[:held], Noise(seed).fold(-3), repeats=4)
-    return model
-
-
-@dataclass(frozen=True)
-class _PathVariance:
-    """The objective of polishing: the variance of the path weights, at 512 fresh paths per step."""
-
-    whitened: LogDensity
-    seed: int
-
-    def __call__(self, denoiser: Denoiser, k: int) -> tuple[Tensor, None]:
-        times = denoiser.sde.times(_STEPS // 4)
-        log_w = log_weights(denoiser, self.whitened, times, 512, Noise(self.seed).fold(-4, k), through_path=False)
-        return log_variance(log_w[torch.isfinite(log_w)]), None  # a path that ends outside the support says nothing about slopes
-
-
-def _polish(
-    model: DiffusionModel, whitened: LogDensity, steps: int, seed: int, report: Callable[[Progress], None]
-) -> DiffusionModel:  # fmt: skip
-    """A few steps on the variance of the path weights."""
-    return train(model, _PathVariance(whitened, seed), Training(steps=steps, rate=5e-4, ema=0.95, warmup=10), report=report)
-
-
-def _estimate(
-    model: DiffusionModel, whitened: LogDensity, n: int, noise: Noise, batch: int = 4096
-) -> tuple[WeightedSamples, LogZ]:  # fmt: skip
-    """Fresh weighted paths of the frozen model, and log Z from them."""
-    times, parts = model.denoiser.sde.times(_STEPS), []
-    with torch.no_grad():
-        for first in range(0, n, batch):
-            size = min(batch, n - first)
-            parts.append(weighted_samples(model.denoiser.eval(), whitened, times, size, noise.shift(first)))
-    paths = WeightedSamples(torch.cat([p.x for p in parts]), torch.cat([p.log_w for p in parts]), parts[0].evaluations)
-    return paths, log_z(paths.log_w)
-
-
-def _warnings(estimate: LogZ, k_hat: float, n: int, ledger: Ledger, explored: float) -> list[Warning]:
-    """What the diagnostics say, in words."""
-    gap = abs(explored - estimate.value)
-    checks = {
-        "heavy-weights": (
-            k_hat > 0.7,
-            f"Pareto k = {k_hat:.2f} > 0.7: a few paths carry the estimate, the interval is too short; raise steps or n, or "
-            "reparametrise heavy tails",
-        ),
-        "low-ess": (
-            estimate.ess < 0.05 * n,
-            f"effective sample size {estimate.ess:.0f} of {n}: the sampler misses much of the density; raise particles and steps",
-        ),
-        "disagreement": (
-            gap > max(0.5, 5 * estimate.stderr),
-            f"exploration found log Z = {explored:.2f}, the learned sampler {estimate.value:.2f}: one of them misses a mode; set "
-            "start_std to the reach of the density",
-        ),
-        "bad-values": (
-            ledger.bad > 0,
-            f"log_prob was NaN or +inf at {ledger.bad} of {ledger.points} points, taken as zero density: check it there",
-        ),
-    }
-    return [Warning(code, message) for code, (found, message) in checks.items() if found]
+def _probe(model: Any, frame: Frame, found: LogZ, z: Tensor, noise: Noise) -> Coverage:
+    """Points of chains that know nothing of the particles, from three times their reach."""
+    dim = z.shape[1]
+    wide = Normal(torch.zeros(dim), 3 * torch.eye(dim))
+    points = scout(frame, wide, 128, noise.fold(0))
+    own = estimate(model, frame, 64, noise.fold(1))[0].x
+    return coverage(model.denoiser, frame, found.value, points, own, model.denoiser.sde.times(STEPS // 2), noise.fold(2))

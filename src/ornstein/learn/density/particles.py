@@ -1,0 +1,81 @@
+"""Sequential Monte Carlo along any measure on paths: paths that go astray are dropped on the way, and Z stays unbiased.
+
+With unnormalised densities ``gamma_t`` between the start law (t = T) and the target (t = 0), the weight (1) of
+`ornstein.learn.density.measure` is a product of
+
+    gamma_s(x_s) / gamma_t(x_t)  prod [B / F]                                                                 (1)
+
+over pieces of the path. Where these have become uneven the particles are resampled; then E of the product of their means is still Z,
+whatever gamma is (Del Moral 2004, theorem 7.4.2). Along Langevin steps with a control this is SCLD (Chen et al. 2025), along a
+denoiser the sampler of Phillips et al. 2024 (PDDS).
+"""
+
+__all__ = ["resampled", "twist"]
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ornstein.core.gaussian import Gaussian
+from ornstein.core.linear import Time
+from ornstein.core.noise import Noise
+from ornstein.core.sde import Posterior
+from ornstein.errors import OrnsteinError
+from ornstein.learn.density.ledger import LogDensity
+from ornstein.learn.density.measure import PathMeasure, WeightedSamples
+from ornstein.learn.density.smc import resample
+
+
+def resampled(measure: PathMeasure, n: int, noise: Noise, stops: int = 16, keep: float = 0.5) -> WeightedSamples:
+    """n particles along a measure, resampled where less than ``keep`` of them count; ``E[mean w] = Z``.
+
+    The weights of one run are not independent: for a standard error, run several (islands).
+
+    Args:
+        measure: one with a ``level``.
+        n: particles.
+        noise: source of randomness.
+        stops: pieces of the path, at most its steps.
+        keep: fraction of n, in [0, 1].
+
+    Raises:
+        OrnsteinError: if the measure has no levels, or all particles have weight 0.
+    """
+    if measure.level is None:
+        raise OrnsteinError("resampling on the way needs densities between the start and the target: give the measure a level")
+    steps = len(measure.times) - 1
+    ends = torch.linspace(0, steps, min(stops, steps) + 1).round().long().unique().tolist()
+    x = measure.start.draw(n, noise)
+    before, log_w, log_z, evaluations = measure.start.log_prob(x), torch.zeros(n, dtype=torch.float64), 0.0, 0
+    for k in range(len(ends) - 1):
+        a, b = ends[k], ends[k + 1]
+        x, ratio, calls = measure.carry(x, measure.times[a : b + 1], noise.fold(k))
+        after = measure.target(x) if b == steps else measure.level(x, measure.times[b])
+        log_w, evaluations = log_w + (after - before + ratio).double(), evaluations + calls  # (1)
+        if not bool((log_w > -torch.inf).any()):
+            raise OrnsteinError("all particles have weight 0: the start law or the kernels miss the support of the density")
+        if b < steps and float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()) < keep * n:
+            log_z += float(log_w.logsumexp(0)) - math.log(n)
+            index = resample(log_w, n, noise.fold(k, 1))
+            x, after, log_w = x[index], after[index], torch.zeros_like(log_w)
+        before = after
+    return WeightedSamples(x, log_w + log_z, evaluations)
+
+
+def twist(posterior: Posterior, target: LogDensity, var: float = 1.0) -> Callable[[Tensor, Time], Tensor]:
+    """A level for `denoising_paths`: with N the Gaussian ``N(0, var)`` of an event and N_t that noised,
+
+        gamma_t(x) = N_t(x) rho(m) / N(m),        m = E[x_0 | x_t = x],
+
+    the target as seen from the posterior mean. Phillips et al. 2024, section 3.1. Costs a call of posterior and density.
+    """
+
+    def level(x: Tensor, t: Time) -> Tensor:
+        sde, mean = posterior.sde, posterior(x, t).mean
+        zero = torch.zeros_like(mean)
+        noised = Gaussian(zero, (sde.alpha(t).square() * var + sde.sigma(t).square()).sqrt().to(x.dtype))
+        return noised.log_prob(x) + target(mean) - Gaussian(zero, torch.full_like(zero[:1], var**0.5)).log_prob(mean)
+
+    return level

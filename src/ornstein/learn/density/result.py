@@ -1,0 +1,119 @@
+"""What `orn.sample_density` hands back, and the warnings that go with it."""
+
+__all__ = ["DensityResult", "Warning", "found_warnings"]
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ornstein.learn.density.coverage import Coverage
+from ornstein.learn.density.estimate import LogZ
+from ornstein.learn.density.ledger import Ledger
+from ornstein.learn.density.problem import Density
+from ornstein.learn.density.ways.out import save_npz, to_inference_data, to_pandas
+from ornstein.learn.diffusion_model import DiffusionModel
+
+
+class Warning(NamedTuple):
+    """A reason not to trust a result: a code for programs and a message for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class DensityResult:
+    """What `sample_density` returns.
+
+    Attributes:
+        samples: ``(n, d)``, equally weighted, unconstrained.
+        parameters: the same by the user's names and in the user's space, ``(n, *shape)`` each.
+        log_z, log_z_stderr, log_z_interval: estimate in nats, standard error, 95 % interval.
+        elbo: lower bound on log Z in expectation, nats: of the frozen diffusion.
+        ess: effective sample size of the weighted particles and paths behind ``samples``.
+        k_hat: Pareto shape of the diffusion's weights; above 0.7, or with few effective paths, they take no part in log Z.
+        evaluations: points at which the log-density was evaluated, with or without gradient.
+        gradients: points at which its gradient was.
+        seconds: wall time.
+        warnings: reasons not to trust the numbers; empty if there are none.
+        sampler: a model that draws more samples without touching the density (approximate: without the weights).
+        estimates: log Z by "tempering", the frozen islands, and by "diffusion", the frozen model: independent, fused in ``log_z``.
+        coverage: what the probe for missing mass found; None where the model was not learned.
+        density: what was sampled.
+    """
+
+    samples: Tensor
+    parameters: dict[str, Tensor]
+    log_z: float
+    log_z_stderr: float
+    log_z_interval: tuple[float, float]
+    elbo: float
+    ess: float
+    k_hat: float
+    evaluations: int
+    gradients: int
+    seconds: float
+    warnings: list[Warning]
+    sampler: DiffusionModel
+    estimates: dict[str, LogZ] = field(default_factory=dict)
+    coverage: Coverage | None = None
+    density: Density | None = None
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The numbers that travel with the draws."""
+        return {
+            "log_z": self.log_z, "log_z_stderr": self.log_z_stderr, "log_z_lower": self.log_z_interval[0],
+            "log_z_upper": self.log_z_interval[1], "ess": self.ess, "evaluations": self.evaluations, "gradients": self.gradients,
+            "warnings": "; ".join(warning.message for warning in self.warnings),
+        }  # fmt: skip
+
+    def to_inference_data(self) -> Any:
+        """The draws as ArviZ ``InferenceData``, log Z and its error among the attributes. Needs ArviZ."""
+        known = self.density
+        return to_inference_data(self.parameters, self.notes, known.axes if known else None, known.labels if known else None)
+
+    def to_pandas(self) -> Any:
+        """The draws as a ``DataFrame``. Needs pandas."""
+        return to_pandas(self.parameters, self.notes)
+
+    def save(self, path: str | Path) -> None:
+        """Write the draws and the numbers to an ``.npz``; `load_npz` reads it."""
+        save_npz(path, self.parameters, self.notes)
+
+
+def found_warnings(
+    estimates: dict[str, LogZ], fused: LogZ, ess: float, k_hat: float, n: int, ledger: Ledger, coverage: Coverage | None,
+    more: list[Warning],
+) -> list[Warning]:  # fmt: skip
+    """What the diagnostics say, in words."""
+    tempering, diffusion = estimates["tempering"], estimates.get("diffusion", estimates["tempering"])
+    gap, error = abs(tempering.value - diffusion.value), (tempering.stderr**2 + diffusion.stderr**2) ** 0.5
+    checks = {
+        "heavy-weights": (
+            k_hat > 0.7,
+            f"Pareto k = {k_hat:.2f} > 0.7: a few paths of the learned sampler carry its estimate, which is left out of log Z; its "
+            "own samples are rough. Give it more particles and steps, or reparametrise heavy tails",
+        ),
+        "wide-interval": (
+            fused.stderr > 0.2,
+            f"the standard error of log Z is {fused.stderr:.2g} nats: raise n and particles, or the budget",
+        ),
+        "low-ess": (
+            ess < 0.05 * n,
+            f"effective sample size {ess:.0f} of {n}: samples repeat; raise particles, or the budget",
+        ),
+        "disagreement": (
+            k_hat <= 0.7 and gap > max(0.05, 4 * error),
+            f"tempering found log Z = {tempering.value:.2f}, the learned sampler {diffusion.value:.2f}: one of them misses a mode; set "
+            "start_std to the reach of the density",
+        ),
+        "missing-mass": (coverage is not None and coverage.warned, coverage.sentence() if coverage is not None else ""),
+        "bad-values": (
+            ledger.bad > 0,
+            f"log_prob was NaN or +inf at {ledger.bad} of {ledger.values} points, taken as zero density: check it there",
+        ),
+    }
+    return more + [Warning(code, message) for code, (found, message) in checks.items() if found]

@@ -1,0 +1,96 @@
+"""Estimators of log Z: bridge sampling, fusion, islands, and whether their intervals cover."""
+
+import math
+
+import pytest
+import torch
+
+import ornstein as orn
+from ornstein.errors import OrnsteinError
+from ornstein.learn.density.estimate import LogZ, bar, fuse, log_z, log_z_islands, student
+
+DOUBLE = torch.float64
+
+
+def covered(intervals, truth=0.0):
+    return sum(low <= truth <= high for low, high in intervals) / len(intervals)
+
+
+def gaussians(seed, n, m, shift=0.8, log_z=0.0):
+    """``u = log rho - log q`` for q = N(0, 1) and rho = Z N(shift, 1): at n draws of q and m of rho / Z."""
+    u = lambda x: shift * x - shift**2 / 2 + log_z  # noqa: E731
+    return u(orn.Noise(seed).fold(0).normal((n,), DOUBLE)), u(orn.Noise(seed).fold(1).normal((m,), DOUBLE) + shift)
+
+
+def test_the_bridge_is_exact_for_a_constant_ratio():
+    estimate = bar(torch.full((5,), 1.7, dtype=DOUBLE), torch.full((9,), 1.7, dtype=DOUBLE))
+    assert estimate.value == pytest.approx(1.7, abs=1e-9)
+    assert estimate.stderr == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("sizes", [(200, 200), (400, 100), (100, 400)])
+def test_bridge_intervals_cover(sizes):
+    """400 replicates: coverage of 95 % within 0.92 .. 0.975; mean error 0, its spread the stderr, within 4 standard errors."""
+    runs = [bar(*gaussians(seed, *sizes, log_z=3.0)) for seed in range(400)]
+    errors = torch.tensor([run.value - 3.0 for run in runs])
+    assert 0.92 <= covered([run.interval for run in runs], 3.0) <= 0.975
+    assert abs(float(errors.mean())) < 4 * float(errors.std()) / 20
+    assert float(errors.std()) == pytest.approx(sum(run.stderr for run in runs) / 400, rel=4 / math.sqrt(800))
+
+
+def test_the_bridge_beats_the_mean_weight_where_both_laws_are_apart():
+    """Shift 3: the mean of w has a relative variance of e^9 - 1; the bridge's error is a tenth of the mean weight's."""
+    bridge = torch.tensor([bar(*gaussians(seed, 500, 500, 3.0)).value for seed in range(50)])
+    weights = torch.tensor([log_z(gaussians(seed, 1000, 2, 3.0)[0]).value for seed in range(50)])
+    assert float(bridge.square().mean()) < float(weights.square().mean()) / 4
+
+
+def test_correlated_target_samples_count_for_what_they_are_worth():
+    u_q, u_p = gaussians(0, 500, 500)
+    assert bar(u_q, u_p, 50).stderr > 1.5 * bar(u_q, u_p).stderr
+
+
+def test_bridge_refuses_bad_ratios():
+    good = torch.zeros(4, dtype=DOUBLE)
+    for q, p in ((good[:1], good), (torch.full((4,), -torch.inf), good), (good, torch.full((4,), torch.nan))):
+        with pytest.raises(OrnsteinError, match=r"bar|at least two"):
+            bar(q, p)
+
+
+def test_island_intervals_cover():
+    """Unbiased lognormal estimates of Z = 1, sd of the log 0.05 and 0.3, 8 islands: 600 replicates cover 0.90 .. 0.98."""
+    for sd in (0.05, 0.3):
+        noise = sd * orn.Noise(1).normal((600, 8), DOUBLE) - sd**2 / 2
+        assert 0.90 <= covered([log_z_islands(row, torch.zeros(8)).interval for row in noise]) <= 0.98
+
+
+def test_a_dead_island_counts_as_an_estimate_of_zero():
+    islands = torch.tensor([0.0, -torch.inf], dtype=DOUBLE)
+    assert log_z_islands(islands, torch.zeros(4)).value == pytest.approx(-math.log(2))
+
+
+def test_students_quantiles():
+    for df, exact in ((1, 12.706), (2, 4.303), (3, 3.182), (5, 2.571), (15, 2.131), (100, 1.984)):
+        assert student(df) == pytest.approx(exact, rel=0.01)
+
+
+def normal_estimate(value, stderr):
+    return LogZ(value, stderr, (value - 1.96 * stderr, value + 1.96 * stderr), value, 1.0)
+
+
+def test_fusion_has_the_least_variance_and_covers():
+    """Errors 0.1, 0.2, 0.4: 600 replicates; variance ``1 / sum 1 / s^2`` within 4 standard errors, coverage 0.93 .. 0.985."""
+    scales = (0.1, 0.2, 0.4)
+    noise = orn.Noise(2).normal((600, 3), DOUBLE)
+    runs = [fuse([normal_estimate(s * float(z), s) for s, z in zip(scales, row, strict=True)]) for row in noise]
+    best = 1 / math.sqrt(sum(1 / s**2 for s in scales))
+    assert float(torch.tensor([run.value for run in runs]).std()) == pytest.approx(best, rel=4 / math.sqrt(1200))
+    assert 0.93 <= covered([run.interval for run in runs]) <= 0.985
+
+
+def test_estimates_that_disagree_get_a_wider_interval():
+    apart = fuse([normal_estimate(0.0, 0.1), normal_estimate(1.0, 0.1)])
+    assert apart.value == pytest.approx(0.5)
+    assert apart.stderr == pytest.approx(0.5, rel=1e-6)  # sqrt(chi^2 = 50) 0.1 / sqrt(2)
+    with pytest.raises(OrnsteinError, match="finite standard error"):
+        fuse([normal_estimate(0.0, math.inf)])

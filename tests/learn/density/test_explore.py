@@ -1,0 +1,150 @@
+"""Finding the mass: ascents, Laplace, modes, start laws, and what is said of densities that have something wrong."""
+
+import math
+
+import pytest
+import torch
+
+import ornstein as orn
+from ornstein.errors import OrnsteinError
+from ornstein.learn.density.ascent import ascend, laplace, summit
+from ornstein.learn.density.explore import explore, temper
+from ornstein.learn.density.findings import findings
+from ornstein.learn.density.ledger import Ledger
+
+DOUBLE = torch.float64
+
+
+def ill_conditioned(d, condition):
+    """A Gaussian with rotated precision eigenvalues 1 .. condition, its mean and its log Z."""
+    rotation, _ = torch.linalg.qr(orn.Noise(0).normal((d, d), DOUBLE))
+    values = torch.logspace(0, math.log10(condition), d, dtype=DOUBLE)
+    precision, mean = rotation @ torch.diag(values) @ rotation.mT, 3 * orn.Noise(1).normal((d,), DOUBLE)
+    log_z = d / 2 * math.log(2 * math.pi) - float(values.log().sum()) / 2
+    return (lambda x: -((x - mean) @ precision * (x - mean)).sum(1) / 2), mean, precision, log_z
+
+
+def share_that_counts(law, log_prob, n=4096):
+    x = law.draw(n, orn.Noise(9))
+    log_w = log_prob(x) - law.log_prob(x)
+    return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()) / n, float(log_w.logsumexp(0)) - math.log(n)
+
+
+def test_ascents_reach_the_minimum_of_rosenbrocks_valley():
+    def valley(x):
+        return -((1 - x[:, 0]).square() + 100 * (x[:, 1] - x[:, 0].square()).square())
+
+    tops = ascend(valley, 2 * orn.Noise(0).normal((20, 2), DOUBLE), torch.full((20,), 0.1, dtype=DOUBLE), iterations=200)
+    torch.testing.assert_close(tops.x, torch.ones(20, 2, dtype=DOUBLE), rtol=0, atol=1e-3)
+
+
+def test_laplace_is_exact_for_a_gaussian():
+    log_prob, mean, precision, log_z = ill_conditioned(7, 1e3)
+    top, factor, mass = summit(log_prob, mean + 1, 100.0)
+    torch.testing.assert_close(top, mean, rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.linalg.inv(factor @ factor.mT), precision, rtol=1e-4, atol=1e-3)
+    assert float(mass) == pytest.approx(log_z, abs=1e-5)
+
+
+def test_no_direction_gets_more_than_the_width():
+    factors, _ = laplace(lambda x: -x[:, 0].square() / 2 + 0 * x[:, 1], torch.zeros(1, 2, dtype=DOUBLE), 5.0)
+    torch.testing.assert_close((factors[0] @ factors[0].mT).diagonal(), torch.tensor([1.0, 25.0], dtype=DOUBLE), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_scales_offsets_and_constants(scale):
+    """A Gaussian of any scale, 30 widths away, times e^1e6: 85 % of the start law counts, log Z to 4 standard errors."""
+    centre = 30 * scale * torch.tensor([1.0, -1.0, 0.5], dtype=DOUBLE)
+    stds = scale * torch.tensor([1.0, 0.1, 2.0], dtype=DOUBLE)
+
+    def log_prob(x):
+        return 1e6 - ((x - centre) / stds).square().sum(1) / 2
+
+    counts, log_z = share_that_counts(explore(log_prob, 3, orn.Noise(0)).law, log_prob)
+    assert counts > 0.85
+    exact = 1e6 + 1.5 * math.log(2 * math.pi) + float(stds.log().sum())
+    assert log_z == pytest.approx(exact, abs=4 * math.sqrt((1 / counts - 1) / 4096) + 1e-6)
+
+
+def test_an_ill_conditioned_gaussian_in_many_dimensions():
+    log_prob, _, _, log_z = ill_conditioned(50, 1e4)
+    found = explore(log_prob, 50, orn.Noise(0))
+    counts, estimate = share_that_counts(found.law, log_prob)
+    assert len(found.tops) == 1 and counts > 0.85
+    assert estimate == pytest.approx(log_z, abs=0.03)
+
+
+def test_all_modes_of_mixtures_are_found():
+    nine = explore(orn.targets.gmm9().log_prob, 2, orn.Noise(0))
+    assert len(nine.tops) == 9 and nine.countable
+    target = orn.targets.gmm40(50)
+    forty = explore(target.log_prob, 50, orn.Noise(0))
+    assert torch.cdist(target.means, forty.tops).amin(1).max() < 0.1
+    assert share_that_counts(forty.law, target.log_prob)[0] > 0.85
+
+
+def test_where_modes_cannot_be_counted_the_start_law_covers_the_cloud():
+    target = orn.targets.ManyWell(16)
+    found = explore(target.log_prob, 32, orn.Noise(0))
+    assert not found.countable
+    spread = found.law.draw(20000, orn.Noise(1)).std(0)
+    assert float((spread / target.sample(20000).std(0)).min()) > 0.9
+
+
+def test_a_density_that_vanishes_everywhere_is_refused():
+    with pytest.raises(OrnsteinError, match="-inf wherever the exploration looked"):
+        explore(lambda x: torch.full((len(x),), -torch.inf, dtype=x.dtype), 2, orn.Noise(0))
+
+
+def test_regions_of_zero_and_nan_are_walked_around():
+    def half(x):
+        return torch.where(x[:, 0] > 0, -x.square().sum(1) / 2, torch.where(x[:, 1] > 0, -torch.inf, torch.nan))
+
+    ledger = Ledger(half, 2)
+    found = explore(ledger, 2, orn.Noise(0))
+    assert ledger.bad > 0 and float(found.tops[:, 0].min()) >= 0
+    assert share_that_counts(found.law, ledger)[0] > 0.1
+
+
+def test_tempered_weights_leave_the_fraction_asked_for():
+    log_w = 5 * orn.Noise(0).normal((1000,), DOUBLE)
+    w = temper(log_w, 0.5)
+    assert float(1 / w.square().sum()) == pytest.approx(500, rel=0.01)
+    assert bool((w.argsort() == log_w.argsort()).all())
+    even = torch.zeros(10, dtype=DOUBLE)
+    torch.testing.assert_close(temper(even, 0.5), even + 0.1)
+
+
+def test_the_ledger_counts_values_and_gradients_apart():
+    ledger = Ledger(lambda x: -x.square().sum(1), 3)
+    ledger(torch.zeros(5, 3))
+    x = torch.ones(7, 3, requires_grad=True)
+    value = ledger(x)
+    assert (ledger.values, ledger.gradients) == (12, 0)
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    assert (ledger.values, ledger.gradients) == (12, 7)
+    torch.testing.assert_close(gradient, torch.full((7, 3), -2.0))
+
+
+def test_the_ledger_calls_a_single_precision_density_in_single_precision():
+    weights = torch.ones(3)
+    ledger = Ledger(lambda x: -(x @ weights).square(), 3)
+    assert ledger(torch.ones(4, 3, dtype=DOUBLE)).dtype == DOUBLE
+    assert ledger.dtype == torch.float32 and ledger.values == 4
+
+
+def codes(log_prob, x):
+    return {finding.code for finding in findings(log_prob, x, orn.Noise(0))}
+
+
+def test_what_is_wrong_is_named_and_what_is_right_is_not():
+    x = orn.Noise(0).normal((500, 3), DOUBLE)
+    square = lambda x: -x.square().sum(1) / 2  # noqa: E731
+    assert codes(square, x) == set()
+    assert codes(orn.targets.Funnel(10).log_prob, orn.targets.Funnel(10).sample(500, dtype=DOUBLE)) == set()
+    assert codes(lambda x: -x[:, :2].square().sum(1) / 2, x) == {"improper"}
+    assert codes(lambda x: -2 * torch.log1p(x.square()).sum(1), x) == {"heavy-tails"}
+    assert codes(lambda x: square(x) + 2.0 * (x[:, 0] > 0.3), x) == {"discontinuous"}
+    assert codes(lambda x: square(x) - x[:, 0].abs(), x) == set()  # a kink is none
+    assert codes(lambda x: square(x.detach()) + 0 * x.sum(1), x) == {"no-gradient"}
+    assert codes(lambda x: torch.where(x[:, 0] > 0, square(x), -torch.inf), x[x[:, 0] > 0]) == set()
