@@ -181,8 +181,8 @@ def _laplace(cox, z, hessian):
 
 
 def test_cox_evidence_is_near_its_laplace_approximation(cox):
-    """Importance sampling from the Gaussian at the mode, n = 200, against Laplace's value: within 20 nats (16 here), where the constant of
-    the prior is 1470."""
+    """Importance sampling from the Gaussian at the mode, n = 200, against Laplace's value: within 20 nats (16 here); the constant
+    of the prior is 1470."""
     factor, z = torch.linalg.cholesky(cox.covariance), torch.zeros(1600, dtype=DOUBLE)
     for _ in range(9):
         rate = (cox.mean + factor @ z).exp() / 1600

@@ -154,7 +154,8 @@ def _summary(x: Tensor, names: tuple[str, ...]) -> list[tuple[str, float, float]
 
 
 def _numbers(result: DensityResult) -> dict[str, Any]:
-    rows = {key: getattr(result, key) for key in ("log_z", "log_z_stderr", "elbo", "ess", "k_hat", "evaluations", "gradients", "seconds")}
+    keys = "log_z", "log_z_stderr", "elbo", "ess", "k_hat", "evaluations", "gradients", "seconds"
+    rows: dict[str, Any] = {key: getattr(result, key) for key in keys}
     return rows | {"log_z_interval": list(result.log_z_interval), "warnings": [w._asdict() for w in result.warnings]}
 
 
