@@ -18,7 +18,6 @@ a mode's weight, "mean" and "sd" the largest errors of a coordinate's mean and s
 __all__ = ["Options", "main"]
 
 import inspect
-import json
 import math
 import sys
 import time
@@ -33,6 +32,7 @@ import tyro
 from torch import Tensor, nn
 
 import ornstein as orn
+from benchmarks.rows import Rows
 
 DOUBLE = torch.float64
 COMPARED = 4096  # samples in a distance
@@ -144,7 +144,7 @@ def problems(pines: Path | None = None) -> dict[str, Problem]:
         Problem("german-credit", named("german-credit"), 1.0),
     )
     if pines is not None:
-        points = torch.from_numpy(np.loadtxt(pines, delimiter=",", skiprows=1)[:, 1:])
+        points = torch.from_numpy(np.loadtxt(pines, delimiter=",", skiprows=1, usecols=(1, 2)))
         found += (Problem("cox", t.CoxProcess(points, 501.8, 0.1), 1.0),)
     return {problem.name: problem for problem in found}
 
@@ -338,9 +338,7 @@ def report(rows: list[dict[str, Any]]) -> str:
 def main(options: Options) -> None:
     """Measure what was asked for, merge it with what is there, print and write the table."""
     torch.set_num_threads(1)
-    table, path = problems(options.pines), options.out.with_suffix(".json")
-    rows = {(r["target"], r["method"], r["seed"]): r for r in (json.loads(path.read_text()) if path.exists() else [])}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    table, rows = problems(options.pines), Rows(options.out.with_suffix(".json"), ("target", "method", "seed"))
     for name in options.targets or tuple(table):
         for seed in options.seeds:
             for method in options.methods:
@@ -352,10 +350,8 @@ def main(options: Options) -> None:
                 except orn.errors.OrnsteinError as error:
                     print(f"{method} on {name}, seed {seed}: {error}", file=sys.stderr)
                     continue
-                rows[name, method, seed] = row
-                print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-                path.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
-    text = report(list(rows.values()))
+                rows.add(row)
+    text = report(list(rows.read().values()))
     print(text)
     options.out.with_suffix(".md").write_text(text + "\n" + (__doc__ or "").split("\n\n")[-1])
 

@@ -27,6 +27,7 @@ import tyro
 from torch import Tensor
 
 import ornstein as orn
+from benchmarks.tools import megabytes_above, publish
 from ornstein.core.adjoint import Gradient
 from ornstein.core.solve import Method
 
@@ -103,19 +104,15 @@ def measure(run: Run, n: int, reversible: bool) -> SimpleNamespace:
         theta = torch.nn.Parameter(torch.full((PATHS, 1), THETA))
         return torch.autograd.grad(run(theta, steps).mean(1).sum(), theta)[0][:, 0].double()
 
-    def resident(name: str) -> int:
-        return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) << 10
-
     gradient(10)
-    Path("/proc/self/clear_refs").write_text("5")
-    before, seconds = resident("VmRSS"), []
+    memory, seconds = megabytes_above(), []
     for _ in range(2):
         began = time.process_time()
         found = gradient(n)
         seconds.append(time.process_time() - began)
     exact = -math.exp(-THETA) if reversible else -((1 - THETA / n) ** (n - 1))
     off = abs(float(found.mean()) - exact) / float(found.std()) * math.sqrt(PATHS)
-    return SimpleNamespace(mb=(resident("VmHWM") - before) / 1e6, seconds=min(seconds), off=off)
+    return SimpleNamespace(mb=memory(), seconds=min(seconds), off=off)
 
 
 def main(options: Options) -> None:
@@ -136,10 +133,7 @@ def main(options: Options) -> None:
             continue
         row = SimpleNamespace(**json.loads(done.stdout))
         lines.append(f"| {name} | {row.mb:.1f} | {row.seconds:.2f} | {row.off:.2f} |")
-    text = "\n".join(lines) + "\n"
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "table.md").write_text(text)
-    print(text)
+    publish("\n".join(lines) + "\n", options.out)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,17 @@
     python -m benchmarks.intervals --shard 0 --of 2   # half of them; the other half elsewhere
 
 Every target is a mixture of 1 to 8 Gaussians in d = 2..10 with random weights, means, and full covariances, times a constant that the
-sampler is not told. Rows are appended to ``intervals.jsonl`` as they come, so that a run can be broken off and taken up again; after a
-change of the library start with ``--fresh``.
+sampler is not told. Rows go to ``intervals.json`` as they come, so that a run can be broken off and taken up again; after a change of
+the library start with ``--fresh``.
 """
 
 __all__ = ["Options", "main"]
 
 import inspect
-import json
 import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import tyro
@@ -24,6 +22,7 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 import ornstein as orn
+from benchmarks.rows import Row, Rows
 
 DOUBLE = torch.float64
 
@@ -37,11 +36,11 @@ class Options:
     count: int = 200
     shard: int = 0
     of: int = 1
-    """This process takes the seeds that leave the remainder ``shard`` when divided by ``of``."""
+    """This process takes every ``of``-th target, from number ``shard`` on."""
     budget: float = 60.0
     """Seconds for each, if `orn.sample_density` takes a budget."""
     fresh: bool = False
-    """Forget earlier rows."""
+    """Forget earlier rows of these targets."""
     out: Path = Path("benchmarks/results/intervals")
 
 
@@ -77,7 +76,7 @@ class Random:
         return MixtureSameFamily(Categorical(logits=noise.fold(6).normal((k,), DOUBLE)), parts)
 
 
-def run(seed: int, budget: float) -> dict[str, Any]:
+def run(seed: int, budget: float) -> Row:
     """One target."""
     target = Random(seed)
     law, truth = target.law(), target.log_z
@@ -97,7 +96,7 @@ def run(seed: int, budget: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def line(name: str, rows: list[dict[str, Any]]) -> str:
+def line(name: str, rows: list[Row]) -> str:
     """A row of the table: coverage with a 95 % interval (Wilson 1927), and how large errors are in units of what is reported."""
     n, hits = len(rows), sum(row["covered"] for row in rows)
     if not n:
@@ -110,7 +109,7 @@ def line(name: str, rows: list[dict[str, Any]]) -> str:
     return f"| {name} | {n} | {share} | {off} | {seconds:.1f} |"
 
 
-def report(rows: list[dict[str, Any]]) -> str:
+def report(rows: list[Row]) -> str:
     """The table in Markdown."""
     head = "targets | number | covered | 95 % interval | median error / stderr | largest | median error | largest | seconds"
     lines = [f"| {head} |", "|---|---:|---:|---|" + "---:|" * 5, line("**all**", rows)]
@@ -126,22 +125,11 @@ def report(rows: list[dict[str, Any]]) -> str:
 def main(options: Options) -> None:
     """Run what is missing, then print and write the table of all that is there."""
     torch.set_num_threads(1)
-    path = options.out.with_suffix(".jsonl")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if options.fresh:
-        path.unlink(missing_ok=True)
-
-    def there() -> dict[int, dict[str, Any]]:
-        texts = path.read_text().splitlines() if path.exists() else []
-        return {row["seed"]: row for row in map(json.loads, texts)}
-
-    for seed in range(options.first, options.first + options.count):
-        if seed % options.of == options.shard and seed not in there():
-            row = run(seed, options.budget)
-            print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
-            with path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-    text = report(sorted(there().values(), key=lambda row: row["seed"]))
+    rows = Rows(options.out.with_suffix(".json"), ("seed",))
+    seeds = [(seed,) for seed in range(options.first, options.first + options.count)]
+    for (seed,) in rows.todo(seeds, options.shard, options.of, options.fresh):
+        rows.add(run(seed, options.budget))
+    text = report(list(rows.read().values()))
     print(text)
     options.out.with_suffix(".md").write_text(text)
 

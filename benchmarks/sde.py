@@ -35,6 +35,7 @@ import tyro
 from torch import Tensor
 
 import ornstein as orn
+from benchmarks.tools import megabytes_above, publish
 
 Run = Callable[[int], Any]
 """A seed to the end states, (paths, dim)."""
@@ -256,21 +257,15 @@ def off_law(x: Any, law: tuple[float, float, float]) -> float:
     return max(abs(float(y.mean()) - mean) / float(y.std()) * n, abs(float(q.mean()) - second) / math.hypot(float(q.std()) / n, error))
 
 
-def resident(field: str) -> int:
-    """A line of the process's status, in bytes."""
-    return int(Path("/proc/self/status").read_text().split(f"{field}:")[1].split()[0]) << 10
-
-
 def print_memory(key: str, name: str, steps: int) -> None:
     """Megabytes of one run above those before it."""
     p = replace(PROBLEMS[key], steps=steps)
     run, small = ROWS[name](p), ROWS[name](replace(p, paths=16, steps=10)) if name not in COMPILED else ROWS[name](p)
     if "jit" not in name:
         small(0)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident("VmRSS")
+    megabytes = megabytes_above()
     run(1)
-    print(json.dumps((resident("VmHWM") - before) / 1e6))
+    print(json.dumps(megabytes()))
 
 
 def memory(key: str, name: str, steps: int) -> float:
@@ -345,10 +340,7 @@ def main(options: Options) -> None:
         key, name, steps = options.memory.split("/")
         return print_memory(key, name, int(steps))
     parts = [*(measure(key, options) for key in options.only), strong_errors()]
-    text = "\n\n".join(parts) + "\n"
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "table.md").write_text(text)
-    print(text)
+    publish("\n\n".join(parts) + "\n", options.out)
 
 
 if __name__ == "__main__":

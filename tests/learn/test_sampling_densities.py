@@ -24,9 +24,10 @@ def test_a_gaussian_needs_no_training(seed):
     exact, log_prob = gaussian([[2.0, 1.2], [1.2, 1.0]], [6.0, -3.0], -3.0)
     steps = []
     r = orn.sample_density(log_prob, 2, seed=seed, n=1000, particles=1024, report=steps.append)
-    assert steps == [] and not r.warnings
+    assert [stage.name for stage in steps] == ["planned", "tempered", "weighed"] and not r.warnings
+    assert steps[0].evaluations < steps[2].evaluations < r.evaluations and steps[1].log_z == r.estimates["tempering"]
     assert abs(r.log_z + 3) < 4 * r.log_z_stderr and r.log_z_interval[0] < r.log_z < r.log_z_interval[1]
-    assert r.elbo <= r.log_z and r.ess > 900
+    assert r.elbo - 0.02 <= r.log_z <= r.eubo + 0.02 and r.ess > 900
     error = r.samples.std(0) / r.ess**0.5
     assert bool(((r.samples.mean(0) - exact.mean).abs() < 4 * error).all())
     torch.testing.assert_close(torch.cov(r.samples.mT), exact.covariance_matrix, rtol=0.25, atol=0.1)  # 4 sqrt(2 / 1000) = 0.18
@@ -51,7 +52,7 @@ def test_two_modes_keep_their_shares(learned):
     assert abs(learned.log_z - 2) < 4 * learned.log_z_stderr
     share = float((learned.samples > 0).double().mean())
     assert abs(share - 0.7) < 4 * (0.21 / learned.ess + 0.21 / 2000) ** 0.5
-    assert learned.samples.shape == (2000, 1) and 0 < learned.ess <= 4000 and learned.seconds > 0
+    assert learned.samples.shape == (2000, 1) and learned.ess > 0 and learned.seconds > 0
 
 
 def test_same_seed_same_result_and_the_global_generator_is_left_alone(learned):

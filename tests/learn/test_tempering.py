@@ -7,16 +7,17 @@ import torch
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
+from ornstein.learn.density.mixture import Mixture
 from ornstein.learn.density.normal import Normal
-from ornstein.learn.density.smc import resample, tempered_smc
+from ornstein.learn.density.smc import pilot, resample, run
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
 DOUBLE = torch.float64
 
 
-def wide(d, std):
-    return Normal(torch.zeros(d), std * torch.eye(d))
+def wide(std):
+    return Mixture(torch.ones(1, dtype=DOUBLE), torch.zeros(1, 2, dtype=DOUBLE), std * torch.eye(2, dtype=DOUBLE)[None])
 
 
 def test_resampling_takes_each_sample_its_share_up_or_down_rounded():
@@ -53,6 +54,7 @@ def test_normal_is_the_multivariate_normal():
     exact = torch.distributions.MultivariateNormal(law.mean, scale_tril=factor)
     torch.testing.assert_close(law.log_prob(x), exact.log_prob(x))
     assert float(law.log_det) == pytest.approx(math.log(1.5 * 0.4))
+    torch.testing.assert_close(law.whiten(law.map(x)), x)
     y = law.map(orn.Noise(1).normal((5000, 2), DOUBLE))
     fitted = Normal.fit(y)
     torch.testing.assert_close(fitted.mean, y.mean(0))
@@ -63,28 +65,29 @@ def test_log_z_and_moments_of_a_correlated_gaussian():
     """Z = e^1.7, mean (2, -1), a correlation of 0.8: averages over 8 seeds within 4 of their standard errors."""
     cov = torch.tensor([[1.0, 0.4], [0.4, 0.25]])
     exact = torch.distributions.MultivariateNormal(torch.tensor([2.0, -1.0]), cov)
-    runs = [tempered_smc(lambda x: exact.log_prob(x) + 1.7, wide(2, 4.0), 1024, orn.Noise(seed)) for seed in range(8)]
+    clouds = [pilot(lambda x: exact.log_prob(x) + 1.7, wide(4.0), 1024, orn.Noise(seed), 0.9)[0] for seed in range(8)]
 
     def agrees(values, truth):
         values = torch.stack(values).double()
         assert bool(((values.mean(0) - truth).abs() < 4 * values.std(0) / 8**0.5).all())
 
-    agrees([torch.tensor(run.log_z) for run in runs], torch.tensor(1.7))
-    agrees([run.x.mean(0) for run in runs], exact.mean)
-    agrees([torch.cov(run.x.mT) for run in runs], cov)
-    for run in runs:
-        assert run.levels[0] == 1 and run.levels[-1] == 0 and run.levels == sorted(run.levels, reverse=True)
-        assert 0.3 < run.acceptance <= 1
+    equal = [cloud.equal(1024, orn.Noise(100 + seed)) for seed, cloud in enumerate(clouds)]
+    agrees([torch.tensor(cloud.log_z.value) for cloud in clouds], torch.tensor(1.7))
+    agrees([x.mean(0) for x in equal], exact.mean)
+    agrees([torch.cov(x.mT) for x in equal], cov)
+    for cloud in clouds:
+        assert cloud.levels[0] == 1 and cloud.levels[-1] == 0 and cloud.levels == sorted(cloud.levels, reverse=True)
+        assert 0.3 < cloud.acceptance[-1] <= 1
 
 
 def test_nine_modes_stay_with_their_ninths():
     """Particles per mode of gmm9 over 4 seeds: none is lost, each mean share is 1/9 within 4 of its standard errors."""
     target, shares, log_z = orn.targets.gmm9(), [], []
     for seed in range(4):
-        run = tempered_smc(target.log_prob, wide(2, 10.0), 2048, orn.Noise(seed))
-        nearest = torch.cdist(run.x.double(), target.means).argmin(1)
-        shares.append(torch.bincount(nearest, minlength=9) / len(run.x))
-        log_z.append(run.log_z)
+        cloud, _ = pilot(target.log_prob, wide(10.0), 2048, orn.Noise(seed), 0.9)
+        nearest = torch.cdist(cloud.equal(2048, orn.Noise(100 + seed)), target.means.double()).argmin(1)
+        shares.append(torch.bincount(nearest, minlength=9) / 2048)
+        log_z.append(cloud.log_z.value)
     shares, log_z = torch.stack(shares), torch.tensor(log_z)
     assert float(shares.min()) > 0.02
     assert bool(((shares.mean(0) - 1 / 9).abs() < 4 * (shares.std(0) / 2).clamp(min=0.005)).all())
@@ -93,21 +96,23 @@ def test_nine_modes_stay_with_their_ninths():
 
 def test_a_density_that_vanishes_everywhere_is_refused():
     with pytest.raises(OrnsteinError, match=r"-inf at every starting point.*start_std"):
-        tempered_smc(lambda x: torch.full((len(x),), -torch.inf), wide(2, 1.0), 64, orn.Noise(0))
+        pilot(lambda x: torch.full((len(x),), -torch.inf), wide(1.0), 64, orn.Noise(0))
 
 
 def test_too_few_levels_are_an_error():
     far = torch.distributions.MultivariateNormal(torch.full((2,), 60.0), 0.01 * torch.eye(2))
     with pytest.raises(OrnsteinError, match="after 3 steps"):
-        tempered_smc(far.log_prob, wide(2, 1.0), 64, orn.Noise(0), max_levels=3)
+        pilot(far.log_prob, wide(1.0), 64, orn.Noise(0), 0.9, max_levels=3)
 
 
 def test_particles_never_leave_a_bounded_support():
-    """Half-plane: log Z = log(1/2) of a standard normal within 4 standard errors over 6 seeds, no particle outside."""
+    """Half-plane: log Z = log(1/2) of a standard normal within 4 standard errors over 6 islands, no particle outside."""
+
     def half(x):
         return torch.where(x[:, 0] > 0, -x.square().sum(1) / 2 - math.log(2 * math.pi), -torch.inf)
 
-    runs = [tempered_smc(half, wide(2, 2.0), 1024, orn.Noise(seed)) for seed in range(6)]
-    assert all(float(run.x[:, 0].min()) > 0 for run in runs)
-    values = torch.tensor([run.log_z for run in runs])
-    assert abs(float(values.mean()) - math.log(0.5)) < 4 * float(values.std()) / 6**0.5
+    first, rungs = pilot(half, wide(2.0), 1024, orn.Noise(0), 0.9)
+    cloud = run(half, wide(2.0), rungs, 1024, 6, orn.Noise(1))
+    for found in (first, cloud):
+        assert float(found.equal(1024, orn.Noise(2))[:, 0].min()) > 0
+    assert abs(float(cloud.islands.mean()) - math.log(0.5)) < 4 * float(cloud.islands.std()) / 6**0.5

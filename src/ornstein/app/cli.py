@@ -7,6 +7,7 @@ Ctrl-C ends with status 130 after a checkpoint.
 __all__ = ["Density", "Likelihood", "Sample", "Train", "Verify", "main"]
 
 import importlib
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,19 +107,27 @@ class Density:
     dim: int | None = None
     """Dimension, for module:function."""
     n: int = 8192
-    """Paths behind the reported numbers."""
+    """Samples."""
+    stderr: float = 0.005
+    """Standard error of log Z to aim at."""
     start_std: float | None = None
     """How far the density reaches; by default found."""
-    budget: float = 120.0
-    """Seconds to spend, roughly and at most."""
+    budget: float = math.inf
+    """Seconds to spend, roughly; a limit that binds makes results depend on the machine."""
     seed: int = 0
     """Of everything random."""
 
     def run(self) -> None:
         """Sample, print the summary, and write samples.npy, the sampler as a run folder, and the manifest."""
+        from rich.console import Console
+
         manifest = Manifest("density", options(self))
         log_prob, dim, describe = self._target()
-        result = sample_density(log_prob, dim, seed=self.seed, n=self.n, start_std=self.start_std, budget=self.budget)
+        with Console(stderr=True).status("exploring") as status:
+            result = sample_density(
+                log_prob, dim, self.seed, self.n, self.stderr, start_std=self.start_std, budget=self.budget,
+                report=lambda stage: status.update(stage.line()),
+            )  # fmt: skip
         result.sampler.save(self.out)
         np.save(self.out / "samples.npy", result.samples.numpy())
         low, high = result.log_z_interval

@@ -12,7 +12,7 @@ again rather than kept. Griewank 1992; Chen et al. 2016 (Training deep nets with
 A scheme that can be run backwards need not keep anything: see `ornstein.core.reversible`.
 """
 
-__all__ = ["Checkpointed", "Gradient", "replayed"]
+__all__ = ["Checkpointed", "Gradient", "Stretches"]
 
 import math
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from ornstein.core.brownian.motion import Motion
 from ornstein.core.driving import driving
 from ornstein.core.noise import Draws, Noise, Source
 from ornstein.core.pathwise import Pathwise
-from ornstein.core.solve import Method, Step
+from ornstein.core.solve import Around, Method, Step
 from ornstein.errors import OrnsteinError
 
 
@@ -37,7 +37,7 @@ from ornstein.errors import OrnsteinError
 class Gradient(Protocol):
     """How `solve` is differentiated: `Checkpointed` or `Reversible`."""
 
-    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[Method, Tensor]:
+    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple["Stretches", Tensor]:
         """A method that takes many steps as one, and the grid of those.
 
         Args:
@@ -47,26 +47,37 @@ class Gradient(Protocol):
         ...
 
     def source(self, noise: Source, sde: Any, x: Tensor, grid: Tensor) -> Motion:
-        """Noise that can be drawn twice."""
-        ...
+        """Noise that can be drawn twice: a path with the steps as cells, from a `Noise`; a path is what it is.
 
-
-def replayed(gradient: Gradient, noise: Source, sde: Any, x: Tensor, grid: Tensor) -> Motion:
-    """A path with the steps as cells, from a `Noise`; a path is what it is.
-
-    Raises:
-        OrnsteinError: for another source.
-    """
-    if isinstance(noise, Motion):
-        return noise
-    if not isinstance(noise, Noise):
-        raise OrnsteinError(f"{gradient} draws its noise twice, from a seed or a BrownianPath, got {type(noise).__name__}")
-    like = driving(sde).like(x, lambda: sde.diffusion(x, grid[0]))
-    return BrownianPath(like.shape, float(grid.min()), float(grid.max()), noise, cells=grid, dtype=like.dtype, order=2)
+        Raises:
+            OrnsteinError: for another source.
+        """
+        if isinstance(noise, Motion):
+            return noise
+        if not isinstance(noise, Noise):
+            raise OrnsteinError(f"{self} draws its noise twice, from a seed or a BrownianPath, got {type(noise).__name__}")
+        like = driving(sde).like(x, lambda: sde.diffusion(x, grid[0]))
+        return BrownianPath(like.shape, float(grid.min()), float(grid.max()), noise, cells=grid, dtype=like.dtype, order=2)
 
 
 @dataclass(frozen=True)
-class Checkpointed:
+class Stretches(Around):
+    """Many steps of a method as one, for the memory of one state.
+
+    Args:
+        method: of the steps.
+        inner: the steps from t to s, both included, by ``(t, s)``.
+    """
+
+    inner: dict[tuple[float, float], Tensor] = field(repr=False)
+
+    def start(self, sde: Any, times: Tensor) -> Any:
+        """The method's, on all steps."""
+        return super().start(sde, torch.cat([*(part[:-1] for part in self.inner.values()), times[-1:]]))
+
+
+@dataclass(frozen=True)
+class Checkpointed(Gradient):
     """Gradients of `solve` with the memory (1), equal to those of plain back-propagation on the same path.
 
         path = orn.BrownianPath(x0.shape, seed=0, cells=torch.linspace(0, 1, 1001), order=2)
@@ -93,7 +104,7 @@ class Checkpointed:
         k = min(steps, self.segments or math.isqrt(steps - 1) + 1)  # (1)
         return [round(i * steps / k) for i in range(k + 1)]
 
-    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple["_Segmented", Tensor]:
+    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[Stretches, Tensor]:
         """A method that takes a segment at a time, and the grid of their ends.
 
         Args:
@@ -105,30 +116,9 @@ class Checkpointed:
         inner = {(float(a), float(b)): part[(part - a) * (part - b) <= 0] for a, b, part in pieces}
         return _Segmented(method, inner), torch.cat([*(e[:-1] for e in ends), ends[-1][-1:]])
 
-    def source(self, noise: Source, sde: Any, x: Tensor, grid: Tensor) -> Motion:
-        """That of `replayed`."""
-        return replayed(self, noise, sde, x, grid)
 
-
-@dataclass(frozen=True)
-class _Segmented(Method):
-    """Many steps of a method as one, whose insides are not kept."""
-
-    method: Method
-    inner: dict[tuple[float, float], Tensor] = field(repr=False)
-
-    @property
-    def order(self) -> int:
-        """The method's."""
-        return self.method.order
-
-    def noisy(self, sde: Any) -> bool:
-        """The method's."""
-        return self.method.noisy(sde)
-
-    def start(self, sde: Any, times: Tensor) -> Any:
-        """The method's, on all steps."""
-        return self.method.start(sde, torch.cat([*(g[:-1] for g in self.inner.values()), times[-1:]]))
+class _Segmented(Stretches):
+    """Those whose insides are computed again."""
 
     def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """A segment."""

@@ -21,26 +21,25 @@ one derivative at each k, and the memory of a single one: exact to rounding for 
 __all__ = ["Reversible"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ornstein.core.adjoint import replayed
-from ornstein.core.brownian.motion import Motion
+from ornstein.core.adjoint import Gradient, Stretches
 from ornstein.core.driving import driving
 from ornstein.core.gaussian import per_sample
 from ornstein.core.methods.stratonovich import ReversibleHeun
-from ornstein.core.noise import Draws, Source
+from ornstein.core.noise import Draws
 from ornstein.core.pathwise import Pathwise
 from ornstein.core.solve import Method, Step
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class Reversible:
+class Reversible(Gradient):
     """Gradients of `solve` with `ReversibleHeun` by (2) and (3): the memory of the saved times and of one step, however many there are.
 
         xs = orn.solve(sde, x0, [0.0, 1.0], orn.ReversibleHeun(), seed=0, dt=1e-3, gradient=orn.Reversible())
@@ -50,7 +49,7 @@ class Reversible:
     parameters of a module, or be computed inside them. First derivatives only.
     """
 
-    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple["_Whole", Tensor]:
+    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[Stretches, Tensor]:
         """A method that goes from one saved time to the next, and the grid of those.
 
         Raises:
@@ -64,30 +63,9 @@ class Reversible:
         inner = {(float(part[0]), float(part[-1])): part for part in parts}
         return _Whole(method, inner), torch.stack([*(part[0] for part in parts), parts[-1][-1]])
 
-    def source(self, noise: Source, sde: Any, x: Tensor, grid: Tensor) -> Motion:
-        """That of `ornstein.core.adjoint.replayed`."""
-        return replayed(self, noise, sde, x, grid)
 
-
-@dataclass(frozen=True)
-class _Whole(Method):
-    """All steps between two saved times as one."""
-
-    method: ReversibleHeun
-    inner: dict[tuple[float, float], Tensor] = field(repr=False)
-
-    @property
-    def order(self) -> int:
-        """The method's."""
-        return self.method.order
-
-    def noisy(self, sde: Any) -> bool:
-        """The method's."""
-        return self.method.noisy(sde)
-
-    def start(self, sde: Any, times: Tensor) -> None:
-        """The method's refusals."""
-        self.method.start(sde, times)
+class _Whole(Stretches):
+    """Those that are taken back."""
 
     def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """From t to s; the memory is z."""

@@ -6,7 +6,9 @@ direction, the log-weight collected by `LogWeight` is ``sum_k [log B_k - log F_k
 a log importance weight on path space, whose mean weight is the normaliser exactly, for every number of steps.
 """
 
-__all__ = ["Evaluations", "Kernel", "KernelKL", "LogWeight", "Method", "Step", "Trajectory", "Watcher", "check_grid", "simulate"]
+__all__ = [
+    "Around", "Evaluations", "Kernel", "KernelKL", "LogWeight", "Method", "Step", "Trajectory", "Watcher", "check_grid", "simulate",
+]  # fmt: skip
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -78,6 +80,26 @@ class Method(Protocol):
     def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """From x at time t to time s."""
         ...
+
+
+@dataclass(frozen=True)
+class Around(Method):
+    """A method whose steps are made of another's: its order, its noise and what it refuses."""
+
+    method: Method
+
+    @property
+    def order(self) -> int:
+        """The method's."""
+        return self.method.order
+
+    def noisy(self, sde: Any) -> bool:
+        """The method's."""
+        return self.method.noisy(sde)
+
+    def start(self, sde: Any, times: Tensor) -> Any:
+        """The method's."""
+        return self.method.start(sde, times)
 
 
 Watcher = Callable[[Tensor, Tensor, Tensor, Step], None]

@@ -7,7 +7,8 @@ Notation: z is unconstrained, ``x = f(z)`` lies inside the support, and a densit
 which has the same integral. The last term makes up for how f stretches space: without it a sampler finds another law. The maps are
 those of ``torch.distributions.biject_to`` and of `ornstein.core.bijections`. Wherever rounding would put a point on the edge of its
 support or at infinity (in float32 ``exp(-110) = 0`` and ``3 + exp(-20) = 3``) it is moved to the last number inside, where a
-log-density is finite. Only ordered vectors may come back with ties, where an increment drowns in the entry before.
+log-density is finite; at infinity the last term of (1) is -inf, since it would grow with z at an x that stays. Only ordered vectors
+may come back with ties, where an increment drowns in the entry before.
 """
 
 __all__ = [
@@ -75,7 +76,8 @@ class Support:
         free = z.reshape(len(z), *self._unconstrained_shape)
         x = self.transform(free)
         log_det = self.transform.log_abs_det_jacobian(free, x)
-        return self._inside(x), log_det.reshape(len(z), -1).sum(1)
+        log_det = log_det.reshape(len(z), -1).sum(1)
+        return self._inside(x), torch.where(x.isfinite().reshape(len(z), -1).all(1), log_det, -torch.inf)
 
     def unconstrain(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n d"]:
         """``z`` with ``f(z) = x``.

@@ -28,6 +28,7 @@ from ornstein.learn.flow import LogLikelihood, log_likelihood
 from ornstein.learn.likelihood import Bound, elbo
 from ornstein.learn.sampling import PILOT, Sampler, sample, sampler, start_states, steps_for
 from ornstein.learn.tune import Tuned, tune
+from ornstein.model.bend import Bend
 from ornstein.model.codec import Codec, Levels
 from ornstein.model.denoiser import Denoiser, parametrisation
 from ornstein.model.guidance import guide
@@ -178,7 +179,7 @@ class DiffusionModel:
                 places.append(rows)
                 report(done := done + len(rows))
         found = LogLikelihood.joined(parts, torch.cat(places).argsort())
-        return replace(found, value=found.value - self.codec.log_det(self.event_shape))
+        return replace(found, value=found.value - self.codec.log_det(z))
 
     def elbo(
         self, x: Tensor | np.ndarray, steps: int = 100, seed: int | Noise = 0, repeats: int = 2,
@@ -195,7 +196,7 @@ class DiffusionModel:
         bound = elbo(self.posterior(label), z, steps, seed, repeats, self.levels, spacing=spacing)
         if self.codec.levels is not None:
             return bound
-        log_det = self.codec.log_det(self.event_shape)
+        log_det = self.codec.log_det(z)
         return replace(bound, value=bound.value - log_det, reconstruction=bound.reconstruction + log_det)
 
     def log_probability(
@@ -308,11 +309,8 @@ def load(path: str | Path) -> DiffusionModel:
         found = config.get("format")
         raise CheckpointError(f"{folder / 'config.json'} has format {found!r}, this version reads {_FORMAT}: upgrade ornstein")
     try:
-        levels = config["codec"]["levels"]
         tensors, _ = checkpoint.load_tensors(folder / "model.safetensors")
-        codec = Codec(
-            tensors["codec.shift"], tensors["codec.factor"], levels and Levels(*levels), config["codec"]["layout"]
-        )  # fmt: skip
+        codec = _codec(config["codec"], {name: t for name, t in tensors.items() if name.startswith("codec.")})
         denoiser = Denoiser(
             checkpoint.net(config["net"]), checkpoint.process(config["sde"]), parametrisation(config["param"]), config["data_std"],
             tuple(config["event_shape"]),
@@ -324,3 +322,12 @@ def load(path: str | Path) -> DiffusionModel:
     except (AttributeError, IndexError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{folder}: config.json and model.safetensors do not fit together ({error})") from error
     return DiffusionModel(denoiser.eval().requires_grad_(False), codec, tuple(config["names"]), config["info"], tuned)
+
+
+def _codec(config: dict[str, Any], tensors: dict[str, Tensor]) -> Codec:
+    """The codec of a run folder."""
+    parts = {name.removeprefix("codec."): t for name, t in tensors.items()}
+    if config.get("kind") == "bend":
+        return Bend(**parts)
+    levels = config["levels"]
+    return Codec(parts["shift"], parts["factor"], levels and Levels(*levels), config["layout"])

@@ -78,8 +78,8 @@ class Codec(nn.Module):
             return x.squeeze(1)
         return x.movedim(1, -1) if self.layout == "channels_last" else x
 
-    def log_det(self, event_shape: tuple[int, ...]) -> float:
-        """``log |det A|`` in nats for one event."""
-        if self._mixes:
-            return float(torch.linalg.slogdet(self.factor.double())[1])
-        return float(self.factor.double().log().expand(event_shape).sum())
+    def log_det(self, z: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
+        """``log |det A|`` in nats, the same for every event."""
+        factor = self.factor.double()
+        log_det = torch.linalg.slogdet(factor)[1] if self._mixes else factor.log().expand(z.shape[1:]).sum()
+        return log_det.to(z.dtype).expand(len(z))

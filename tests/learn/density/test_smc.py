@@ -11,8 +11,9 @@ from ornstein.learn.density.classical import classical
 from ornstein.learn.density.estimate import log_z_islands
 from ornstein.learn.density.ledger import Ledger
 from ornstein.learn.density.mixture import Blend, Mixture, fit_mixture
-from ornstein.learn.density.smc import Rung, pilot, run
-from ornstein.learn.density.triangular import fit_triangular
+from ornstein.learn.density.patches import patched
+from ornstein.learn.density.smc import Rung, pilot, run, weigh
+from ornstein.learn.density.triangular import fit_triangular, independent, with_mixtures, with_tails
 
 DOUBLE = torch.float64
 
@@ -38,6 +39,8 @@ LAWS = {
     "mixture": pair(),
     "student": round_law(2, 1.5, 4.0),
     "triangular": fit_triangular(bent(), torch.tensor([0, 1, 2])),
+    "bent, with tails": with_tails(with_mixtures(fit_triangular(bent(), torch.tensor([0, 2, 1]), 0.3), bent()), 0.2),
+    "independent": with_mixtures(independent(bent()), bent()),
     "blend": Blend((pair(), round_law(2, 5.0, 4.0)), (0.7, 0.3)),
 }
 
@@ -92,6 +95,27 @@ def test_a_frozen_ladder_is_unbiased_however_bad():
     assert float(cloud.log_w.exp().mean()) == pytest.approx(float(z.mean()), rel=1e-9)
 
 
+def test_draws_that_are_weighed_are_a_ladder_of_one_rung():
+    """Without moves nothing needs a gradient; E of the mean weight is e^0.5, within 4 standard errors."""
+    target = pair()
+    cloud = run(lambda x: target.log_prob(x) + 0.5, round_law(2, 4.0, 4.0), [Rung(0.0, None)], 500, 16, orn.Noise(0))
+    assert cloud.x.shape == (8000, 2) and cloud.islands.shape == (16,) and not cloud.acceptance
+    assert abs(cloud.log_z.value - 0.5) < 4 * cloud.log_z.stderr < 0.2
+    assert cloud.cess == [pytest.approx(cloud.log_z.ess / 8000)]
+
+
+def test_patches_find_what_a_law_does_not_reach():
+    """A third of the mass lies in a mode six deviations off, where the law has a draw in a thousand: log Z within 4 standard errors,
+    effective draws six in ten, where it was below one; a law that fits is left as it is."""
+    means = torch.tensor([[0.0, 0.0], [6.0, 0.0]], dtype=DOUBLE)
+    far = Mixture(torch.tensor([2.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1))
+    law = Blend((round_law(2, 1.0), round_law(2, 4.0, 4.0)), (0.99, 0.01))
+    better = patched(far.log_prob, law, 4096, orn.Noise(0))
+    before, after = (weigh(far.log_prob, some, 1024, 8, orn.Noise(1)).log_z for some in (law, better))
+    assert before.ess < 0.1 * 8192 and after.ess > 0.6 * 8192 and abs(after.value) < 4 * after.stderr
+    assert len(patched(far.log_prob, Blend((far,), (1.0,)), 4096, orn.Noise(0)).laws) == 1
+
+
 def test_intervals_of_islands_cover():
     """960 islands of one ladder, in groups of 8: 95 % intervals cover between 0.87 and 1 (4 standard errors of a proportion)."""
     target = pair()
@@ -116,10 +140,10 @@ def test_the_whole_on_nine_modes():
     x = found.cloud.equal(16000, orn.Noise(1))
     share = torch.bincount(torch.cdist(x, target.means).argmin(1), minlength=9) / 16000
     assert float((share * 9 - 1).abs().max()) < 0.1
-    assert ledger.values > 16384 and ledger.gradients > 0
+    assert ledger.values > 8192 and ledger.gradients > 0
 
 
 def test_the_whole_on_a_funnel():
     """d = 4, sd 2: log Z = 0 within 4 standard errors and 0.1."""
-    found = classical(orn.targets.Funnel(4, std=2.0).log_prob, 4, orn.Noise(0), n=4096, particles=2048)
+    found = classical(orn.targets.Funnel(4, std=2.0).log_prob, 4, orn.Noise(0), 0.02, 4096, 2048)
     assert abs(found.cloud.log_z.value) < min(0.1, 4 * found.cloud.log_z.stderr)

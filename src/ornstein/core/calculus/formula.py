@@ -116,7 +116,7 @@ def adjoint(p: Callable[[Tensor], Tensor], sde: Equation) -> Function:
     """
     sde = to_ito(sde)
 
-    def rate(x: Tensor, t: Time) -> Tensor:
+    def _rate(x: Tensor, t: Time) -> Tensor:
         units = _units(x)
 
         def current(i: int) -> Callable[[Tensor], Tensor]:
@@ -134,7 +134,7 @@ def adjoint(p: Callable[[Tensor], Tensor], sde: Equation) -> Function:
         drifting = torch.stack([slope(current(i), i)(x) for i in range(len(units))]).sum(0)
         return torch.stack([slope(slope(spread(i, j), j), i)(x) for i, j in pairs]).sum(0) - drifting  # (2)
 
-    return rate
+    return _rate
 
 
 def _units(x: Tensor) -> list[Tensor]:

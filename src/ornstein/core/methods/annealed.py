@@ -11,7 +11,7 @@ path with the end points it gives the weights of Neal 2001, eq. 7, and their mea
 Both ends of the path are evaluated apart and kept (`Local`), so that another temperature costs no evaluation.
 """
 
-__all__ = ["Annealed", "Held", "Local", "Metropolis", "Path", "value_and_gradient"]
+__all__ = ["Annealed", "Held", "Local", "LogDensity", "Metropolis", "Path", "value_and_gradient"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from ornstein.core.noise import Draws
 from ornstein.core.solve import Method, Step
 
 LogDensity = Callable[[Tensor], Tensor]
+"""``(n, d) -> (n,)``, in nats, -inf outside the support."""
 
 
 class Local(NamedTuple):

@@ -23,12 +23,12 @@ from torch import Tensor
 from ornstein.core.fits import FITS, kind
 from ornstein.core.noise import Draws
 from ornstein.core.pathwise import Pathwise
-from ornstein.core.solve import Method, Step
+from ornstein.core.solve import Around, Step
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class StepDoubling(Method):
+class StepDoubling(Around):
     """A method with steps as short as (1) asks, between the times of the grid, which may be just ``[0, T]``. Needs a `BrownianPath`.
 
     The error at the end falls like the root of the tolerance. Every sample has steps of its own, and is the same whatever the batch.
@@ -44,7 +44,6 @@ class StepDoubling(Method):
             the deepest step does not meet the tolerance.
     """
 
-    method: Method
     rtol: float = 1e-3
     atol: float = 1e-3
     deepest: int = 24
@@ -53,18 +52,9 @@ class StepDoubling(Method):
         if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
             raise OrnsteinError(f"StepDoubling(rtol={self.rtol}, atol={self.atol}): not negative, and not both 0")
 
-    @property
-    def order(self) -> int:
-        """The method's."""
-        return self.method.order
-
-    def noisy(self, sde: Any) -> bool:
-        """The method's."""
-        return self.method.noisy(sde)
-
     def start(self, sde: Any, times: Tensor) -> None:
         """Refuses what the method refuses, methods of strong order below 1, and per-sample times."""
-        self.method.start(sde, times)
+        super().start(sde, times)
         fit = FITS.get(type(self.method).__name__)
         if fit is None or fit.strong[kind(sde)] < 1:
             order = "unknown" if fit is None else f"{fit.strong[kind(sde)]:g}"

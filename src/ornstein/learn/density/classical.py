@@ -1,26 +1,67 @@
-"""The classical sampler: explore, temper, fit, temper again from the fit, then report from frozen islands.
+"""The classical sampler: explore, temper, fit, weigh; then report from frozen islands.
 
-No network. A pilot carries particles from the explored start law to the target; a mixture fitted to them, with a share of the
-start law so that nothing it covered is lost, is a start law from which the next pilot needs fewer rungs; and so on while it helps.
-What the last pilot laid down is frozen, and independent islands climb down it: E[Z] = Z exactly, with an interval from their spread.
+No network. A pilot carries particles from the explored start law to the target; a law fitted to them, with a share of wide ones, lies
+nearer, and so on while it helps; then it is patched where it is thin. Along a ladder of temperatures with conditional effective
+sample sizes ``c_k``, and straight from a law whose weights keep the effective fraction e, n particles estimate Z with a relative
+variance of about
+
+    (2 / n) sum_k (1 / c_k - 1),          (1 / n) (1 / e - 1),                                                (1)
+
+and the ladder costs its moves. So as soon as the fitted law is near, nothing moves any more and its own draws are weighed. What was
+chosen is frozen, and independent islands follow it, as many particles as (1) asks for the wanted error: E[Z] = Z exactly, with an
+interval from their spread.
 """
 
-__all__ = ["Classical", "Plan", "classical", "fit_law", "plan"]
+__all__ = ["ISLANDS", "Classical", "Plan", "classical", "fit_law", "plan"]
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ornstein.core.noise import Noise
+from ornstein.exact.metrics import pareto_k
 from ornstein.learn.density.explore import Explored, explore
 from ornstein.learn.density.ledger import LogDensity
 from ornstein.learn.density.mixture import Blend, Mixture, fit_mixture
-from ornstein.learn.density.smc import Cloud, Law, Rung, pilot, run
-from ornstein.learn.density.triangular import fit_triangular
+from ornstein.learn.density.patches import patched
+from ornstein.learn.density.smc import Cloud, Rung, StartLaw, pilot, run, weigh
+from ornstein.learn.density.triangular import Triangular, fit_triangular, independent, with_mixtures, with_tails
 
-_DEFENCE = 0.1  # least share of each law in a fitted blend
+ISLANDS = 16
+"""Independent clouds behind a reported number."""
+EVALUATIONS = 2.0**21
+"""Of the density for the islands, at most, if nothing else is said."""
+_DEFENCE = 0.1  # share of the wide laws in a fitted blend
+_USEFUL = 0.02  # and of another: below, it is not worth its evaluation
+_DIRECT = 0.05  # effective draws per draw of a start law from which on it is weighed without tempering
+_FITTED = 150  # dimensions up to which laws are fitted to particles
+_RIDGE = 0.3  # of maps that bend little
+_RUNG = 0.7  # conditional effective sample size of a rung, per particle
+_NEAR = 0.8  # and from which on no better one is looked for
+
+
+Score = Callable[[StartLaw], float]
+
+
+class Trial(NamedTuple):
+    """A start law, draws of it with their weights, and the Pareto shape of these."""
+
+    law: StartLaw
+    drawn: Cloud
+    k_hat: float
+
+    @property
+    def kept(self) -> float:
+        """Effective draws per draw."""
+        return self.drawn.log_z.ess / len(self.drawn.x)
+
+    @property
+    def direct(self) -> bool:
+        """Whether its weights are better trusted as they are than laid out on a ladder: their variance is finite, or one rung."""
+        return self.kept >= _DIRECT and (self.k_hat <= 0.5 or (self.kept >= _RUNG and self.k_hat <= 0.7))
 
 
 class Plan(NamedTuple):
@@ -28,22 +69,34 @@ class Plan(NamedTuple):
 
     Attributes:
         law: the start law of the islands: normalised, drawn by ``draw``.
-        rungs: the ladder, frozen.
+        rungs: the ladder, frozen; one rung without moves where draws are weighed as they are.
         cloud: weighted particles of the last pilot.
         explored: tops, masses and the first start law.
-        pilots: log Z of each pilot, and its number of rungs.
+        trials: of each start law.
     """
 
-    law: Law
+    law: StartLaw
     rungs: list[Rung]
     cloud: Cloud
     explored: Explored
-    pilots: list[tuple[float, int]]
+    trials: list[Trial]
 
     @property
     def cost(self) -> int:
         """Evaluations of the density for each particle of an island."""
         return 1 + sum(rung.kernel.moves * rung.kernel.leaps for rung in self.rungs if rung.kernel)
+
+    @property
+    def variance(self) -> float:
+        """n times the relative variance (1) of Z."""
+        if self.cost == 1:
+            return len(self.cloud.x) / self.cloud.log_z.ess - 1
+        return 2 * sum(1 / max(c, 1e-3) - 1 for c in self.cloud.cess)
+
+    def particles(self, stderr: float, least: int, evaluations: float = EVALUATIONS) -> int:
+        """Of all islands together: for this standard error of log Z by (1), within the evaluations, and no fewer than ``least``."""
+        wanted = min(self.variance / stderr**2, evaluations / self.cost)
+        return ISLANDS * math.ceil(max(wanted, least) / ISLANDS)
 
 
 class Classical(NamedTuple):
@@ -54,16 +107,16 @@ class Classical(NamedTuple):
 
 
 def plan(
-    target: LogDensity, dim: int, noise: Noise, particles: int = 4096, cess: float = 0.7,
-    mean: float | Tensor = 0.0, std: float | None = None, refits: int = 4,
+    target: LogDensity, dim: int, noise: Noise, particles: int | None = None, cess: float = _RUNG,
+    mean: float | Tensor = 0.0, std: float | None = None, refits: int = 6,
 ) -> Plan:  # fmt: skip
-    """Explore, temper, fit, temper again.
+    """Explore, temper, fit, and again.
 
     Args:
         target: ``(n, d) -> (n,)``, a `Ledger` to have its calls counted.
         dim: d.
         noise: source of randomness.
-        particles: of a pilot.
+        particles: of a pilot; None: 4096, more where a covariance asks for it, fewer in very many dimensions.
         cess: conditional effective sample size kept by each rung of the pilots.
         mean, std: where to look first, see `explore`.
         refits: fits of the start law, at most.
@@ -71,68 +124,95 @@ def plan(
     Raises:
         OrnsteinError: if the density is -inf wherever it looked, or a pilot cannot reach the target.
     """
+    particles = particles or int(min(max(4096, 200 * dim), max(1024, 1e6 / dim)))
+    refits = refits if dim <= _FITTED else 0
     explored = explore(target, dim, noise.fold(0), mean, std)
-    law: Law = explored.law
-    cloud, rungs = pilot(target, law, particles, noise.fold(1, 0), cess)
-    pilots = [(cloud.log_z.value, len(rungs))]
-    for k in range(1, refits + 1):
-        if len(rungs) == 1 and cloud.log_z.ess > 0.8 * particles:
+    law: StartLaw = explored.law
+    tried = list[Trial]()
+    for k in range(refits + 1):
+        drawn = weigh(target, law, particles, 1, noise.fold(4, k))
+        tried.append(Trial(law, drawn, float(pareto_k(drawn.log_w))))
+        settled = k > 0 and tried[-2].kept >= _DIRECT and tried[-1].kept < 1.2 * tried[-2].kept
+        if settled or k == refits or tried[-1].kept > _NEAR:
             break
-        fitted = fit_law(cloud, explored, noise.fold(2, k))
-        again, fewer = pilot(target, fitted, particles, noise.fold(1, k), cess)
-        pilots.append((again.log_z.value, len(fewer)))
-        if len(fewer) > len(rungs) + 1:
-            break
-        settled = abs(again.log_z.value - cloud.log_z.value) < 0.03 and (len(fewer) == 1 or k >= 3)
-        law, cloud, rungs = fitted, again, fewer
-        if settled:
-            break
-    return Plan(law, rungs, cloud, explored, pilots)
+        cloud, _ = pilot(target, law, particles, noise.fold(1, k), cess)
+        law = fit_law(target, cloud, explored, noise.fold(2, k))
+    best = max(tried, key=lambda trial: trial.kept)
+    if best.kept >= _DIRECT:
+        law = patched(target, best.law, 2 * particles, noise.fold(5))
+        drawn = weigh(target, law, 2 * particles, 1, noise.fold(4, refits + 1))
+        best = Trial(law, drawn, float(pareto_k(drawn.log_w)))
+        tried.append(best)
+    if best.direct:
+        return Plan(best.law, [Rung(0.0, None)], best.drawn, explored, tried)
+    cloud, rungs = pilot(target, best.law, particles, noise.fold(1, refits + 1), cess)
+    return Plan(best.law, rungs, cloud, explored, tried)
 
 
 def classical(
-    target: LogDensity, dim: int, noise: Noise, n: int = 16384, islands: int = 16, particles: int = 4096, cess: float = 0.7,
-    mean: float | Tensor = 0.0, std: float | None = None, refits: int = 4,
+    target: LogDensity, dim: int, noise: Noise, stderr: float = 0.005, least: int = 8192, particles: int | None = None,
+    cess: float = _RUNG, mean: float | Tensor = 0.0, std: float | None = None, refits: int = 6, evaluations: float = EVALUATIONS,
 ) -> Classical:  # fmt: skip
-    """Particles and log Z of a density by tempering alone: a `plan`, and n particles in ``islands`` that follow it; see there."""
+    """Particles and log Z of a density by tempering alone: a `plan`, and islands of `Plan.particles` that follow it; see there."""
     found = plan(target, dim, noise, particles, cess, mean, std, refits)
-    return Classical(run(target, found.law, found.rungs, n // islands, islands, noise.fold(3)), found)
+    n = found.particles(stderr, least, evaluations) // ISLANDS
+    return Classical(run(target, found.law, found.rungs, n, ISLANDS, noise.fold(3)), found)
 
 
-def fit_law(cloud: Cloud, explored: Explored, noise: Noise) -> Law:
-    """The Gaussian mixture that gives held-out particles the highest density, with a share of two wide Student laws."""
+def fit_law(target: LogDensity, cloud: Cloud, explored: Explored, noise: Noise) -> Blend:
+    """The laws nearest to a cloud, one triangular and a mixture, with a share of a wide Student law.
+
+    Nearest is the one whose weights would be the least uneven: for held-out particles of the target, ``E[rho / q]`` is least.
+    """
     n = len(cloud.x)
     x = cloud.equal(n, noise.fold(0)).double()
     held, x = x[: n // 5], x[n // 5 :]
-    best: Law = fit_mixture(x, 1, noise)
-    most, worse = -math.inf, 0
-    for k in (1, 2, 4, 8, 16, 32, 64):
-        if k > 1 and len(x) < 4 * k * (x.shape[1] + 2) ** 0.5:
+    with torch.no_grad():
+        density = target(held)
+
+    def score(law: StartLaw) -> float:
+        return -float((density - law.log_prob(held)).logsumexp(0))
+
+    whole, d = fit_mixture(x, 1, noise), x.shape[1]
+    laws = list[StartLaw]([_mixture(x, whole, explored, score, noise)])
+    wide = list[StartLaw]([Mixture(torch.ones(1).double(), whole.means, 1.5 * whole.factors, torch.full((1,), 4.0).double())])
+    if 1 < d <= 100:
+        bent = _triangular(x, score)
+        laws.append(with_tails(bent, 0.1 / d))
+        wide.append(with_tails(bent, 1 / d))
+    return _blend(laws, wide, held)
+
+
+def _mixture(x: Tensor, whole: Mixture, explored: Explored, score: Score, noise: Noise) -> Mixture:
+    """Of as many Gaussians as do best, or of one at each top that was found."""
+    best, most, worse = whole, score(whole), 0
+    for k in (2, 4, 8, 16, 32, 64):
+        if len(x) < 4 * k * (x.shape[1] + 2) ** 0.5 or worse == 2:
             break
         law = fit_mixture(x, k, noise.fold(1, k))
-        score = float(law.log_prob(held).mean())
-        best, most, worse = (law, score, 0) if score > most + 0.01 else (best, most, worse + 1)
-        if worse == 2:
-            break
+        reached = score(law)
+        best, most, worse = (law, reached, 0) if reached > most + 0.01 else (best, most, worse + 1)
     if explored.countable and len(explored.tops) > 1:
         law = fit_mixture(x, len(explored.tops), noise, means=explored.tops)
-        if float(law.log_prob(held).mean()) > most:
-            best, most = law, float(law.log_prob(held).mean())
-    whole = fit_mixture(x, 1, noise)
-    d, families = x.shape[1], [best]
-    if 1 < d <= 100:
-        maps = [fit_triangular(x, order) for order in (torch.arange(d), torch.arange(d).flip(0))]
-        families.append(max(maps, key=lambda law: float(law.log_prob(held).mean())))
-    families.append(Mixture(torch.ones(1).double(), whole.means, 1.5 * whole.factors, torch.full((1,), 4.0).double()))
-    return _blend(families, held)
+        best = law if score(law) > most else best
+    return best
 
 
-def _blend(laws: list[Law], held: Tensor) -> Blend:
-    """The laws with the shares that held-out points give them by expectation maximisation, each at least `_DEFENCE`; largest first."""
+def _triangular(x: Tensor, score: Score) -> Triangular:
+    """Bent much, little or not at all, in the order in which a first fit does better, with mixtures for z or without."""
+    order = torch.arange(x.shape[1])
+    order = max((order, order.flip(0)), key=lambda order: score(fit_triangular(x[:1024], order, _RIDGE, 10)))
+    bent = [fit_triangular(x, order, ridge) for ridge in (0.0, _RIDGE)]
+    return max((*bent, *(with_mixtures(law, x) for law in (*bent, independent(x)))), key=score)
+
+
+def _blend(laws: list[StartLaw], wide: list[StartLaw], held: Tensor) -> Blend:
+    """The laws with the shares that held-out points give them by expectation maximisation, largest first; then the wide ones."""
     joint = torch.stack([law.log_prob(held) for law in laws], 1)
     share = torch.full((len(laws),), 1 / len(laws), dtype=joint.dtype)
     for _ in range(50):
         share = torch.softmax(joint + share.log(), 1).mean(0)
-    share = share * (1 - _DEFENCE * len(laws)) + _DEFENCE
-    order = share.argsort(descending=True).tolist()
-    return Blend(tuple(laws[j] for j in order), tuple(float(share[j]) for j in order))
+    kept = [j for j in share.argsort(descending=True).tolist() if share[j] >= _USEFUL]
+    weight = (1 - _DEFENCE) / float(share[kept].sum())
+    shares = [weight * float(share[j]) for j in kept] + [_DEFENCE / len(wide)] * len(wide)
+    return Blend((*(laws[j] for j in kept), *wide), tuple(shares))

@@ -30,9 +30,9 @@ from torch import Tensor
 from ornstein.core.methods.annealed import Annealed, Metropolis
 from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
-from ornstein.core.solve import Step, simulate
 from ornstein.errors import OrnsteinError
 from ornstein.exact.support import Estimate
+from ornstein.learn.density.chains import around, move, walk
 from ornstein.learn.density.ledger import LogDensity
 from ornstein.learn.density.measure import denoising_paths
 from ornstein.learn.density.normal import Normal
@@ -116,8 +116,8 @@ class Coverage:
         more = ", ..." if len(where) > 6 else ""
         share, error = 100 * self.missing.value, 100 * self.missing.stderr
         return (
-            f"the sampler misses about {share:.2g} % (+- {error:.1g}) of the mass, around {shown}{more}: samples, log Z and moments "
-            "leave it out; start wider (start_std) or nearer to it (start_mean), with more particles"
+            f"the learned sampler misses about {share:.2g} % (+- {error:.1g}) of the mass, around {shown}{more}: its samples "
+            "leave that out; start wider (start_std) or nearer to it (start_mean), with more particles"
         )
 
 
@@ -194,8 +194,8 @@ def _missing(probe: _Probe, suspects: Tensor, c: float, noise: Noise, n: int = 7
     for x in suspects:
         if len(places) == _PLACES:
             break
-        if not any(_radius2(place, x[None]) < d + 4 * math.sqrt(2 * d) for place in places):
-            places.append(_around(probe.log_prob, x, noise.fold(0, len(places))))
+        if not any(float(place.whiten(x[None]).square().sum()) < d + 4 * math.sqrt(2 * d) for place in places):
+            places.append(around(walk(probe.log_prob, x, noise.fold(0, len(places)))))
     draws = noise.fold(1).normal((n, d), suspects.dtype).tensor_split(len(places))
     x = torch.cat([place.map(z) for place, z in zip(places, draws, strict=True)])
     log_g = torch.stack([place.log_prob(x) for place in places]).logsumexp(0) - math.log(len(places))
@@ -205,48 +205,6 @@ def _missing(probe: _Probe, suspects: Tensor, c: float, noise: Noise, n: int = 7
     share = torch.where(excess > c, ratio.clamp(max=600).exp(), 0.0)
     m, error = float(share.mean()), float(share.std()) / math.sqrt(len(share))  # (2)
     return Estimate(m / (1 + m), error / (1 + m) ** 2)
-
-
-def _radius2(law: Normal, x: Tensor) -> float:
-    """``|factor^-1 (x - mean)|^2`` of one point."""
-    return float(torch.linalg.solve_triangular(law.factor, (x - law.mean).mT, upper=False).square().sum())
-
-
-def _around(log_prob: LogDensity, x: Tensor, noise: Noise, rounds: int = 24) -> Normal:
-    """A Gaussian somewhat wider than what short Markov chains from a point explore."""
-    d = len(x)
-    cloud, size, factor = x.repeat(min(512, max(64, 4 * d)), 1), 0.1, torch.eye(d, dtype=x.dtype)
-    for k in range(rounds):
-        if k >= rounds // 2 and k % 4 == 0:
-            fitted = _fit(cloud)
-            size, factor = (1.0, fitted.factor) if k == rounds // 2 else (size, fitted.factor)
-        cloud, rate = _move(Annealed(_flat, log_prob), cloud, 0.0, Metropolis(size, factor, 4), noise.fold(k))
-        size *= math.exp(2 * (rate - 0.57))
-    law = _fit(cloud)
-    return Normal(law.mean, (1 + 0.5 / math.sqrt(d)) * law.factor)
-
-
-def _flat(x: Tensor) -> Tensor:
-    """A start law that does not matter at t = 0."""
-    return x.new_zeros(len(x))
-
-
-def _fit(x: Tensor) -> Normal:
-    """The Gaussian with the moments of the points; of the variances alone where there are fewer than four points per dimension."""
-    if len(x) >= 4 * x.shape[1]:
-        return Normal.fit(x)
-    return Normal(x.mean(0), torch.diag(x.std(0).clamp(min=1e-12)))
-
-
-def _move(path: Annealed, x: Tensor, t: float, method: Metropolis, noise: Noise) -> tuple[Tensor, float]:
-    """Moves that leave ``gamma_t`` invariant, and their acceptance rate."""
-    rates: list[float] = []
-
-    def watch(t: Tensor, s: Tensor, before: Tensor, step: Step) -> None:
-        rates.append(float(step.memory))
-
-    x = simulate(path, x, torch.tensor([t + 1, t], dtype=torch.float64), method, noise, [watch])
-    return x.detach(), rates[-1]
 
 
 def scout(
@@ -268,7 +226,7 @@ def scout(
     x = start.map(noise.fold(0).normal((n, len(start.mean)), start.mean.dtype))
     for k in range(levels + levels // 2):
         beta = 10 ** (-4 * (1 - k / levels)) if k < levels else 1.0
-        x, rate = _move(path, x, 1 - beta, Metropolis(size, start.factor, moves), noise.fold(1, k))
+        x, rate = move(path, x, 1 - beta, Metropolis(size, start.factor, moves), noise.fold(1, k))
         size *= math.exp(2 * (rate - 0.57))
     with torch.no_grad():
         return x[torch.isfinite(log_prob(x))]

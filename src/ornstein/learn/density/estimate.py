@@ -6,10 +6,14 @@ draws of the normalised q and at n_p draws of rho / Z, and ``c = log Z + log(n_q
     sum_q 1 / (1 + exp(c - u)) = sum_p 1 / (1 + exp(u - c)),                                                  (1)
 
 the optimal bridge between the two (Bennett 1976; Meng and Wong 1996). Independent estimates are fused with weights that are
-inverse to their variances.
+inverse to their variances. For estimates ``z_s`` with standard errors ``e_s`` from S seeds and their mean ``m`` by inverse variances,
+
+    Q = sum_s (z_s - m)^2 / e_s^2  ~  chi^2 with S - 1 degrees of freedom                                     (2)
+
+if the errors are what they say.
 """
 
-__all__ = ["LogZ", "bar", "fuse", "log_z", "log_z_islands", "several", "student"]
+__all__ = ["Disagreement", "LogZ", "bar", "disagreement", "fuse", "log_z", "log_z_islands", "several", "student"]
 
 import math
 from collections.abc import Sequence
@@ -164,3 +168,37 @@ def fuse(estimates: Sequence[LogZ]) -> LogZ:
     reach = max((e.interval[1] - e.value) / max(e.stderr, floor) for e in usable)  # the widest of their quantiles
     reach = min(max(reach, 1.96), 3.0)
     return LogZ(value, stderr, (value - reach * stderr, value + reach * stderr), best.elbo, best.ess)
+
+
+class Disagreement(NamedTuple):
+    """How estimates from several seeds fit together.
+
+    Attributes:
+        mean: by inverse variances, nats.
+        stderr: of the mean, were the errors right.
+        birge: ``sqrt(Q / (S - 1))``: about 1, or the factor by which the errors are too small.
+        p_value: probability of a Q (2) as large or larger.
+    """
+
+    mean: float
+    stderr: float
+    birge: float
+    p_value: float
+
+
+def disagreement(estimates: Sequence[LogZ]) -> Disagreement:
+    """The test (2) on log Z from runs with different seeds. Birge 1932.
+
+    Raises:
+        OrnsteinError: for fewer than two estimates, or a standard error that is not positive and finite.
+    """
+    values = torch.tensor([z.value for z in estimates], dtype=torch.float64)
+    errors = torch.tensor([z.stderr for z in estimates], dtype=torch.float64)
+    if len(values) < 2 or not bool((errors.isfinite() & (errors > 0)).all()):
+        raise OrnsteinError(f"{len(values)} estimates with standard errors {errors.tolist()[:4]}: two or more, errors positive")
+    precision = errors.square().reciprocal()
+    mean = (precision * values).sum() / precision.sum()
+    q = (precision * (values - mean).square()).sum()  # (2)
+    freedom = torch.tensor(len(values) - 1, dtype=torch.float64)
+    p = torch.special.gammaincc(freedom / 2, q / 2)
+    return Disagreement(float(mean), float(precision.sum().rsqrt()), float((q / freedom).sqrt()), float(p))

@@ -2,16 +2,13 @@
 
 __all__ = ["Ledger", "LogDensity"]
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ornstein.core.methods.annealed import LogDensity
 from ornstein.errors import OrnsteinError
-
-LogDensity = Callable[[Tensor], Tensor]
-"""``(n, d) -> (n,)``, in nats, -inf outside the support."""
 
 
 @dataclass

@@ -24,6 +24,8 @@ from torch import Tensor
 
 from ornstein.core.noise import Noise
 
+_MANY = 200  # dimensions
+
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
@@ -71,11 +73,24 @@ class Mixture:
     def components(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """``log w_k + log p_k(x)``."""
         x = x.to(self.means.dtype)
-        z = (x - self.means[:, None]) @ self._inverses.mT
-        delta, nu = z.square().sum(2), self._freedom[:, None]
+        delta, nu = self._distances(x), self._freedom[:, None]
         finite = torch.where(nu.isfinite(), nu, 1.0)
         shape = torch.where(nu.isfinite(), -(finite + self.dim) / 2 * torch.log1p(delta / finite), -delta / 2)
         return (shape + (self._constants + self._log_weights)[:, None]).mT  # (1)
+
+    def _distances(self, x: Tensor) -> Tensor:
+        """``delta``, ``(k, n)``; in many dimensions one component at a time, those that are diagonal without a matrix product."""
+        if self.dim <= _MANY:
+            return ((x - self.means[:, None]) @ self._inverses.mT).square().sum(2)
+        apart = (((x - mean), inverse) for mean, inverse in zip(self.means, self._inverses, strict=True))
+        flat = self._diagonal
+        return torch.stack([
+            ((r * inverse.diagonal()) if flat[j] else r @ inverse.mT).square().sum(1) for j, (r, inverse) in enumerate(apart)
+        ])  # fmt: skip
+
+    @cached_property
+    def _diagonal(self) -> list[bool]:
+        return [not bool(factor.tril(-1).any()) for factor in self.factors]
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The log-density in nats."""
@@ -99,6 +114,11 @@ class Mixture:
         """The same components with other weights; those of weight 0 are dropped."""
         keep = weights > 0
         return Mixture(weights[keep], self.means[keep], self.factors[keep], self._freedom[keep])
+
+    def gaussian(self) -> "Mixture | None":
+        """The Gaussian components alone; None if there are none."""
+        kept = torch.where(self._freedom.isinf(), self.weights, 0.0)
+        return self.reweighted(kept) if bool((kept > 0).any()) else None
 
     def residual(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """x less the mean of its likeliest component."""

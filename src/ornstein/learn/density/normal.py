@@ -29,6 +29,10 @@ class Normal:
         """``mean + factor z``."""
         return self.mean + z @ self.factor.mT
 
+    def whiten(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """``factor^-1 (x - mean)``, the inverse of `map`; the factor is lower triangular."""
+        return torch.linalg.solve_triangular(self.factor, (x - self.mean).mT, upper=False).mT
+
     @property
     def log_det(self) -> Tensor:
         """``log |det factor|``."""
@@ -36,5 +40,4 @@ class Normal:
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The log-density in nats."""
-        z = torch.linalg.solve_triangular(self.factor, (x - self.mean).mT, upper=False).mT
-        return -z.square().sum(1) / 2 - self.log_det - x.shape[1] / 2 * math.log(2 * math.pi)
+        return -self.whiten(x).square().sum(1) / 2 - self.log_det - x.shape[1] / 2 * math.log(2 * math.pi)

@@ -1,7 +1,7 @@
 """From an unnormalised log-density to samples, log Z and a model that draws more.
 
-The pipeline: *explore* and *temper* (`ornstein.learn.density.classical`) to weighted particles and a first log Z, from islands that
-climb down a frozen ladder; *whiten* by the particles' moments; *learn* a denoiser from them, unless the Gaussian one already does;
+The pipeline: *explore*, *temper* and *fit* (`ornstein.learn.density.classical`) to weighted particles and a first log Z, from islands
+that follow a frozen plan; *straighten* the particles and *learn* a denoiser from them, unless what the plan knows already does;
 freeze it, and weigh fresh paths of it for a second log Z; *fuse* the two; and *probe* from elsewhere for mass that the model does not
 reach. Both estimates have E[w] = Z exactly, whatever the steps before them did, and each has its own fresh randomness.
 """
@@ -20,29 +20,31 @@ from torch import Tensor
 from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
 from ornstein.exact.metrics import pareto_k
-from ornstein.learn.density.classical import plan
+from ornstein.learn.density.classical import EVALUATIONS, ISLANDS, Plan, plan
 from ornstein.learn.density.coverage import Coverage, coverage, scout
 from ornstein.learn.density.estimate import LogZ, fuse
 from ornstein.learn.density.findings import findings
-from ornstein.learn.density.learned import STEPS, Frame, estimate, learn, untrained
+from ornstein.learn.density.learned import Frame, estimate, eubo, learn, settle_steps, share, times, untrained
 from ornstein.learn.density.ledger import Ledger
 from ornstein.learn.density.normal import Normal
 from ornstein.learn.density.problem import as_density
-from ornstein.learn.density.result import DensityResult, Warning, found_warnings
+from ornstein.learn.density.result import DensityResult, Stage, Warning, found_warnings
 from ornstein.learn.density.smc import Cloud, resample, run
-from ornstein.learn.train import Progress
+from ornstein.learn.diffusion_model import DiffusionModel
 
-_ISLANDS = 16
 _PART = 0.1  # effective paths per path from which on the model takes part in log Z; below, its standard error is not to be trusted
+_LEARNED_FROM = 16384  # particles, at most
 
 
 @dataclass(frozen=True)
 class Budget:
     """What a run may spend, roughly: it plans with it, and does not stop in the middle.
 
+    A limit on seconds that binds makes results depend on the machine; without one they depend on the seed alone.
+
     Args:
         seconds: of wall time.
-        evaluations: of the log-density.
+        evaluations: of the log-density, before the probe.
     """
 
     seconds: float = math.inf
@@ -58,12 +60,13 @@ def sample_density(
     dim: int | None = None,
     seed: int = 0,
     n: int = 8192,
-    particles: int = 4096,
-    steps: int = 1000,
+    stderr: float = 0.005,
+    particles: int | None = None,
+    steps: int = 300,
     start_mean: float | Tensor = 0.0,
     start_std: float | None = None,
-    budget: Budget | float = Budget(120.0),
-    report: Callable[[Progress], None] = lambda progress: None,
+    budget: Budget | float = Budget(),
+    report: Callable[[Stage], None] = lambda stage: None,
 ) -> DensityResult:
     """Samples and log Z of an unnormalised density.
 
@@ -72,59 +75,77 @@ def sample_density(
             `Density`, a target, a distribution, a model: see `as_density`.
         dim: d, for a callable.
         seed: of everything random.
-        n: particles of the islands, and paths of the model, behind the reported numbers; the standard error falls as ``1 / sqrt(n)``.
-        particles: of the exploration.
+        n: samples to return; as many particles at least, and paths of the model, are behind the reported numbers.
+        stderr: standard error of log Z to aim at, nats; more particles are taken for it, up to 2 million evaluations or the budget.
+        particles: of the exploration; None: 4096 or more, by the dimension.
         steps: optimiser steps for the denoiser, at most.
         start_mean: where the density roughly lies.
         start_std: how far it reaches; None finds the scale.
-        budget: what to spend, at most and roughly; a number is seconds.
-        report: called during training.
+        budget: what to spend, roughly; a number is seconds.
+        report: called after every stage, and during training.
 
     Raises:
-        OrnsteinError: if ``log_prob`` returns the wrong shape, or is -inf everywhere the exploration looks.
+        OrnsteinError: if ``log_prob`` returns the wrong shape, is -inf everywhere the exploration looks, or has infinite mass.
     """
-    for name, value, least in (("dim", dim or 1, 1), ("n", n, 2 * _ISLANDS), ("particles", particles, 20), ("steps", steps, 1)):
-        if value < least:
-            raise OrnsteinError(f"sample_density({name}={value}): at least {least}")
-    if start_std is not None and not start_std > 0:
-        raise OrnsteinError(f"sample_density(start_std={start_std}): must be positive; None finds the scale")
+    _check(n=(n, 2 * ISLANDS), particles=(20 if particles is None else particles, 20), steps=(steps, 1), dim=(dim or 1, 1))
+    for name, value in (("start_std", start_std), ("stderr", stderr)):
+        if value is not None and not value > 0:
+            raise OrnsteinError(f"sample_density({name}={value}): must be positive; leave it away to have it found")
     clock, noise, density = time.monotonic(), Noise(seed), as_density(what, dim)
     limit = budget if isinstance(budget, Budget) else Budget(budget)
     ledger = Ledger(density.log_prob, density.dim, values=density.trials)
 
     def left() -> float:
-        """Fraction of the budget."""
-        return max(0.0, 1 - max((time.monotonic() - clock) / limit.seconds, ledger.values / limit.evaluations))
+        """Seconds."""
+        return max(0.0, limit.seconds - (time.monotonic() - clock))
 
     found = plan(ledger, density.dim, noise.fold(1), particles, mean=start_mean, std=start_std)
-    affordable = 0.5 * left() / max(1e-3, 1 - left()) * ledger.values / found.cost
-    count = max(2 * _ISLANDS, int(min(n, affordable)))
-    cloud = run(ledger, found.law, found.rungs, count // _ISLANDS, _ISLANDS, noise.fold(2))
-    warnings = [Warning(*finding) for finding in findings(ledger, cloud.equal(min(count, 512), noise.fold(8)), noise.fold(9))]
-    frame, z, scores = _whitened(ledger, cloud, max(particles, n), noise.fold(3))
-    seconds = left() * min(limit.seconds, 1e6) * 0.6
-    model = learn(untrained(density.dim, frame.normal, seed), frame, z, scores, steps, seconds, seed, report)
+    report(Stage("planned", found.cloud.log_z, ledger.values))
+    warnings = [Warning(*finding) for finding in findings(ledger, found.cloud.equal(512, noise.fold(8)), noise.fold(9))]
+    for warning in warnings:
+        if warning.code == "improper":
+            raise OrnsteinError(f"the density has infinite mass, as far as it was followed: {warning.message}")
+    pace = (time.monotonic() - clock) / max(ledger.values, 1)
+    affordable = min(EVALUATIONS, 0.5 * (limit.evaluations - ledger.values), 0.5 * left() / max(pace, 1e-9))
+    count = found.particles(stderr, n if affordable == EVALUATIONS else 2 * ISLANDS, affordable)
+    cloud = run(ledger, found.law, found.rungs, count // ISLANDS, ISLANDS, noise.fold(2))
+    report(Stage("tempered", cloud.log_z, ledger.values))
+    model, frame, z = _learned(found, cloud, ledger, steps, 0.6 * left(), seed, noise.fold(3), report)
     paths, diffusion = estimate(model, frame, n, noise.fold(5))
+    report(Stage("weighed", diffusion, ledger.values))
     k_hat = float(pareto_k(paths.log_w)) if diffusion.ess else math.inf
     estimates = {"tempering": cloud.log_z, "diffusion": diffusion}
     good = k_hat <= 0.7 and diffusion.ess >= _PART * n
     total = fuse([cloud.log_z, diffusion]) if good else cloud.log_z
     ess = cloud.log_z.ess + (diffusion.ess if good else 0.0)
-    samples = _pooled(cloud, frame.normal.map(paths.x), paths.log_w, good, n, noise.fold(6))
-    probed = _probe(model, frame, diffusion, z, noise.fold(7)) if model.info.get("steps") else None
+    samples = _pooled(cloud, frame.codec.decode(paths.x), paths.log_w, good, n, noise.fold(6))
+    upper = eubo(model, frame, z[:1024], noise.fold(10))
+    probed = _probe(model, frame, diffusion if diffusion.ess else total, z, noise.fold(7))
     return DensityResult(
-        samples, density.constrain(samples), total.value, total.stderr, total.interval, diffusion.elbo, ess, k_hat,
+        samples, density.constrain(samples), total.value, total.stderr, total.interval, diffusion.elbo, upper, ess, k_hat, cloud.cess,
         ledger.values, ledger.gradients, time.monotonic() - clock,
-        found_warnings(estimates, total, ess, k_hat, n, ledger, probed, warnings), model, estimates, probed, density,
+        found_warnings(estimates, total, ess, k_hat, n, ledger, probed, model.codec, warnings), model, estimates, probed, density,
     )  # fmt: skip
 
 
-def _whitened(ledger: Ledger, cloud: Cloud, n: int, noise: Noise) -> tuple[Frame, Tensor, Tensor]:
-    """The frame of the particles, n of them in it, equally weighted, and the gradients there."""
-    chosen = resample(cloud.log_w, n, noise)
-    x, score = cloud.x[chosen].float(), cloud.local.target_gradient[chosen].float()
-    frame = Frame(ledger, Normal.fit(x))
-    return frame, frame.whiten(x), frame.pull(score)
+def _check(**numbers: tuple[int, int]) -> None:
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise OrnsteinError(f"sample_density({name}={value}): at least {least}")
+
+
+def _learned(
+    found: Plan, cloud: Cloud, ledger: Ledger, steps: int, seconds: float, seed: int, noise: Noise, report: Callable[[Stage], None]
+) -> tuple[DiffusionModel, Frame, Tensor]:  # fmt: skip
+    """The model, the density in its coordinates, and equally weighted particles there."""
+    x = cloud.equal(min(max(len(cloud.x), 4096), _LEARNED_FROM), noise).float()
+    model = max(untrained(found.law, x, seed), key=lambda model: share(model, Frame(ledger, model.codec), noise.fold(1)))
+    frame = Frame(ledger, model.codec)
+    z, scores = frame.pull(x)
+    told = lambda step: report(Stage("learning", cloud.log_z, ledger.values, step))  # noqa: E731
+    model = learn(model, frame, z, scores, steps, seconds, seed, told)
+    settle_steps(model, frame, noise.fold(2))
+    return model, frame, z
 
 
 def _pooled(cloud: Cloud, x: Tensor, log_w: Tensor, good: bool, n: int, noise: Noise) -> Tensor:
@@ -135,10 +156,9 @@ def _pooled(cloud: Cloud, x: Tensor, log_w: Tensor, good: bool, n: int, noise: N
     return torch.cat([y for y, _ in sets])[resample(torch.cat(shares), n, noise)]
 
 
-def _probe(model: Any, frame: Frame, found: LogZ, z: Tensor, noise: Noise) -> Coverage:
+def _probe(model: DiffusionModel, frame: Frame, found: LogZ, z: Tensor, noise: Noise) -> Coverage:
     """Points of chains that know nothing of the particles, from three times their reach."""
-    dim = z.shape[1]
-    wide = Normal(torch.zeros(dim), 3 * torch.eye(dim))
+    wide = Normal(z.mean(0), 3 * torch.diag(z.std(0).clamp(min=1e-6)))
     points = scout(frame, wide, 128, noise.fold(0))
     own = estimate(model, frame, 64, noise.fold(1))[0].x
-    return coverage(model.denoiser, frame, found.value, points, own, model.denoiser.sde.times(STEPS // 2), noise.fold(2))
+    return coverage(model.denoiser, frame, found.value, points, own, times(model), noise.fold(2))

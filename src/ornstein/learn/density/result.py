@@ -1,19 +1,25 @@
 """What `orn.sample_density` hands back, and the warnings that go with it."""
 
-__all__ = ["DensityResult", "Warning", "found_warnings"]
+__all__ = ["DensityResult", "Stage", "Warning", "found_warnings"]
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ornstein.core.noise import Noise
 from ornstein.learn.density.coverage import Coverage
-from ornstein.learn.density.estimate import LogZ
+from ornstein.learn.density.estimate import LogZ, disagreement
+from ornstein.learn.density.learned import Frame, estimate
 from ornstein.learn.density.ledger import Ledger
+from ornstein.learn.density.measure import WeightedSamples
 from ornstein.learn.density.problem import Density
 from ornstein.learn.density.ways.out import save_npz, to_inference_data, to_pandas
 from ornstein.learn.diffusion_model import DiffusionModel
+from ornstein.learn.train import Progress
+from ornstein.model.codec import Codec
 
 
 class Warning(NamedTuple):
@@ -21,6 +27,28 @@ class Warning(NamedTuple):
 
     code: str
     message: str
+
+
+class Stage(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        name: of what was just done: "planned", "tempered", "learning" (after every step), "weighed".
+        log_z: the present estimate of log Z, with its standard error and effective sample size.
+        evaluations: of the log-density so far.
+        step: of the training, while learning.
+    """
+
+    name: str
+    log_z: LogZ
+    evaluations: int
+    step: Progress | None = None
+
+    def line(self) -> str:
+        """For people."""
+        done = f" {self.step.step} of {self.step.steps}" if self.step else ""
+        found = f"log Z = {self.log_z.value:.3f} +- {self.log_z.stderr:.3f}, ESS {self.log_z.ess:.0f}"
+        return f"{self.name}{done}: {found}, {self.evaluations} evaluations"
 
 
 @dataclass(frozen=True)
@@ -32,15 +60,18 @@ class DensityResult:
         parameters: the same by the user's names and in the user's space, ``(n, *shape)`` each.
         log_z, log_z_stderr, log_z_interval: estimate in nats, standard error, 95 % interval.
         elbo: lower bound on log Z in expectation, nats: of the frozen diffusion.
+        eubo: upper bound on log Z in expectation, nats, of the frozen diffusion, as far as the particles are exact samples.
         ess: effective sample size of the weighted particles and paths behind ``samples``.
         k_hat: Pareto shape of the diffusion's weights; above 0.7, or with few effective paths, they take no part in log Z.
+        cess: conditional effective sample size of each rung of the ladder, as a fraction; of the one step where there was no ladder.
         evaluations: points at which the log-density was evaluated, with or without gradient.
         gradients: points at which its gradient was.
         seconds: wall time.
         warnings: reasons not to trust the numbers; empty if there are none.
         sampler: a model that draws more samples without touching the density (approximate: without the weights).
-        estimates: log Z by "tempering", the frozen islands, and by "diffusion", the frozen model: independent, fused in ``log_z``.
-        coverage: what the probe for missing mass found; None where the model was not learned.
+        estimates: log Z by "tempering", the frozen islands, and by "diffusion", the frozen model, which is learned from their
+            particles but whose paths are fresh, so that the two are uncorrelated; fused in ``log_z``.
+        coverage: what the probe for missing mass found.
         density: what was sampled.
     """
 
@@ -50,16 +81,27 @@ class DensityResult:
     log_z_stderr: float
     log_z_interval: tuple[float, float]
     elbo: float
+    eubo: float
     ess: float
     k_hat: float
+    cess: list[float]
     evaluations: int
     gradients: int
     seconds: float
     warnings: list[Warning]
     sampler: DiffusionModel
-    estimates: dict[str, LogZ] = field(default_factory=dict)
-    coverage: Coverage | None = None
-    density: Density | None = None
+    estimates: dict[str, LogZ]
+    coverage: Coverage
+    density: Density
+
+    def weighted(self, n: int, seed: int = 0) -> WeightedSamples:
+        """n more draws of the sampler, ``(n, d)`` unconstrained, with their exact log-weights: the mean weight estimates Z.
+
+        One evaluation of the density per draw, not counted in ``evaluations``.
+        """
+        frame = Frame(self.density.log_prob, self.sampler.codec)
+        paths, _ = estimate(self.sampler, frame, n, Noise(seed))
+        return paths._replace(x=self.sampler.codec.decode(paths.x))
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -72,8 +114,7 @@ class DensityResult:
 
     def to_inference_data(self) -> Any:
         """The draws as ArviZ ``InferenceData``, log Z and its error among the attributes. Needs ArviZ."""
-        known = self.density
-        return to_inference_data(self.parameters, self.notes, known.axes if known else None, known.labels if known else None)
+        return to_inference_data(self.parameters, self.notes, self.density.axes, self.density.labels)
 
     def to_pandas(self) -> Any:
         """The draws as a ``DataFrame``. Needs pandas."""
@@ -85,12 +126,14 @@ class DensityResult:
 
 
 def found_warnings(
-    estimates: dict[str, LogZ], fused: LogZ, ess: float, k_hat: float, n: int, ledger: Ledger, coverage: Coverage | None,
-    more: list[Warning],
+    estimates: dict[str, LogZ], fused: LogZ, ess: float, k_hat: float, n: int, ledger: Ledger, coverage: Coverage,
+    codec: Codec, more: list[Warning],
 ) -> list[Warning]:  # fmt: skip
     """What the diagnostics say, in words."""
-    tempering, diffusion = estimates["tempering"], estimates.get("diffusion", estimates["tempering"])
-    gap, error = abs(tempering.value - diffusion.value), (tempering.stderr**2 + diffusion.stderr**2) ** 0.5
+    tempering, diffusion = estimates["tempering"], estimates["diffusion"]
+    errors = tempering.stderr, diffusion.stderr
+    apart = all(0 < error < math.inf for error in errors) and disagreement([tempering, diffusion]).p_value < 1e-4
+    where = None if coverage.where is None else codec.decode(coverage.where[None])[0]
     checks = {
         "heavy-weights": (
             k_hat > 0.7,
@@ -106,11 +149,11 @@ def found_warnings(
             f"effective sample size {ess:.0f} of {n}: samples repeat; raise particles, or the budget",
         ),
         "disagreement": (
-            k_hat <= 0.7 and gap > max(0.05, 4 * error),
+            k_hat <= 0.7 and apart and abs(tempering.value - diffusion.value) > 0.05,
             f"tempering found log Z = {tempering.value:.2f}, the learned sampler {diffusion.value:.2f}: one of them misses a mode; set "
             "start_std to the reach of the density",
         ),
-        "missing-mass": (coverage is not None and coverage.warned, coverage.sentence() if coverage is not None else ""),
+        "missing-mass": (coverage.warned, coverage.sentence(where)),
         "bad-values": (
             ledger.bad > 0,
             f"log_prob was NaN or +inf at {ledger.bad} of {ledger.values} points, taken as zero density: check it there",

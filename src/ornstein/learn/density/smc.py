@@ -14,7 +14,7 @@ that its log Z is consistent, not unbiased. A *run* climbs down the rungs as the
 estimate is Z exactly (Del Moral 2004, theorem 7.4.2), and their spread is the error of the mean.
 """
 
-__all__ = ["Cloud", "Particles", "Rung", "pilot", "resample", "run", "tempered_smc"]
+__all__ = ["Cloud", "Rung", "StartLaw", "pilot", "resample", "run", "weigh"]
 
 import math
 from collections.abc import Sequence
@@ -32,23 +32,14 @@ from ornstein.core.solve import Step, simulate
 from ornstein.errors import OrnsteinError
 from ornstein.learn.density.estimate import LogZ, log_z_islands
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.mixture import Mixture
-from ornstein.learn.density.normal import Normal
+from ornstein.learn.density.measure import Law
 
 _ACCEPT = 0.75  # aim of the step size
 
 
 @runtime_checkable
-class Law(Protocol):
-    """A normalised density that can be drawn from."""
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Its logarithm, ``(n,)``."""
-        ...
-
-    def draw(self, n: int, noise: Noise) -> Tensor:
-        """``(n, d)``."""
-        ...
+class StartLaw(Law, Protocol):
+    """What tempering starts from: a law that knows its components."""
 
     def residual(self, x: Tensor) -> Tensor:
         """x less the middle of the component that it most likely belongs to, ``(n, d)``."""
@@ -78,7 +69,6 @@ class Cloud(NamedTuple):
         levels: visited, from 1 to 0.
         cess: of each rung, as a fraction of n.
         acceptance: mean acceptance probability at each rung.
-        local: evaluations at x.
     """
 
     x: Tensor
@@ -88,7 +78,6 @@ class Cloud(NamedTuple):
     levels: list[float]
     cess: list[float]
     acceptance: list[float]
-    local: Local
 
     def equal(self, n: int, noise: Noise) -> Tensor:
         """n equally weighted particles, ``(n, d)``."""
@@ -117,7 +106,7 @@ class _Front:
     acceptance: list[float]
 
     @classmethod
-    def at_start(cls, target: LogDensity, law: Law, n: int, islands: int, noise: Noise) -> "_Front":
+    def at_start(cls, target: LogDensity, law: StartLaw, n: int, islands: int, noise: Noise) -> "_Front":
         x = torch.cat([law.draw(n, noise.fold(0, k)) for k in range(islands)])
         path = Annealed(law.log_prob, target)
         even = torch.full((islands, n), -math.log(n), dtype=torch.float64)
@@ -161,32 +150,7 @@ class _Front:
     def cloud(self) -> Cloud:
         log_w = (self.log_w + self.log_z[:, None] + math.log(self.log_w.shape[1])).flatten()
         log_z = log_z_islands(self.log_z, log_w)
-        return Cloud(self.x, log_w, log_z, self.log_z, self.levels, self.cess, self.acceptance, self.local)
-
-
-class Particles(NamedTuple):
-    """Equally weighted particles at the target.
-
-    Attributes:
-        x: ``(n, d)``.
-        log_z: estimate of log Z in nats.
-        levels: the temperatures visited, from 1 to 0.
-        acceptance: mean acceptance probability at the last level.
-    """
-
-    x: Tensor
-    log_z: float
-    levels: list[float]
-    acceptance: float
-
-
-def tempered_smc(target: LogDensity, start: Normal, n: int, noise: Noise, cess: float = 0.9, max_levels: int = 300) -> Particles:
-    """A `pilot` from a Gaussian, in its dtype, resampled at the end."""
-    eye = torch.ones(1, dtype=torch.float64)
-    law = Mixture(eye, start.mean.double()[None], start.factor.double()[None])
-    cloud, _ = pilot(target, law, n, noise, cess, max_levels=max_levels)
-    x = cloud.equal(n, noise.fold(3)).to(start.mean.dtype)
-    return Particles(x, cloud.log_z.value, cloud.levels, cloud.acceptance[-1] if cloud.acceptance else 1.0)
+        return Cloud(self.x, log_w, log_z, self.log_z, self.levels, self.cess, self.acceptance)
 
 
 class _Last:
@@ -198,12 +162,31 @@ class _Last:
         self.moved = step.memory
 
 
-def run(target: LogDensity, law: Law, rungs: Sequence[Rung], n: int, islands: int, noise: Noise) -> Cloud:
+def weigh(target: LogDensity, law: StartLaw, n: int, islands: int, noise: Noise) -> Cloud:
+    """``islands`` independent sets of n draws of the law with their weights: (1) in one step, without a gradient.
+
+    Raises:
+        OrnsteinError: if every weight is 0.
+    """
+    with torch.no_grad():
+        x = [law.draw(n, noise.fold(0, k)) for k in range(islands)]
+        log_w = torch.stack([(target(part) - law.log_prob(part)).double() for part in x])
+    log_w = torch.where(log_w.isnan(), -torch.inf, log_w)
+    log_z = log_w.logsumexp(1) - math.log(n)
+    if not bool((log_z > -torch.inf).any()):
+        raise OrnsteinError("every particle has weight 0: the start law misses the support of the density")
+    total = log_z_islands(log_z, log_w.flatten())
+    return Cloud(torch.cat(x), log_w.flatten(), total, log_z, [1.0, 0.0], [total.ess / log_w.numel()], [])
+
+
+def run(target: LogDensity, law: StartLaw, rungs: Sequence[Rung], n: int, islands: int, noise: Noise) -> Cloud:
     """Climb down the rungs with ``islands`` independent clouds of n particles each: unbiased for Z.
 
     Raises:
         OrnsteinError: if every particle of every island has weight 0.
     """
+    if all(rung.kernel is None for rung in rungs):
+        return weigh(target, law, n, islands, noise)
     front = _Front.at_start(target, law, n, islands, noise)
     for k, rung in enumerate(rungs):
         front.weigh(rung.level)
@@ -216,8 +199,8 @@ def run(target: LogDensity, law: Law, rungs: Sequence[Rung], n: int, islands: in
 
 
 def pilot(
-    target: LogDensity, law: Law, n: int, noise: Noise, cess: float = 0.8, leaps: int = 5, max_moves: int = 6, max_levels: int = 300,
-    enough: float = 0.9,
+    target: LogDensity, law: StartLaw, n: int, noise: Noise, cess: float = 0.8, leaps: int = 5, max_moves: int = 6,
+    max_levels: int = 300, enough: float = 0.9,
 ) -> tuple[Cloud, list[Rung]]:  # fmt: skip
     """Carry n particles from the law to the target and lay the rungs for `run`.
 
@@ -272,7 +255,7 @@ def _whitened(x: Tensor, factor: Tensor) -> Tensor:
     return x / factor if factor.ndim == 1 else torch.linalg.solve_triangular(factor, x.mT, upper=False).mT
 
 
-def _factor(front: _Front, law: Law) -> Tensor:
+def _factor(front: _Front, law: StartLaw) -> Tensor:
     """The preconditioner: from the weighted covariance within the components of the law; diagonal where the particles are too few."""
     w = front.log_w.flatten().exp()
     w = w / w.sum()

@@ -30,7 +30,7 @@ from ornstein.core.solve import Step, simulate
 from ornstein.errors import OrnsteinError
 from ornstein.learn.density.estimate import LogZ, bar, student
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.smc import Law
+from ornstein.learn.density.measure import Law
 
 _ACCEPT = 0.8  # aim of the step sizes
 

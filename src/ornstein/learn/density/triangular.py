@@ -1,26 +1,28 @@
-"""Triangular laws: each coordinate given those before it, with a mean and a scale that depend on them.
+"""Triangular laws: the map of `ornstein.model.bend` from independent coordinates, fitted to points.
 
-In standardised coordinates u, with features ``(1, u_<k, u_<k^2)`` and ``(1, u_<k)`` of the coordinates before the k-th,
+With ``x = T(z)`` that map, s its log-scales and z of density ``prod_k p_k``, each a mixture of Gaussians on the line,
 
-    u_k = m_k(u_<k) + exp(s_k(u_<k)) z_k,      m_k = B_k . (1, u_<k, u_<k^2),      s_k = D_k . (1, u_<k),     (1)
+    log p(x) = sum_k [log p_k(z_k) - s_k] - sum_j log factor_j.                                               (1)
 
-    log p(u) = sum_k [log p_k(z_k) - s_k(u_<k)],                                                              (2)
-
-where z_k is a mixture of Gaussians on the line. Hierarchical models are of this kind (a scale parameter comes before what it
-scales), so are bent and skewed densities and products of whatever has one dimension; such a law goes on in the tails as it began.
-B and D maximise the Gaussian likelihood, then the mixtures are fitted to z. The maps are those of Knothe and Rosenblatt.
+Hierarchical models are of this kind (a scale parameter comes before what it scales), so are bent and skewed densities and products of
+whatever has one dimension; such a law goes on in the tails as it began. The map maximises the Gaussian likelihood, then the mixtures
+are fitted to z.
 """
 
-__all__ = ["Product", "Triangular", "fit_triangular"]
+__all__ = ["Product", "Triangular", "fit_triangular", "independent", "with_mixtures", "with_tails"]
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.noise import Noise
+from ornstein.model.bend import Bend
+
+_POINTS = 4096  # to which the mixtures of z are fitted, at most
+_TURNS = 2  # of fitting scales and locations
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +66,7 @@ def _hills(law: Product) -> Float[Tensor, "d k"]:
 
 
 def _fit_product(x: Float[Tensor, "n d"], k: int, iterations: int = 40) -> Product:
-    """Mixtures of k Gaussians fitted to each coordinate by expectation maximisation, started from its quantiles.
-
-    Each then gets one more, twice as wide as the whole, with a weight of 0.1, or ``1 / d`` if less: points are missing in tails.
-    """
+    """Mixtures of k Gaussians fitted to each coordinate by expectation maximisation, started from its quantiles."""
     means = x.quantile((torch.arange(k, dtype=x.dtype) + 0.5) / k, dim=0).mT.contiguous()
     spread = x.std(0).clamp(min=1e-300)[:, None]
     law = Product(torch.full_like(means, 1 / k), means, spread.expand_as(means) * (1.5 / k), means)
@@ -79,61 +78,33 @@ def _fit_product(x: Float[Tensor, "n d"], k: int, iterations: int = 40) -> Produ
         law = Product(count / count.sum(1, keepdim=True), means, (square.clamp(min=0) + (0.02 * spread).square()).sqrt(), means)
     order = law.means.argsort(1)
     law = Product(law.weights.gather(1, order), law.means.gather(1, order), law.stds.gather(1, order), means)
-    share, middle = min(0.1, 1 / x.shape[1]), x.mean(0)[:, None]
-    return Product(
-        torch.cat([(1 - share) * law.weights, torch.full_like(middle, share)], 1), torch.cat([law.means, middle], 1),
-        torch.cat([law.stds, 2 * spread], 1), torch.cat([_hills(law), middle], 1),
-    )  # fmt: skip
+    return replace(law, hills=_hills(law))
 
 
 @dataclass(frozen=True, eq=False)
 class Triangular:
-    """The law (2) of ``x = centre + scale u``, with the coordinates of u in the order ``order``.
+    """The law (1).
 
     Args:
-        order: ``(d,)``, a permutation: ``u_k`` is coordinate ``order[k]`` of x.
-        centre, scale: ``(d,)``, in the order of x.
-        location: B, ``(d, 2 d + 1)``, and
-        log_scale: D, ``(d, d + 1)``; what is not before the diagonal is 0.
-        limits: ``(2, d)``, between which u is held where it enters s and as a square.
+        bend: the map.
         base: the law of z.
     """
 
-    order: Tensor
-    centre: Tensor
-    scale: Tensor
-    location: Tensor
-    log_scale: Tensor
-    limits: Tensor
+    bend: Bend
     base: Product
-
-    def _conditional(self, u: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """``m`` and ``s`` of (1) for some coordinates."""
-        one, held = torch.ones_like(u[:, :1]), torch.minimum(torch.maximum(u, self.limits[0]), self.limits[1])
-        m = torch.cat([one, u, held.square()], 1) @ self.location[rows].mT
-        return m, torch.cat([one, held], 1) @ self.log_scale[rows].mT
 
     def _base(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z and s."""
-        u = ((x.to(self.centre.dtype) - self.centre) / self.scale)[:, self.order]
-        m, s = self._conditional(u)
-        return (u - m) * (-s).exp(), s
+        return self.bend.straightened(x.to(self.bend.shift.dtype))
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
         """The log-density in nats."""
         z, s = self._base(x)
-        return (self.base.components(z).logsumexp(2) - s).sum(1) - self.scale.log().sum()  # (2)
+        return (self.base.components(z).logsumexp(2) - s).sum(1) - self.bend.factor.log().sum()  # (1)
 
     def draw(self, n: int, noise: Noise) -> Float[Tensor, "n d"]:
         """n draws; the z of each coordinate stratified."""
-        z = self.base.draw(n, noise)
-        u = torch.zeros_like(z)
-        for k in range(z.shape[1]):
-            m, s = self._conditional(u, slice(k, k + 1))
-            u[:, k] = m[:, 0] + s[:, 0].exp() * z[:, k]  # (1)
-        x = torch.empty_like(u)
-        x[:, self.order] = u
-        return self.centre + self.scale * x
+        return self.bend.decode(self.base.draw(n, noise))
 
     def residual(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """x less the middle of its hill, to first order in z less that of z."""
@@ -141,57 +112,82 @@ class Triangular:
         nearest = self.base.components(z).argmax(2)
         apart = (z - self.base.hills.gather(1, nearest.mT).mT) * s.exp()
         d = z.shape[1]
-        linear = torch.eye(d, dtype=z.dtype) - self.location[:, 1 : d + 1]
+        linear = torch.eye(d, dtype=z.dtype) - self.bend.location[:, 1 : d + 1]
         u = torch.linalg.solve_triangular(linear, apart.mT, upper=False).mT
-        out = torch.empty_like(u)
-        out[:, self.order] = u
-        return out * self.scale
+        return u[:, self.bend.order.argsort()] * self.bend.factor
 
 
-def fit_triangular(x: Float[Tensor, "n d"], order: Tensor, k: int = 8, iterations: int = 60) -> Triangular:
-    """The law fitted to points: B and D by limited-memory BFGS from the linear regression, then k Gaussians for each z."""
+def fit_triangular(x: Float[Tensor, "n d"], order: Tensor, ridge: float = 0.0, iterations: int = 30) -> Triangular:
+    """The law of a Gaussian bent fitted to points: B and D by limited-memory BFGS from the linear regression.
+
+    ``ridge`` times their squares, per point, is the price of what bends it: where there are few points per coordinate.
+    """
     n, d = x.shape
     centre, scale = x.mean(0), x.std(0).clamp(min=1e-300)
     u = ((x - centre) / scale)[:, order]
     one = torch.ones_like(u[:, :1])
     features, below = torch.cat([one, u, u.square()], 1), torch.tril(torch.ones(d, d, dtype=x.dtype), -1)
     mask = torch.cat([torch.ones_like(below[:, :1]), below, below], 1)
-    ridge = torch.cat([torch.zeros(1, dtype=x.dtype), torch.full((2 * d,), 1e-3, dtype=x.dtype)])
+    prior = torch.cat([torch.zeros(1, dtype=x.dtype), torch.full((2 * d,), 1e-3, dtype=x.dtype)])
     location = torch.zeros_like(mask)
-    gram, cross = features.mT @ features / n + torch.diag(ridge), features.mT @ u / n
+    gram, cross = features.mT @ features / n + torch.diag(prior), features.mT @ u / n
     for j in range(d):
         used = mask[j].nonzero()[:, 0]
         location[j, used] = torch.linalg.solve(gram[used][:, used], cross[used, j])
     rest = (u - features @ location.mT).std(0).clamp(min=1e-8)
     log_scale = torch.zeros(d, d + 1, dtype=x.dtype)
     log_scale[:, 0] = rest.log()
-    location, log_scale = _likeliest(u, features, location, log_scale, mask, iterations)
-    z = (u - features @ location.mT) * (-features[:, : d + 1] @ log_scale.mT).exp()
+    location, log_scale = _likeliest(u, features, location, log_scale, mask, ridge, iterations)
     low, high = u.amin(0), u.amax(0)
     limits = torch.stack([low - (high - low) / 2, high + (high - low) / 2])
-    return Triangular(order, centre, scale, location, log_scale, limits, _fit_product(z, k))
+    return Triangular(Bend(centre, scale, order, location, log_scale, limits), _standard(x))
+
+
+def independent(x: Float[Tensor, "n d"]) -> Triangular:
+    """The law of independent normal coordinates with the moments of points: a map that does not bend."""
+    d, reach = x.shape[1], torch.full_like(x[0], torch.inf)
+    none = torch.zeros(d, 2 * d + 1, dtype=x.dtype)
+    limits = torch.stack([-reach, reach])
+    return Triangular(Bend(x.mean(0), x.std(0).clamp(min=1e-300), torch.arange(d), none, none[:, : d + 1], limits), _standard(x))
+
+
+def _standard(x: Tensor) -> Product:
+    one = torch.ones(x.shape[1], 1, dtype=x.dtype)
+    return Product(one, 0 * one, one, 0 * one)
+
+
+def with_mixtures(law: Triangular, x: Float[Tensor, "n d"], k: int = 8) -> Triangular:
+    """The same map with a mixture of k Gaussians for each z, fitted to points."""
+    return replace(law, base=_fit_product(law.bend.encode(x[:_POINTS]), k))
+
+
+def with_tails(law: Triangular, share: float, std: float = 2.0) -> Triangular:
+    """The same with a share of N(0, std^2) in the law of each z: points are missing in the tails."""
+    base, zero = law.base, torch.zeros_like(law.base.means[:, :1])
+    parts = ((1 - share) * base.weights, zero + share), (base.means, zero), (base.stds, zero + std), (base.hills, zero)
+    return replace(law, base=Product(*(torch.cat(pair, 1) for pair in parts)))
 
 
 def _likeliest(
-    u: Tensor, features: Tensor, location: Tensor, log_scale: Tensor, mask: Tensor, iterations: int
+    u: Tensor, features: Tensor, location: Tensor, log_scale: Tensor, mask: Tensor, ridge: float, iterations: int
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """B and D that maximise the Gaussian likelihood of (1), in turn: D by L-BFGS, B by least squares with weights ``exp(-2 s)``."""
+    """B and D that maximise the Gaussian likelihood, in turn: D by L-BFGS, B by least squares with weights ``exp(-2 s)``."""
     d = u.shape[1]
-    for _ in range(4):
-        log_scale = _scales(u - features @ location.mT, features[:, : d + 1], log_scale, mask[:, : d + 1], iterations // 2)
+    for _ in range(_TURNS):
+        log_scale = _scales(u - features @ location.mT, features[:, : d + 1], log_scale, mask[:, : d + 1], ridge, iterations // 2)
         weights = (-2 * features[:, : d + 1] @ log_scale.mT).exp()
         location = torch.zeros_like(location)
         for j in range(d):
             used = mask[j].nonzero()[:, 0]
             weighted = features[:, used] * (weights[:, j : j + 1] / weights[:, j].sum())
             gram = weighted.mT @ features[:, used]
-            ridge = torch.diag(1e-6 + 1e-4 * gram.diagonal())
-            location[j, used] = torch.linalg.solve(gram + ridge, weighted.mT @ u[:, j])
-    return location, _scales(u - features @ location.mT, features[:, : d + 1], log_scale, mask[:, : d + 1], iterations)
+            price = 1e-6 + 1e-4 * gram.diagonal() + ridge * (used > d)
+            location[j, used] = torch.linalg.solve(gram + torch.diag(price), weighted.mT @ u[:, j])
+    return location, _scales(u - features @ location.mT, features[:, : d + 1], log_scale, mask[:, : d + 1], ridge, iterations)
 
 
-def _scales(resid: Tensor, features: Tensor, start: Tensor, mask: Tensor, iterations: int) -> Tensor:
-    """D for given residuals, with a small ridge on all but the constants."""
+def _scales(resid: Tensor, features: Tensor, start: Tensor, mask: Tensor, ridge: float, iterations: int) -> Tensor:
+    """D for given residuals, with a ridge on all but the constants."""
     square = resid.square()
     with torch.enable_grad():
         slopes = start.clone().requires_grad_()
@@ -200,7 +196,7 @@ def _scales(resid: Tensor, features: Tensor, start: Tensor, mask: Tensor, iterat
         def loss() -> Tensor:
             optimiser.zero_grad()
             s = features @ (slopes * mask).mT
-            value = (s + square * (-2 * s).exp() / 2).mean(0).sum() + 1e-3 * slopes[:, 1:].square().sum()
+            value = (s + square * (-2 * s).exp() / 2).mean(0).sum() + (1e-3 + ridge) * slopes[:, 1:].square().sum()
             value.backward()
             return value
 
