@@ -127,7 +127,7 @@ from ornstein.learn.data import (
     stratified,
     unit_weight,
 )
-from ornstein.learn.density.estimate import log_z
+from ornstein.learn.density.estimate import disagreement, log_z
 from ornstein.learn.density.losses import log_variance, reverse_kl, score_function, sub_trajectory, trajectory_balance
 from ornstein.learn.density.measure import (
     PathMeasure,
@@ -142,7 +142,7 @@ from ornstein.learn.density.objectives import PathLoss, Replay, ScoreRegression
 from ornstein.learn.density.particles import resampled, twist
 from ornstein.learn.density.pipeline import Budget, sample_density
 from ornstein.learn.density.problem import Density, as_density
-from ornstein.learn.density.result import DensityResult
+from ornstein.learn.density.result import DensityResult, Stage
 from ornstein.learn.density.ways.foreign import from_numpy
 from ornstein.learn.density.ways.jax import from_jax
 from ornstein.learn.density.ways.numpyro import from_numpyro
@@ -264,6 +264,7 @@ __all__ = [
     "Semilinear",
     "Singlestep",
     "Sobol",
+    "Stage",
     "Start",
     "Step",
     "StepDoubling",
@@ -298,6 +299,7 @@ __all__ = [
     "covariation",
     "denoising_loss",
     "denoising_paths",
+    "disagreement",
     "divergence",
     "edm",
     "edm_weight",

@@ -56,8 +56,10 @@ class Anchored(nn.Module):
         log_snr = (-8 * c)[:, None]
         cos, sin = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()  # (b, 1)
         total = cos.square()[:, None] * self.variances + sin.square()[:, None]  # (b, k, d)
-        r = torch.einsum("bkd,kde->bke", x[:, None] - cos[:, None] * self.means, self.axes)
+        k, d = self.means.shape
+        along = (x @ self.axes.transpose(0, 1).reshape(d, k * d)).reshape(-1, k, d)
+        r = along - cos[:, None] * torch.einsum("kd,kde->ke", self.means, self.axes)
         p = (self.weights.log() - (r.square() / total + total.log()).sum(2) / 2).softmax(1)
-        inner = torch.einsum("bke,kde->bkd", r * (cos[:, None] * (self.variances - 1) / total), self.axes)
-        anchor = sin * torch.einsum("bk,bkd->bd", p, self.means + inner)  # (1)
+        pull = (p[:, :, None] * r * (cos[:, None] * (self.variances - 1) / total)).reshape(-1, k * d)
+        anchor = sin * (p @ self.means + pull @ self.axes.mT.reshape(k * d, d))  # (1)
         return anchor + self.mlp(x, c, cond)

@@ -1,10 +1,11 @@
 """Where is the mass? A start law for tempering, from nothing but the density.
 
 Scales over eight decades are tried, ascents run from starts at the promising ones, then again from all around the tops
-found until every top was found twice: the share of starts that lead to tops found once estimates the chance that the next leads to
-an unknown one (Good 1953). The start law is a mixture of Laplace's Gaussians at the tops (where these can be counted), round
-Student laws of the best scales, and a wide Student law over all tops, so that it covers before it fits; its weights w are then
-brought nearer to the density by population Monte Carlo (Cappe et al. 2008),
+found, most from one to four times as far as these lie apart, until every top was found twice and, where there are several, three
+rounds found no other: the share of starts that lead to tops found once estimates the chance that the next leads to an unknown one
+(Good 1953). The start law is a mixture of Laplace's Gaussians at the tops (where these can be counted), round Student laws of the best
+scales, and a wide Student law over all tops, so that it covers before it fits; its weights w are then brought nearer to the density by
+population Monte Carlo (Cappe et al. 2008),
 
     w_k <- E_rho[ P(k | x) ],                                                                                 (1)
 
@@ -27,7 +28,8 @@ from ornstein.learn.density.mixture import Mixture
 
 _COUNTABLE = 100  # tops; beyond, they are taken as a cloud
 _COVER = 0.05  # share of the wide laws in the start law, at least
-_ROUNDS = 6  # of ascents, at most
+_ROUNDS = 10  # of ascents, at most
+_QUIET = 3  # rounds that find nothing new, where there are several tops
 _FAINT = 50.0  # nats: tops with a mass this far below the largest are forgotten
 
 
@@ -85,13 +87,16 @@ def explore(
     found = _climb(target, x, reach, scale, found)
     if not len(found.tops):
         raise OrnsteinError("the log-density is -inf wherever the exploration looked: pass start_mean and start_std near its mass")
+    quiet = 0
     for round_ in range(_ROUNDS):
         known = len(found.tops)
         spread = (found.ends.var(0, correction=0) + found.factors.square().sum(2).mean(0)).sqrt()
-        far = 10 ** (2.5 * noise.fold(2, round_).uniform((starts, dim), torch.float64)[:, :1] - 0.5)
+        u = noise.fold(2, round_).uniform((starts, 1), torch.float64)
+        far = 10 ** torch.where(torch.arange(starts)[:, None] % 4 == 3, 2.5 * u - 0.5, 0.6 * u)
         x = found.ends.mean(0) + far * spread * noise.fold(3, round_).normal((starts, dim), torch.float64)
         found = _climb(target, x, far[:, 0] * spread.norm() / 10, scale, found)
-        if not found.countable or (len(found.tops) == known and int(found.counts.min()) > 1):
+        quiet = quiet + 1 if len(found.tops) == known and int(found.counts.min()) > 1 else 0
+        if not found.countable or quiet == (1 if known == 1 else _QUIET):
             break
     law = _population(target, _law(found, centre, scale), noise.fold(4))
     return Explored(law, found.tops, found.masses, found.countable, scale)
