@@ -127,7 +127,7 @@ from ornstein.learn.data import (
     stratified,
     unit_weight,
 )
-from ornstein.learn.density.estimate import disagreement, log_z
+from ornstein.learn.density.estimate import LogZ, disagreement, log_z
 from ornstein.learn.density.losses import log_variance, reverse_kl, score_function, sub_trajectory, trajectory_balance
 from ornstein.learn.density.measure import (
     PathMeasure,
@@ -157,9 +157,11 @@ from ornstein.learn.schedule import MonotoneLogSNR, Schedule
 from ornstein.learn.terminal import Terminal
 from ornstein.learn.train import Training, train
 from ornstein.learn.tune import Tuned, tune
+from ornstein.model.bend import Bend
 from ornstein.model.codec import Codec, Levels
 from ornstein.model.denoiser import Denoiser, Parametrisation, edm, eps, score, v, x0
 from ornstein.model.guidance import guide
+from ornstein.nets.anchored import Anchored
 from ornstein.nets.mlp import MLP
 from ornstein.nets.unet import UNet
 
@@ -180,9 +182,11 @@ __all__ = [
     "Adams",
     "Adaptive",
     "Ancestral",
+    "Anchored",
     "Annealed",
     "Antithetic",
     "Axis",
+    "Bend",
     "Bits",
     "Bound",
     "Bracket",
@@ -230,6 +234,7 @@ __all__ = [
     "LogNormal",
     "LogODE",
     "LogWeight",
+    "LogZ",
     "LogitNormal",
     "Metropolis",
     "Milstein",

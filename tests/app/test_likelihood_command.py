@@ -39,7 +39,7 @@ def runs(tmp_path_factory):
     np.save(folder / "scaled.npy", pictures[:10] / 4)
     r = orn.sample_density(lambda x: -x.square().sum(1) / 8, dim=2, n=200, steps=5)
     r.sampler.save(folder / "density")
-    np.save(folder / "density.npy", r.samples[:15].numpy())
+    np.save(folder / "density.npy", r.samples[:15].float().numpy())
     return folder
 
 
@@ -59,9 +59,9 @@ def check(folder, model, x, capsys, dim, options, rule=None):
     found, bound = model.log_likelihood(x, 1e-2, rule, 4), model.elbo(x, 7, 4)
     table = columns(folder / "likelihood.csv")
     for name in ("stderr", "discretisation", "terminal", "error"):
-        assert torch.equal(table[name], getattr(found, name)), name
-    assert torch.equal(table["log_prob"], found.value) and torch.equal(table["index"], torch.arange(len(x)).float())
-    assert torch.equal(table["elbo"], bound.value) and torch.equal(table["elbo_stderr"], bound.stderr)
+        assert torch.equal(table[name], getattr(found, name).float()), name
+    assert torch.equal(table["log_prob"], found.value.float()) and torch.equal(table["index"], torch.arange(len(x)).float())
+    assert torch.equal(table["elbo"], bound.value.float()) and torch.equal(table["elbo_stderr"], bound.stderr.float())
     mean, stderr = float(found.value.double().mean()), float(found.value.double().std()) / len(x) ** 0.5
     assert summary["log_prob"] == pytest.approx({"mean": mean, "stderr": stderr})
     assert summary["log_prob_per_dim"]["mean"] == pytest.approx(mean / dim)

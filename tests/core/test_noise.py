@@ -129,6 +129,11 @@ def test_increments_take_one_interval_per_sample():
     assert torch.allclose(dw, z * torch.tensor([1.0, 0.5, 0.0])[:, None])
 
 
+def test_nothing_is_empty_whatever_the_number_of_samples():
+    """Events without elements take no numbers, also over many blocks."""
+    assert Noise(0).normal((100_000, 0)).shape == (100_000, 0)
+
+
 def test_an_empty_batch_is_empty():
     assert Noise(0).normal((0, 3)).shape == (0, 3)
 

@@ -101,6 +101,8 @@ class Noise:
         self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str, how: Callable[..., Tensor], draw: int = 0
     ) -> Tensor:
         """One draw: a new tensor, filled block by block by ``Tensor.normal_`` or ``Tensor.uniform_``."""
+        if prod(shape) == 0:
+            return torch.empty(shape, dtype=dtype, device=device)
         blocks, length, drawn, first = _layout(shape, self.start, str(device) != "cpu")
         flat = torch.empty(drawn, dtype=dtype, device=device)
         for block, part in zip(blocks, flat.split(length) if len(blocks) > 1 else (flat,), strict=True):

@@ -45,7 +45,7 @@ class DiffusionModel:
         denoiser: the posterior in the model's space; it knows its event shape.
         codec: between the two spaces.
         names: of the elements of an event, where they have names.
-        info: how it was made, for people.
+        info: how it was made, for people; and ``path_steps``, the steps of its weighted paths, for one that was learned from a density.
         tuned: samplers that `tune` has fitted, by number of steps; ``method="auto"`` uses them.
     """
 

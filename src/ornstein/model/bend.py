@@ -54,17 +54,18 @@ class Bend(Codec):
         m, s = torch.cat([one, u, held.square()], 1) @ self.location.mT, torch.cat([one, held], 1) @ self.log_scale.mT
         return (u - m) * (-s).exp(), s  # (1)
 
-    def bent(self, z: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
+    def decode_with_log_det(self, z: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
         """x, ``(b, d)``, and (2), ``(b,)``."""
-        d, u, s = z.shape[1], list[Tensor](), list[Tensor]()
-        before = square = held = z[:, :0]
+        z = z.to(torch.promote_types(z.dtype, self.shift.dtype))
+        d, s = z.shape[1], list[Tensor]()
+        before = held = square = z[:, :0]
         for k in range(d):
             b, c = self.location[k], self.log_scale[k]
             s.append(c[0] + held @ c[1 : k + 1])
             m = b[0] + before @ b[1 : k + 1] + square @ b[d + 1 : d + 1 + k]
-            u.append(m + s[-1].exp() * z[:, k])  # (1)
-            before = torch.stack(u, 1)
-            held = self._held(before, slice(k + 1))
+            new = (m + s[-1].exp() * z[:, k])[:, None]  # (1)
+            before = torch.cat([before, new], 1)
+            held = torch.cat([held, self._held(new, slice(k, k + 1))], 1)
             square = held.square()
         log_det = torch.stack(s, 1).sum(1) + self.factor.log().sum()  # (2)
         return self.shift + self.factor * before[:, self.order.argsort()], log_det
@@ -79,8 +80,8 @@ class Bend(Codec):
 
     def decode(self, z: Float[Tensor, "b d"], quantise: bool = True) -> Float[Tensor, "b d"]:
         """x of z."""
-        return self.bent(z)[0]
+        return self.decode_with_log_det(z)[0]
 
     def log_det(self, z: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
         """(2) in nats."""
-        return self.bent(z)[1]
+        return self.decode_with_log_det(z)[1]

@@ -70,7 +70,8 @@ class Codec(nn.Module):
         return torch.linalg.solve(self.factor, centred.mT).mT if self._mixes else centred / self.factor
 
     def decode(self, z: Float[Tensor, "b *event"], quantise: bool = True) -> Float[Tensor, "b ..."]:
-        """``m + A z`` in the user's layout, rounded to the data's levels unless told not to."""
+        """``m + A z`` in the user's layout, rounded to the data's levels unless told not to; in the wider dtype of z and m."""
+        z = z.to(torch.promote_types(z.dtype, self.shift.dtype))
         x = (z @ self.factor.mT if self._mixes else z * self.factor) + self.shift
         if self.levels is not None and quantise:
             x = self.levels.nearest(x)
@@ -78,8 +79,12 @@ class Codec(nn.Module):
             return x.squeeze(1)
         return x.movedim(1, -1) if self.layout == "channels_last" else x
 
+    def decode_with_log_det(self, z: Float[Tensor, "b *event"]) -> tuple[Tensor, Tensor]:
+        """Both at once."""
+        return self.decode(z), self.log_det(z)
+
     def log_det(self, z: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
         """``log |det A|`` in nats, the same for every event."""
         factor = self.factor.double()
         log_det = torch.linalg.slogdet(factor)[1] if self._mixes else factor.log().expand(z.shape[1:]).sum()
-        return log_det.to(z.dtype).expand(len(z))
+        return log_det.to(torch.promote_types(z.dtype, self.shift.dtype)).expand(len(z))

@@ -171,7 +171,8 @@ def fit_law(target: LogDensity, cloud: Cloud, explored: Explored, noise: Noise) 
         density = target(held)
 
     def score(law: StartLaw) -> float:
-        return -float((density - law.log_prob(held)).logsumexp(0))
+        spread = float((density - law.log_prob(held)).logsumexp(0))
+        return -math.inf if math.isnan(spread) else -spread
 
     whole, d = fit_mixture(x, 1, noise), x.shape[1]
     laws = list[StartLaw]([_mixture(x, whole, explored, score, noise)])

@@ -6,7 +6,7 @@ not yet do, a network on top of it is regressed on the particles (`ScoreRegressi
 were held out, and, where its weights are very uneven, polished by `PathLoss` on paths of its own and paths noised from the particles.
 """
 
-__all__ = ["Frame", "estimate", "eubo", "learn", "settle_steps", "share", "times", "untrained"]
+__all__ = ["Frame", "estimate", "eubo", "learn", "settle_steps", "share", "times", "untrained", "weighted"]
 
 import copy
 import math
@@ -43,6 +43,7 @@ STEPS = 64
 NOTHING = LogZ(-math.inf, math.inf, (-math.inf, math.inf), -math.inf, 0.0)
 """What paths tell that all end outside the support."""
 _FITTED = 8192  # particles to which a map is fitted, at most
+_ANCHORS = 2e5  # numbers in the axes of a mixture, at most
 _PATHS = 512  # by which models are compared
 _GOOD = 0.8  # effective paths per path beyond which nothing is to be gained
 _ROUGH = 0.3  # and below which the model is polished
@@ -61,19 +62,20 @@ class Frame:
     codec: Codec
 
     def __call__(self, z: Tensor) -> Tensor:
-        """``log rho(x) + log |det dx/dz|``: Z stays what it is."""
-        return self.target(self.codec.decode(z)) + self.codec.log_det(z)
+        """``log rho(x) + log |det dx/dz|`` in float64, whatever z is: Z stays what it is, also where log rho is large."""
+        x, log_det = self.codec.decode_with_log_det(z.double())
+        return self.target(x) + log_det
 
     def pull(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """z of x and the gradient of the density there, both ``(n, d)``."""
+        """z of x and the gradient of the density there, both ``(n, d)``, float32."""
         z = self.codec.encode(x)
-        return z, value_and_gradient(self, z)[1]
+        return z.float(), value_and_gradient(self, z)[1].float()
 
 
 def untrained(law: StartLaw, x: Tensor, seed: int) -> list[DiffusionModel]:
-    """Models that know what a start law knows, each the exact posterior of a law of z.
+    """Models that know what the main parts of a start law know, each the exact posterior of a law of z.
 
-    That is N(0, I), for particles x ``(n, d)``, float32, whitened by their moments, or straightened by a map like that of the law's
+    That is N(0, I), for particles x ``(n, d)``, float64, whitened by their moments, or straightened by a map like that of the law's
     triangular part; or the Gaussian components of its mixtures, in the whitened coordinates.
     """
     d, normal = x.shape[1], Normal.fit(x)
@@ -81,8 +83,8 @@ def untrained(law: StartLaw, x: Tensor, seed: int) -> list[DiffusionModel]:
     known: list[tuple[Codec, Mixture | None]] = [(whitened, None)]
     for part in (law.laws if isinstance(law, Blend) else (law,)):
         if isinstance(part, Triangular) and not any(isinstance(codec, Bend) for codec, _ in known):
-            known.append((fit_triangular(x[:_FITTED].double(), part.bend.order).bend.float(), None))
-        elif isinstance(part, Mixture) and len(part.weights) > 1 and (gaussian := part.gaussian()) is not None:
+            known.append((fit_triangular(x[:_FITTED], part.bend.order).bend, None))
+        elif isinstance(part, Mixture) and 1 < len(part.weights) <= _ANCHORS / d**2 and (gaussian := part.gaussian()) is not None:
             known.append((whitened, gaussian))
     models = []
     for codec, mixture in known:
@@ -95,15 +97,15 @@ def untrained(law: StartLaw, x: Tensor, seed: int) -> list[DiffusionModel]:
 
 def _anchored(mixture: Mixture, codec: Codec, width: int) -> Anchored:
     """The network on the mixture, seen in the coordinates of an affine codec."""
-    factors = torch.linalg.solve_triangular(codec.factor.double(), mixture.factors, upper=False)
+    factors = torch.linalg.solve_triangular(codec.factor, mixture.factors, upper=False)
     variances, axes = torch.linalg.eigh(factors @ factors.mT)
-    parts = (mixture.weights / mixture.weights.sum(), codec.encode(mixture.means.float()), variances.clamp(min=1e-8), axes)
+    parts = (mixture.weights / mixture.weights.sum(), codec.encode(mixture.means), variances.clamp(min=1e-8), axes)
     k, d = mixture.means.shape
-    return Anchored(d, k, width, 3, (parts[0].float(), parts[1], parts[2].float(), parts[3].float()))
+    return Anchored(d, k, width, 3, (parts[0].float(), parts[1].float(), parts[2].float(), parts[3].float()))
 
 
 def learn(
-    model: DiffusionModel, whitened: LogDensity, z: Tensor, scores: Tensor, steps: int, seconds: float, seed: int,
+    model: DiffusionModel, whitened: LogDensity, z: Tensor, scores: Tensor, steps: int, seconds: float, noise: Noise,
     report: Callable[[Progress], None],
 ) -> DiffusionModel:  # fmt: skip
     """The best of the model as it is, trained on particles, and polished; the first where it already fits.
@@ -114,10 +116,10 @@ def learn(
         z, scores: equally weighted particles and the gradients of ``whitened`` there, ``(n, d)``.
         steps: of the optimiser, at most.
         seconds: of wall time, roughly; inf takes all steps.
-        seed: of everything random.
+        noise: source of randomness.
         report: called after every step.
     """
-    noise, found = Noise(seed), [model]
+    found, seed = [model], noise.fold(7).generator().initial_seed() % 2**62
     if share(model, whitened, noise.fold(3)) >= _GOOD:
         return model
     held = max(1, len(z) // 10)
@@ -162,15 +164,23 @@ def _affordable(objective: Objective, denoiser: Denoiser, steps: int, seconds: f
     return max(1, min(steps, int(seconds / max((time.monotonic() - began) / 2, 1e-6))))
 
 
-def estimate(
+def weighted(
     model: DiffusionModel, whitened: LogDensity, n: int, noise: Noise, steps: int | None = None, batch: int = 4096
-) -> tuple[WeightedSamples, LogZ]:  # fmt: skip
-    """Fresh weighted paths of the frozen model, by default of as many steps as were found for it, and log Z from them."""
+) -> WeightedSamples:  # fmt: skip
+    """Fresh paths of the frozen model, by default of as many steps as were found for it; those that end outside have weight 0."""
     measure, parts = denoising_paths(model.denoiser.eval(), whitened, times(model, steps)), []
     with torch.no_grad():
         for first in range(0, n, batch):
             parts.append(measure.draw(min(batch, n - first), noise.shift(first)))
-    paths = WeightedSamples(torch.cat([p.x for p in parts]), torch.cat([p.log_w for p in parts]), parts[0].evaluations)
+    log_w = torch.cat([p.log_w for p in parts])
+    return WeightedSamples(torch.cat([p.x for p in parts]), torch.where(log_w.isnan(), -torch.inf, log_w), parts[0].evaluations)
+
+
+def estimate(
+    model: DiffusionModel, whitened: LogDensity, n: int, noise: Noise, steps: int | None = None, batch: int = 4096
+) -> tuple[WeightedSamples, LogZ]:  # fmt: skip
+    """Fresh `weighted` paths of the frozen model, and log Z from them."""
+    paths = weighted(model, whitened, n, noise, steps, batch)
     if not bool(torch.isfinite(paths.log_w).any()):
         return paths, NOTHING
     return paths, log_z(paths.log_w)

@@ -20,7 +20,7 @@ from ornstein.learn.density.ledger import LogDensity
 from ornstein.learn.density.mixture import Blend, Mixture
 from ornstein.learn.density.smc import Cloud, StartLaw, weigh
 
-_HIGH = 3.4  # log of the weight, in units of their mean, beyond which a point marks a hole
+_HIGH = 2.0  # log of the weight, in units of their mean, beyond which a point marks a hole
 _LEAST = 0.003  # share of any part
 _FRESH = 0.03  # share of a new patch
 _EACH = 4  # patches of a round, at most
@@ -31,10 +31,13 @@ def patched(target: LogDensity, law: StartLaw, n: int, noise: Noise, rounds: int
     law, walked = law if isinstance(law, Blend) else Blend((law,), (1.0,)), None
     for k in range(rounds):
         drawn = weigh(target, law, n, 1, noise.fold(0, k))
-        x = drawn.x if walked is None else torch.cat([drawn.x, walked])
-        with torch.no_grad():
-            log_w = target(x) - law.log_prob(x) - drawn.log_z.value
-        holes, walked = _holes(target, x, log_w, noise.fold(1, k))
+        x, log_w = drawn.x, drawn.log_w
+        if walked is not None:
+            with torch.no_grad():
+                x, log_w = torch.cat([x, walked]), torch.cat([log_w, target(walked) - law.log_prob(walked)])
+        holes, walked = _holes(target, x, log_w - drawn.log_z.value, noise.fold(1, k))
+        if not holes and k == 0:
+            break
         law = _shared(law, drawn)
         if not holes:
             break
@@ -56,7 +59,7 @@ def _holes(target: LogDensity, x: Tensor, log_w: Tensor, noise: Noise) -> tuple[
 
 
 def _shared(law: Blend, drawn: Cloud, rounds: int = 20) -> Blend:
-    """The shares by (1), each at least `_LEAST`, from weighed draws."""
+    """The shares by (1), each about `_LEAST` at least, from weighed draws."""
     before = torch.tensor(law.shares, dtype=torch.float64)
     parts = torch.stack([part.log_prob(drawn.x) for part in law.laws], 1).double()
     share, w = before, torch.softmax(drawn.log_w, 0)

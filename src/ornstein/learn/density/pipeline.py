@@ -26,6 +26,7 @@ from ornstein.learn.density.estimate import LogZ, fuse
 from ornstein.learn.density.findings import findings
 from ornstein.learn.density.learned import Frame, estimate, eubo, learn, settle_steps, share, times, untrained
 from ornstein.learn.density.ledger import Ledger
+from ornstein.learn.density.measure import WeightedSamples
 from ornstein.learn.density.normal import Normal
 from ornstein.learn.density.problem import as_density
 from ornstein.learn.density.result import DensityResult, Stage, Warning, found_warnings
@@ -38,9 +39,11 @@ _LEARNED_FROM = 16384  # particles, at most
 
 @dataclass(frozen=True)
 class Budget:
-    """What a run may spend, roughly: it plans with it, and does not stop in the middle.
+    """What a run may spend, roughly.
 
-    A limit on seconds that binds makes results depend on the machine; without one they depend on the seed alone.
+    The plan (exploration, pilots, fits) is made in any case; what is left of the budget then says how many particles and steps of
+    training follow, at least 32 and 1. A limit on seconds that binds makes results depend on the machine; without one they depend on
+    the seed alone.
 
     Args:
         seconds: of wall time.
@@ -75,7 +78,7 @@ def sample_density(
             `Density`, a target, a distribution, a model: see `as_density`.
         dim: d, for a callable.
         seed: of everything random.
-        n: samples to return; as many particles at least, and paths of the model, are behind the reported numbers.
+        n: samples to return; as many particles, or what the budget allows, and paths of the model are behind the reported numbers.
         stderr: standard error of log Z to aim at, nats; more particles are taken for it, up to 2 million evaluations or the budget.
         particles: of the exploration; None: 4096 or more, by the dimension.
         steps: optimiser steps for the denoiser, at most.
@@ -107,19 +110,19 @@ def sample_density(
             raise OrnsteinError(f"the density has infinite mass, as far as it was followed: {warning.message}")
     pace = (time.monotonic() - clock) / max(ledger.values, 1)
     affordable = min(EVALUATIONS, 0.5 * (limit.evaluations - ledger.values), 0.5 * left() / max(pace, 1e-9))
-    count = found.particles(stderr, n if affordable == EVALUATIONS else 2 * ISLANDS, affordable)
+    count = found.particles(stderr, max(2 * ISLANDS, int(min(n, affordable / found.cost))), affordable)
     cloud = run(ledger, found.law, found.rungs, count // ISLANDS, ISLANDS, noise.fold(2))
     report(Stage("tempered", cloud.log_z, ledger.values))
-    model, frame, z = _learned(found, cloud, ledger, steps, 0.6 * left(), seed, noise.fold(3), report)
+    model, frame, z = _learned(found, cloud, ledger, steps, 0.6 * left(), noise.fold(3), report)
+    good = _good(*estimate(model, frame, min(n, 4096), noise.fold(4)))
     paths, diffusion = estimate(model, frame, n, noise.fold(5))
     report(Stage("weighed", diffusion, ledger.values))
     k_hat = float(pareto_k(paths.log_w)) if diffusion.ess else math.inf
     estimates = {"tempering": cloud.log_z, "diffusion": diffusion}
-    good = k_hat <= 0.7 and diffusion.ess >= _PART * n
     total = fuse([cloud.log_z, diffusion]) if good else cloud.log_z
     ess = cloud.log_z.ess + (diffusion.ess if good else 0.0)
     samples = _pooled(cloud, frame.codec.decode(paths.x), paths.log_w, good, n, noise.fold(6))
-    upper = eubo(model, frame, z[:1024], noise.fold(10))
+    upper = eubo(model, frame, z, noise.fold(10))
     probed = _probe(model, frame, diffusion if diffusion.ess else total, z, noise.fold(7))
     return DensityResult(
         samples, density.constrain(samples), total.value, total.stderr, total.interval, diffusion.elbo, upper, ess, k_hat, cloud.cess,
@@ -134,23 +137,30 @@ def _check(**numbers: tuple[int, int]) -> None:
             raise OrnsteinError(f"sample_density({name}={value}): at least {least}")
 
 
+def _good(paths: WeightedSamples, found: LogZ) -> bool:
+    """Whether a model's weights are to be trusted; asked of other paths than those reported, lest the answer depend on their luck."""
+    return found.ess >= _PART * len(paths.x) and float(pareto_k(paths.log_w)) <= 0.7
+
+
 def _learned(
-    found: Plan, cloud: Cloud, ledger: Ledger, steps: int, seconds: float, seed: int, noise: Noise, report: Callable[[Stage], None]
+    found: Plan, cloud: Cloud, ledger: Ledger, steps: int, seconds: float, noise: Noise, report: Callable[[Stage], None]
 ) -> tuple[DiffusionModel, Frame, Tensor]:  # fmt: skip
-    """The model, the density in its coordinates, and equally weighted particles there."""
-    x = cloud.equal(min(max(len(cloud.x), 4096), _LEARNED_FROM), noise).float()
-    model = max(untrained(found.law, x, seed), key=lambda model: share(model, Frame(ledger, model.codec), noise.fold(1)))
+    """The model, the density in its coordinates, and equally weighted particles there that it was not trained on."""
+    x = cloud.equal(min(max(int(cloud.log_z.ess), 64), _LEARNED_FROM), noise.fold(0)).double()
+    held = min(1024, len(x) // 8)
+    seed = noise.fold(4).generator().initial_seed() % 2**62
+    model = max(untrained(found.law, x[held:], seed), key=lambda model: share(model, Frame(ledger, model.codec), noise.fold(1)))
     frame = Frame(ledger, model.codec)
     z, scores = frame.pull(x)
     told = lambda step: report(Stage("learning", cloud.log_z, ledger.values, step))  # noqa: E731
-    model = learn(model, frame, z, scores, steps, seconds, seed, told)
+    model = learn(model, frame, z[held:], scores[held:], steps, seconds, noise.fold(3), told)
     settle_steps(model, frame, noise.fold(2))
-    return model, frame, z
+    return model, frame, z[:held]
 
 
 def _pooled(cloud: Cloud, x: Tensor, log_w: Tensor, good: bool, n: int, noise: Noise) -> Tensor:
     """n equally weighted samples from particles and, where they are good, paths, each set with the share of its effective size."""
-    sets = [(cloud.x.to(x.dtype), cloud.log_w.double())] + ([(x, log_w.double())] if good else [])
+    sets = [(cloud.x, cloud.log_w.double())] + ([(x, log_w.double())] if good else [])
     weights = [w - w.logsumexp(0) for _, w in sets]
     shares = [w - (2 * w).logsumexp(0) for w in weights]  # normalised weights times the effective size
     return torch.cat([y for y, _ in sets])[resample(torch.cat(shares), n, noise)]
@@ -158,7 +168,7 @@ def _pooled(cloud: Cloud, x: Tensor, log_w: Tensor, good: bool, n: int, noise: N
 
 def _probe(model: DiffusionModel, frame: Frame, found: LogZ, z: Tensor, noise: Noise) -> Coverage:
     """Points of chains that know nothing of the particles, from three times their reach."""
-    wide = Normal(z.mean(0), 3 * torch.diag(z.std(0).clamp(min=1e-6)))
+    wide = Normal(z.mean(0), 3 * torch.diag(z.std(0, correction=0).clamp(min=1e-6)))
     points = scout(frame, wide, 128, noise.fold(0))
     own = estimate(model, frame, 64, noise.fold(1))[0].x
     return coverage(model.denoiser, frame, found.value, points, own, times(model), noise.fold(2))

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ornstein.core.noise import Noise
+from ornstein.errors import OrnsteinError
 from ornstein.learn.density.coverage import Coverage
 from ornstein.learn.density.estimate import LogZ, disagreement
-from ornstein.learn.density.learned import Frame, estimate
+from ornstein.learn.density.learned import Frame, weighted
 from ornstein.learn.density.ledger import Ledger
 from ornstein.learn.density.measure import WeightedSamples
 from ornstein.learn.density.problem import Density
@@ -47,7 +48,8 @@ class Stage(NamedTuple):
     def line(self) -> str:
         """For people."""
         done = f" {self.step.step} of {self.step.steps}" if self.step else ""
-        found = f"log Z = {self.log_z.value:.3f} +- {self.log_z.stderr:.3f}, ESS {self.log_z.ess:.0f}"
+        error = f" +- {self.log_z.stderr:.3f}" if math.isfinite(self.log_z.stderr) else ""
+        found = f"log Z = {self.log_z.value:.3f}{error}, ESS {self.log_z.ess:.0f}"
         return f"{self.name}{done}: {found}, {self.evaluations} evaluations"
 
 
@@ -61,7 +63,7 @@ class DensityResult:
         log_z, log_z_stderr, log_z_interval: estimate in nats, standard error, 95 % interval.
         elbo: lower bound on log Z in expectation, nats: of the frozen diffusion.
         eubo: upper bound on log Z in expectation, nats, of the frozen diffusion, as far as the particles are exact samples.
-        ess: effective sample size of the weighted particles and paths behind ``samples``.
+        ess: effective sample size by the weights of the particles and paths behind ``samples``.
         k_hat: Pareto shape of the diffusion's weights; above 0.7, or with few effective paths, they take no part in log Z.
         cess: conditional effective sample size of each rung of the ladder, as a fraction; of the one step where there was no ladder.
         evaluations: points at which the log-density was evaluated, with or without gradient.
@@ -98,9 +100,14 @@ class DensityResult:
         """n more draws of the sampler, ``(n, d)`` unconstrained, with their exact log-weights: the mean weight estimates Z.
 
         One evaluation of the density per draw, not counted in ``evaluations``.
+
+        Raises:
+            OrnsteinError: for n below 1.
         """
-        frame = Frame(self.density.log_prob, self.sampler.codec)
-        paths, _ = estimate(self.sampler, frame, n, Noise(seed))
+        if n < 1:
+            raise OrnsteinError(f"weighted(n={n}): at least 1")
+        frame = Frame(Ledger(self.density.log_prob, self.density.dim), self.sampler.codec)
+        paths = weighted(self.sampler, frame, n, Noise(seed))
         return paths._replace(x=self.sampler.codec.decode(paths.x))
 
     @property

@@ -34,6 +34,7 @@ from ornstein.learn.density.estimate import LogZ, log_z_islands
 from ornstein.learn.density.ledger import LogDensity
 from ornstein.learn.density.measure import Law
 
+_BATCH = 8192  # draws that are weighed at a time
 _ACCEPT = 0.75  # aim of the step size
 
 
@@ -170,7 +171,7 @@ def weigh(target: LogDensity, law: StartLaw, n: int, islands: int, noise: Noise)
     """
     with torch.no_grad():
         x = [law.draw(n, noise.fold(0, k)) for k in range(islands)]
-        log_w = torch.stack([(target(part) - law.log_prob(part)).double() for part in x])
+        log_w = torch.stack([torch.cat([(target(y) - law.log_prob(y)).double() for y in part.split(_BATCH)]) for part in x])
     log_w = torch.where(log_w.isnan(), -torch.inf, log_w)
     log_z = log_w.logsumexp(1) - math.log(n)
     if not bool((log_z > -torch.inf).any()):
