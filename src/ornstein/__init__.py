@@ -161,7 +161,7 @@ from ornstein.model.bend import Bend
 from ornstein.model.codec import Codec, Levels
 from ornstein.model.denoiser import Denoiser, Parametrisation, edm, eps, score, v, x0
 from ornstein.model.guidance import guide
-from ornstein.nets.anchored import Anchored
+from ornstein.nets.anchored import Anchored, Factored
 from ornstein.nets.mlp import MLP
 from ornstein.nets.unet import UNet
 
@@ -213,6 +213,7 @@ __all__ = [
     "Evaluations",
     "Expectation",
     "ExponentialEuler",
+    "Factored",
     "FirstPassage",
     "FluxLimited",
     "FokkerPlanck",

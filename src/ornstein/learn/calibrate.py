@@ -47,5 +47,6 @@ def calibrate(
         posterior = denoiser(x_t, t, cond)
         error = (posterior.mean - x0).square().sum(0)
         variance = (error + error.mean() / n) / (n + 1)
-        rows.append((variance.sqrt() / posterior.std).clamp(min=smallest))
+        usual = posterior.std.expand_as(x_t).square().mean(0).sqrt()
+        rows.append((variance.sqrt() / usual).clamp(min=smallest))
     denoiser.std_table = torch.stack(rows)

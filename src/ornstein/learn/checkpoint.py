@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from ornstein.core import processes
 from ornstein.core.linear import LinearSDE
 from ornstein.errors import CheckpointError, OrnsteinError
-from ornstein.nets.anchored import Anchored
+from ornstein.nets.anchored import Anchored, Factored
 from ornstein.nets.mlp import MLP
 from ornstein.nets.unet import UNet
 
-_NETS: dict[str, type[nn.Module]] = {"Anchored": Anchored, "MLP": MLP, "UNet": UNet}
+_NETS: dict[str, type[nn.Module]] = {"Anchored": Anchored, "Factored": Factored, "MLP": MLP, "UNet": UNet}
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -7,12 +7,13 @@ With the polar form of the process (``alpha = cos / k``, ``sigma = sin / k``, se
 
 Karras et al. 2022, eq. 7. The posterior has a standard deviation too: that of Gaussian data, ``sin d / sqrt(cos^2 d^2 + sin^2)``,
 until `Denoiser.std_table` is filled from held-out data, ``std^2(lambda) = E (x_0 - E[x_0 | x_t])^2`` per event element: the
-optimal diagonal variance (Bao et al. 2022, Analytic-DPM, theorem 1).
+optimal diagonal variance (Bao et al. 2022, Analytic-DPM, theorem 1). A network may know better, state by state: one with a method
+``moments(x, c, cond) -> (output, ratio)`` says by which ratio its standard deviation differs from that of Gaussian data.
 """
 
 __all__ = ["Denoiser", "Parametrisation", "edm", "eps", "score", "v", "x0"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -110,10 +111,17 @@ class Denoiser(nn.Module):
         """``x_0 | x_t = x`` (1), for a scalar time or one per sample; in the dtype of x, whatever that of the weights."""
         level = self._level(as_time(t))
         skip, out, into, gaussian = (per_sample(k, x) for k in level[:4])
-        y, weight = per_sample(into, x) * x, next(self.net.parameters(), x)
+        y, weight = per_sample(into, x) * x, next(self._weights(), x)
         c = level.c.to(x.device, torch.promote_types(weight.dtype, torch.float32)).reshape(-1)
-        mean = skip * x + out * self.net(y.to(weight.dtype), c, cond).to(x.dtype)  # (1)
-        return Gaussian(mean, self._std(gaussian, level.position, x))
+        moments = getattr(self.net, "moments", None)
+        output, ratio = moments(y.to(weight.dtype), c, cond) if moments else (self.net(y.to(weight.dtype), c, cond), None)
+        std = self._std(gaussian, level.position, x)
+        return Gaussian(skip * x + out * output.to(x.dtype), std if ratio is None else std * ratio.to(x.dtype))  # (1)
+
+    def _weights(self) -> Iterator[Tensor]:
+        """What the network computes with."""
+        yield from self.net.parameters()
+        yield from self.net.buffers()
 
     def _level(self, t: Tensor) -> "Level":
         """The numbers of one level; those of times that a batch shares are remembered."""

@@ -151,13 +151,13 @@ class Metropolis(Method):
     def step(self, sde: Path, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
         """Weight, then move."""
         value, gradient = sde.at(sde.local(x), s)
-        before, accepted = value, torch.zeros((), dtype=x.dtype)
+        before, accepted, inverse = value, torch.zeros((), dtype=x.dtype), torch.linalg.inv(self.factor).mT
         for _ in range(self.moves):
             forward = self._proposal(x, gradient)
             z = stream.normal()
             y = forward.mean + self.size * z @ self.factor.mT
             value_y, gradient_y = sde.at(sde.local(y), s)
-            back = (x - self._proposal(y, gradient_y).mean) @ torch.linalg.inv(self.factor).mT / self.size
+            back = (x - self._proposal(y, gradient_y).mean) @ inverse / self.size
             log_ratio = value_y - value + (z.square() - back.square()).sum(1) / 2
             accept = torch.log(stream.uniform()[:, 0]) < log_ratio
             x = torch.where(accept[:, None], y, x)

@@ -31,12 +31,17 @@ from ornstein.learn.density.smc import Cloud, Rung, StartLaw, pilot, run, weigh
 from ornstein.learn.density.triangular import Triangular, fit_triangular, independent, with_mixtures, with_tails
 
 ISLANDS = 16
-"""Independent clouds behind a reported number."""
+"""Independent clouds behind a reported number, at least."""
+_SETS = 64  # of draws that are weighed as they are: their error is known better, and each is stratified
 EVALUATIONS = 2.0**21
 """Of the density for the islands, at most, if nothing else is said."""
 _DEFENCE = 0.1  # share of the wide laws in a fitted blend
 _USEFUL = 0.02  # and of another: below, it is not worth its evaluation
 _DIRECT = 0.05  # effective draws per draw of a start law from which on it is weighed without tempering
+_EFFECTIVE = 16384  # draws wanted for a fit to weighed draws of a law
+_DRAWS = 131072  # of these, at most
+_SOME = 4096  # of them, for finding out how many Gaussians they ask for
+_TRUSTED = 0.2  # effective draws per draw from which on these are good for a fit
 _FITTED = 150  # dimensions up to which laws are fitted to particles
 _RIDGE = 0.3  # of maps that bend little
 _RUNG = 0.7  # conditional effective sample size of a rung, per particle
@@ -95,8 +100,18 @@ class Plan(NamedTuple):
 
     def particles(self, stderr: float, least: int, evaluations: float = EVALUATIONS) -> int:
         """Of all islands together: for this standard error of log Z by (1), within the evaluations, and no fewer than ``least``."""
-        wanted = min(self.variance / stderr**2, evaluations / self.cost)
-        return ISLANDS * math.ceil(max(wanted, least) / ISLANDS)
+        wanted = max(min(self.variance / stderr**2, evaluations / self.cost), least)
+        islands = self.islands(wanted)
+        return islands * math.ceil(wanted / islands)
+
+    def islands(self, particles: float) -> int:
+        """How many for so many particles."""
+        return _SETS if self.cost == 1 and particles >= 32 * _SETS else ISLANDS
+
+    def run(self, target: LogDensity, particles: int, noise: Noise) -> Cloud:
+        """Islands of so many `particles` together."""
+        islands = self.islands(particles)
+        return run(target, self.law, self.rungs, particles // islands, islands, noise)
 
 
 class Classical(NamedTuple):
@@ -135,8 +150,7 @@ def plan(
         settled = k > 0 and tried[-2].kept >= _DIRECT and tried[-1].kept < 1.2 * tried[-2].kept
         if settled or k == refits or tried[-1].kept > _NEAR:
             break
-        cloud, _ = pilot(target, law, particles, noise.fold(1, k), cess)
-        law = fit_law(target, cloud, explored, noise.fold(2, k))
+        law = fit_law(target, _cloud(target, tried[-1], particles, noise.fold(1, k), cess), explored, noise.fold(2, k))
     best = max(tried, key=lambda trial: trial.kept)
     if best.kept >= _DIRECT:
         law = patched(target, best.law, 2 * particles, noise.fold(5))
@@ -149,14 +163,20 @@ def plan(
     return Plan(best.law, rungs, cloud, explored, tried)
 
 
+def _cloud(target: LogDensity, trial: Trial, particles: int, noise: Noise, cess: float) -> Cloud:
+    """Particles to fit to: from tempering, or, once draws of the law are worth something, from many of these."""
+    if trial.kept < _TRUSTED or trial.k_hat > 0.5:
+        return pilot(target, trial.law, particles, noise, cess)[0]
+    return weigh(target, trial.law, min(_DRAWS, int(_EFFECTIVE / trial.kept)), 1, noise)
+
+
 def classical(
     target: LogDensity, dim: int, noise: Noise, stderr: float = 0.005, least: int = 8192, particles: int | None = None,
     cess: float = _RUNG, mean: float | Tensor = 0.0, std: float | None = None, refits: int = 6, evaluations: float = EVALUATIONS,
 ) -> Classical:  # fmt: skip
     """Particles and log Z of a density by tempering alone: a `plan`, and islands of `Plan.particles` that follow it; see there."""
     found = plan(target, dim, noise, particles, cess, mean, std, refits)
-    n = found.particles(stderr, least, evaluations) // ISLANDS
-    return Classical(run(target, found.law, found.rungs, n, ISLANDS, noise.fold(3)), found)
+    return Classical(found.run(target, found.particles(stderr, least, evaluations), noise.fold(3)), found)
 
 
 def fit_law(target: LogDensity, cloud: Cloud, explored: Explored, noise: Noise) -> Blend:
@@ -165,8 +185,8 @@ def fit_law(target: LogDensity, cloud: Cloud, explored: Explored, noise: Noise) 
     Nearest is the one whose weights would be the least uneven: for held-out particles of the target, ``E[rho / q]`` is least.
     """
     n = len(cloud.x)
-    x = cloud.equal(n, noise.fold(0)).double()
-    held, x = x[: n // 5], x[n // 5 :]
+    x = cloud.equal(min(n, _EFFECTIVE), noise.fold(0)).double()
+    held, x = x[: len(x) // 5], x[len(x) // 5 :]
     with torch.no_grad():
         density = target(held)
 
@@ -185,26 +205,26 @@ def fit_law(target: LogDensity, cloud: Cloud, explored: Explored, noise: Noise) 
 
 
 def _mixture(x: Tensor, whole: Mixture, explored: Explored, score: Score, noise: Noise) -> Mixture:
-    """Of as many Gaussians as do best, or of one at each top that was found."""
-    best, most, worse = whole, score(whole), 0
+    """Of as many Gaussians as do best for some of the points, or of one at each top that was found."""
+    some, best, most, worse = x[:_SOME], whole, score(whole), 0
     for k in (2, 4, 8, 16, 32, 64):
-        if len(x) < 4 * k * (x.shape[1] + 2) ** 0.5 or worse == 2:
+        if len(some) < 4 * k * (x.shape[1] + 2) ** 0.5 or worse == 2:
             break
-        law = fit_mixture(x, k, noise.fold(1, k))
+        law = fit_mixture(some, k, noise.fold(1, k))
         reached = score(law)
         best, most, worse = (law, reached, 0) if reached > most + 0.01 else (best, most, worse + 1)
     if explored.countable and len(explored.tops) > 1:
-        law = fit_mixture(x, len(explored.tops), noise, means=explored.tops)
+        law = fit_mixture(some, len(explored.tops), noise, means=explored.tops)
         best = law if score(law) > most else best
-    return best
+    return best if len(x) == len(some) else fit_mixture(x, len(best.means), noise, means=best.means)
 
 
 def _triangular(x: Tensor, score: Score) -> Triangular:
     """Bent much, little or not at all, in the order in which a first fit does better, with mixtures for z or without."""
     order = torch.arange(x.shape[1])
     order = max((order, order.flip(0)), key=lambda order: score(fit_triangular(x[:1024], order, _RIDGE, 10)))
-    bent = [fit_triangular(x, order, ridge) for ridge in (0.0, _RIDGE)]
-    return max((*bent, *(with_mixtures(law, x) for law in (*bent, independent(x)))), key=score)
+    bent = max((fit_triangular(x, order, ridge) for ridge in (0.0, _RIDGE)), key=score)
+    return max((bent, *(with_mixtures(law, x) for law in (bent, independent(x)))), key=score)
 
 
 def _blend(laws: list[StartLaw], wide: list[StartLaw], held: Tensor) -> Blend:

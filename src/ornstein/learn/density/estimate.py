@@ -144,28 +144,37 @@ def bar(proposal: Float[Tensor, " n"], target: Float[Tensor, " m"], target_ess: 
     return LogZ(value, relative, (value - 1.96 * relative, value + 1.96 * relative), float(u_q.mean()), ess)
 
 
-def fuse(estimates: Sequence[LogZ]) -> LogZ:
-    """Independent estimates as one, weighted by ``1 / stderr^2``; the interval is widened where they disagree.
+def fuse(estimates: Sequence[LogZ], precisions: Sequence[float] | None = None) -> LogZ:
+    """Independent estimates as one: their weighted mean; the interval is widened where they disagree.
 
-    The standard error is multiplied by ``sqrt(chi^2 / (k - 1))`` where that exceeds 1 (Birge 1932). The weights must not be chosen
-    by looking at the values: leave none out. The bound and the ESS are those of the most precise.
+    An estimate of weights that happen to be low comes with a standard error that is low, too: precisions that were known before
+    the estimates are the better weights. The standard error is multiplied by ``sqrt(chi^2 / (k - 1))`` where that exceeds 1 (Birge
+    1932). The weights must not be chosen by looking at the values: leave none out. The bound and the ESS are those of the most
+    precise.
+
+    Args:
+        estimates: independent of each other.
+        precisions: expected ``1 / stderr^2``, one of each; None takes those that came out.
 
     Raises:
-        OrnsteinError: if there is none with a finite standard error.
+        OrnsteinError: if there is none with a finite standard error, or as many precisions as estimates are not given.
     """
-    usable = [e for e in estimates if math.isfinite(e.stderr) and math.isfinite(e.value)]
+    if precisions is not None and len(precisions) != len(estimates):
+        raise OrnsteinError(f"fuse: {len(precisions)} precisions for {len(estimates)} estimates: one for each")
+    floor = 1e-12
+    expected = precisions or [1 / max(e.stderr, floor) ** 2 for e in estimates]
+    usable = [(e, p) for e, p in zip(estimates, expected, strict=True) if math.isfinite(e.stderr) and math.isfinite(e.value)]
     if not usable:
         raise OrnsteinError(f"fuse: none of {len(estimates)} estimates has a finite standard error: use more samples or islands")
-    floor = 1e-12
-    weights = [1 / max(e.stderr, floor) ** 2 for e in usable]
-    value = sum(w * e.value for w, e in zip(weights, usable, strict=True)) / sum(weights)
-    chi2 = sum(w * (e.value - value) ** 2 for w, e in zip(weights, usable, strict=True))
-    birge = max(1.0, math.sqrt(chi2 / (len(usable) - 1))) if len(usable) > 1 else 1.0
-    best = min(usable, key=lambda e: e.stderr)
+    best = min((e for e, _ in usable), key=lambda e: e.stderr)
     if len(usable) == 1:
         return best
-    stderr = birge / math.sqrt(sum(weights))
-    reach = max((e.interval[1] - e.value) / max(e.stderr, floor) for e in usable)  # the widest of their quantiles
+    whole = sum(p for _, p in usable)
+    value = sum(p * e.value for e, p in usable) / whole
+    chi2 = sum((e.value - value) ** 2 / max(e.stderr, floor) ** 2 for e, _ in usable)
+    birge = max(1.0, math.sqrt(chi2 / (len(usable) - 1)))
+    stderr = birge * math.sqrt(sum((p * e.stderr) ** 2 for e, p in usable)) / whole
+    reach = max((e.interval[1] - e.value) / max(e.stderr, floor) for e, _ in usable)  # the widest of their quantiles
     reach = min(max(reach, 1.96), 3.0)
     return LogZ(value, stderr, (value - reach * stderr, value + reach * stderr), best.elbo, best.ess)
 

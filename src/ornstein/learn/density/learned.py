@@ -6,46 +6,45 @@ not yet do, a network on top of it is regressed on the particles (`ScoreRegressi
 were held out, and, where its weights are very uneven, polished by `PathLoss` on paths of its own and paths noised from the particles.
 """
 
-__all__ = ["Frame", "estimate", "eubo", "learn", "settle_steps", "share", "times", "untrained", "weighted"]
+__all__ = ["GOOD", "Frame", "along", "estimate", "known", "learn", "noised", "settle_steps", "times", "weigh", "weighted"]
 
 import copy
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ornstein.core.methods.annealed import value_and_gradient
 from ornstein.core.noise import Noise
-from ornstein.core.processes import VP
+from ornstein.exact.metrics import pareto_k
 from ornstein.learn.calibrate import calibrate
 from ornstein.learn.data import Denoising
-from ornstein.learn.density.estimate import LogZ, log_z
+from ornstein.learn.density.estimate import LogZ, log_z, log_z_islands
+from ornstein.learn.density.known import untrained
 from ornstein.learn.density.ledger import LogDensity
 from ornstein.learn.density.measure import WeightedSamples, denoising_paths
-from ornstein.learn.density.mixture import Blend, Mixture
-from ornstein.learn.density.normal import Normal
 from ornstein.learn.density.objectives import PathLoss, Replay, ScoreRegression, control_table
+from ornstein.learn.density.particles import resampled, twist
 from ornstein.learn.density.smc import StartLaw
-from ornstein.learn.density.triangular import Triangular, fit_triangular
 from ornstein.learn.diffusion_model import DiffusionModel
 from ornstein.learn.train import Objective, Progress, Training, train
-from ornstein.model.bend import Bend
 from ornstein.model.codec import Codec
-from ornstein.model.denoiser import Denoiser, edm
-from ornstein.nets.anchored import Anchored
-from ornstein.nets.mlp import MLP
+from ornstein.model.denoiser import Denoiser
 
 STEPS = 64
 """Of the paths, at most."""
 NOTHING = LogZ(-math.inf, math.inf, (-math.inf, math.inf), -math.inf, 0.0)
 """What paths tell that all end outside the support."""
-_FITTED = 8192  # particles to which a map is fitted, at most
-_ANCHORS = 2e5  # numbers in the axes of a mixture, at most
+_TRIAL = 4096  # paths by which a frozen model is judged, at most
+_PART = 0.25  # effective paths per path from which on it takes part in log Z; below, its standard error is not to be trusted
 _PATHS = 512  # by which models are compared
-_GOOD = 0.8  # effective paths per path beyond which nothing is to be gained
+GOOD = 0.5
+"""Effective paths per path from which on a model needs no training."""
+_DONE = 0.95  # and from which on no better one is looked for
 _ROUGH = 0.3  # and below which the model is polished
 
 
@@ -72,46 +71,24 @@ class Frame:
         return z.float(), value_and_gradient(self, z)[1].float()
 
 
-def untrained(law: StartLaw, x: Tensor, seed: int) -> list[DiffusionModel]:
-    """Models that know what the main parts of a start law know, each the exact posterior of a law of z.
-
-    That is N(0, I), for particles x ``(n, d)``, float64, whitened by their moments, or straightened by a map like that of the law's
-    triangular part; or the Gaussian components of its mixtures, in the whitened coordinates.
-    """
-    d, normal = x.shape[1], Normal.fit(x)
-    whitened, width = Codec(normal.mean, normal.factor), 64 if d <= 32 else 128
-    known: list[tuple[Codec, Mixture | None]] = [(whitened, None)]
-    for part in (law.laws if isinstance(law, Blend) else (law,)):
-        if isinstance(part, Triangular) and not any(isinstance(codec, Bend) for codec, _ in known):
-            known.append((fit_triangular(x[:_FITTED], part.bend.order).bend, None))
-        elif isinstance(part, Mixture) and 1 < len(part.weights) <= _ANCHORS / d**2 and (gaussian := part.gaussian()) is not None:
-            known.append((whitened, gaussian))
-    models = []
-    for codec, mixture in known:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            net: nn.Module = MLP(d, width, 3) if mixture is None else _anchored(mixture, codec, width)
-        models.append(DiffusionModel(Denoiser(net, VP(), edm, 1.0, (d,)), codec, info={"learned_from": "density"}))
-    return models
-
-
-def _anchored(mixture: Mixture, codec: Codec, width: int) -> Anchored:
-    """The network on the mixture, seen in the coordinates of an affine codec."""
-    factors = torch.linalg.solve_triangular(codec.factor, mixture.factors, upper=False)
-    variances, axes = torch.linalg.eigh(factors @ factors.mT)
-    parts = (mixture.weights / mixture.weights.sum(), codec.encode(mixture.means), variances.clamp(min=1e-8), axes)
-    k, d = mixture.means.shape
-    return Anchored(d, k, width, 3, (parts[0].float(), parts[1].float(), parts[2].float(), parts[3].float()))
+def known(law: StartLaw, target: LogDensity, x: Tensor, noise: Noise) -> tuple[DiffusionModel, float]:
+    """The best untrained model of a start law and particles x, or the first that is as good as can be; and its `share`."""
+    best = list[tuple[DiffusionModel, float]]()
+    for model in untrained(law, x):
+        best.append((model, share(model, Frame(target, model.codec), noise)))
+        if best[-1][1] > _DONE:
+            break
+    return max(best, key=lambda pair: pair[1])
 
 
 def learn(
     model: DiffusionModel, whitened: LogDensity, z: Tensor, scores: Tensor, steps: int, seconds: float, noise: Noise,
     report: Callable[[Progress], None],
 ) -> DiffusionModel:  # fmt: skip
-    """The best of the model as it is, trained on particles, and polished; the first where it already fits.
+    """The best of the model as it is, trained on particles, and polished.
 
     Args:
-        model: from `untrained`.
+        model: what is `known`.
         whitened: the log-density in its coordinates.
         z, scores: equally weighted particles and the gradients of ``whitened`` there, ``(n, d)``.
         steps: of the optimiser, at most.
@@ -120,13 +97,12 @@ def learn(
         report: called after every step.
     """
     found, seed = [model], noise.fold(7).generator().initial_seed() % 2**62
-    if share(model, whitened, noise.fold(3)) >= _GOOD:
-        return model
     held = max(1, len(z) // 10)
     control = control_table(model.denoiser.sde, z[held:], scores[held:], noise.fold(5))
+    model = _equipped(model, seed)
     objective = ScoreRegression(Denoising(z[held:], batch=256, seed=seed), scores[held:], control)
     count = _affordable(objective, model.denoiser, steps, 0.6 * seconds)
-    model = train(copy.deepcopy(model), objective, Training(steps=count, rate=2e-3), report=report)
+    model = train(model, objective, Training(steps=count, rate=2e-3), report=report)
     calibrate(model.denoiser, z[:held], noise.fold(-3), repeats=4)
     model.info["steps"] = count
     found.append(model)
@@ -136,6 +112,15 @@ def learn(
         count = _affordable(polish, model.denoiser, max(1, steps // 10), 0.3 * seconds)
         found.append(train(copy.deepcopy(model), polish, Training(steps=count, rate=5e-4, ema=0.95, warmup=10), report=report))
     return max(found, key=lambda model: share(model, whitened, noise.fold(6)))
+
+
+def _equipped(model: DiffusionModel, seed: int) -> DiffusionModel:
+    """A copy with a network to be trained."""
+    model, d = copy.deepcopy(model), math.prod(model.denoiser.event_shape or ())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.denoiser.net.equip(64 if d <= 32 else 128)  # type: ignore[operator]
+    return model
 
 
 def times(model: DiffusionModel, steps: int | None = None) -> Tensor:
@@ -149,9 +134,19 @@ def share(model: DiffusionModel, whitened: LogDensity, noise: Noise, steps: int 
 
 
 def settle_steps(model: DiffusionModel, whitened: LogDensity, noise: Noise) -> None:
-    """Note the fewest steps that keep nine tenths of what `STEPS` give."""
-    enough = 0.9 * share(model, whitened, noise, STEPS)
-    model.info["path_steps"] = next(k for k in (8, 16, 32, STEPS) if k == STEPS or share(model, whitened, noise, k) >= enough)
+    """Note the fewest steps that keep nine tenths of what `STEPS` give, with weights that are not heavier."""
+
+    def judged(steps: int) -> tuple[float, float]:
+        paths, found = estimate(model, whitened, 4 * _PATHS, noise, steps)
+        return found.ess, float(pareto_k(paths.log_w)) if found.ess else math.inf
+
+    first = judged(1)
+    most, k_hat = (4.0 * _PATHS, 0.0) if first[0] > 4 * _DONE * _PATHS and first[1] <= 0.4 else judged(STEPS)
+    for steps in (1, 2, 4, 8, 16, 32, STEPS):
+        kept, heavy = {1: first, STEPS: (most, k_hat)}.get(steps) or judged(steps)
+        if kept >= 0.9 * most and heavy <= max(0.4, k_hat):
+            break
+    model.info["path_steps"] = steps
 
 
 def _affordable(objective: Objective, denoiser: Denoiser, steps: int, seconds: float) -> int:
@@ -186,8 +181,65 @@ def estimate(
     return paths, log_z(paths.log_w)
 
 
-def eubo(model: DiffusionModel, whitened: LogDensity, z: Tensor, noise: Noise) -> float:
-    """The upper bound on log Z from particles, nats: one in expectation where they are exact samples."""
+def along(model: DiffusionModel, whitened: LogDensity, n: int, islands: int, noise: Noise) -> tuple[WeightedSamples, LogZ]:
+    """Sequential Monte Carlo along the model, in independent islands of n particles together."""
+    measure = denoising_paths(model.denoiser.eval(), whitened, times(model, STEPS), level=twist(model.denoiser, whitened))
+    with torch.no_grad():
+        parts = [resampled(measure, n // islands, noise.fold(k)) for k in range(islands)]
+    found = torch.stack([part.log_w.logsumexp(0) for part in parts]) - math.log(n // islands)
+    log_w = torch.cat([part.log_w for part in parts])
+    return WeightedSamples(torch.cat([part.x for part in parts]), log_w, parts[0].evaluations), log_z_islands(found, log_w)
+
+
+class Weighed(NamedTuple):
+    """What a frozen model says of log Z.
+
+    Attributes:
+        paths: fresh ones, in the model's coordinates.
+        log_z: from them.
+        k_hat: Pareto shape of their weights.
+        precision: of log Z, ``1 / stderr^2``, expected from other paths.
+        good: whether their weights are to be trusted.
+        upper: bound on log Z from particles, nats.
+    """
+
+    paths: WeightedSamples
+    log_z: LogZ
+    k_hat: float
+    precision: float
+    good: bool
+    upper: float
+
+
+def weigh(model: DiffusionModel, whitened: LogDensity, z: Tensor, n: int, value: float, noise: Noise) -> Weighed:
+    """n fresh paths of a frozen model, and what to think of them, asked of others lest the answer depend on their luck.
+
+    They are good if effective paths are a quarter of those others, and so they are by what particles of the target weigh: these tell
+    of necks that paths of the model do not reach.
+
+    Args:
+        model, whitened: the model and the log-density in its coordinates.
+        z: particles there that it was not trained on.
+        n: paths.
+        value: log Z as the particles have it.
+        noise: source of randomness.
+    """
+    trial, found = estimate(model, whitened, min(n, _TRIAL), noise.fold(0))
+    back = noised(model, whitened, z, noise.fold(1))
+    kept = found.ess / len(trial.x)
+    worth = float((math.log(len(back)) + value - back.logsumexp(0)).exp())
+    good = min(kept, worth) >= _PART and float(pareto_k(trial.log_w)) <= 0.7
+    paths, log_z = estimate(model, whitened, n, noise.fold(2))
+    k_hat = float(pareto_k(paths.log_w)) if log_z.ess else math.inf
+    return Weighed(paths, log_z, k_hat, n * kept / max(1 - kept, 1e-9), good, float(back.mean()))
+
+
+def noised(model: DiffusionModel, whitened: LogDensity, z: Tensor, noise: Noise) -> Tensor:
+    """Log-weights of paths that end in particles of the target, ``(n,)``.
+
+    Their mean is an upper bound on log Z, one in expectation where the particles are exact; the mean of w / Z is that of w^2 / Z^2
+    over paths of the model, and sees the large weights that few of these have.
+    """
     measure = denoising_paths(model.denoiser.eval(), whitened, times(model))
     with torch.no_grad():
-        return float(measure.back(z, noise).double().mean())
+        return measure.back(z, noise).double()

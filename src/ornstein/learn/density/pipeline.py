@@ -19,21 +19,18 @@ from torch import Tensor
 
 from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
-from ornstein.exact.metrics import pareto_k
 from ornstein.learn.density.classical import EVALUATIONS, ISLANDS, Plan, plan
 from ornstein.learn.density.coverage import Coverage, coverage, scout
 from ornstein.learn.density.estimate import LogZ, fuse
 from ornstein.learn.density.findings import findings
-from ornstein.learn.density.learned import Frame, estimate, eubo, learn, settle_steps, share, times, untrained
+from ornstein.learn.density.learned import GOOD, Frame, Weighed, estimate, known, learn, settle_steps, times, weigh
 from ornstein.learn.density.ledger import Ledger
-from ornstein.learn.density.measure import WeightedSamples
 from ornstein.learn.density.normal import Normal
 from ornstein.learn.density.problem import as_density
 from ornstein.learn.density.result import DensityResult, Stage, Warning, found_warnings
-from ornstein.learn.density.smc import Cloud, resample, run
+from ornstein.learn.density.smc import Cloud, resample
 from ornstein.learn.diffusion_model import DiffusionModel
 
-_PART = 0.1  # effective paths per path from which on the model takes part in log Z; below, its standard error is not to be trusted
 _LEARNED_FROM = 16384  # particles, at most
 
 
@@ -111,23 +108,20 @@ def sample_density(
     pace = (time.monotonic() - clock) / max(ledger.values, 1)
     affordable = min(EVALUATIONS, 0.5 * (limit.evaluations - ledger.values), 0.5 * left() / max(pace, 1e-9))
     count = found.particles(stderr, max(2 * ISLANDS, int(min(n, affordable / found.cost))), affordable)
-    cloud = run(ledger, found.law, found.rungs, count // ISLANDS, ISLANDS, noise.fold(2))
+    cloud = found.run(ledger, count, noise.fold(2))
     report(Stage("tempered", cloud.log_z, ledger.values))
     model, frame, z = _learned(found, cloud, ledger, steps, 0.6 * left(), noise.fold(3), report)
-    good = _good(*estimate(model, frame, min(n, 4096), noise.fold(4)))
-    paths, diffusion = estimate(model, frame, n, noise.fold(5))
-    report(Stage("weighed", diffusion, ledger.values))
-    k_hat = float(pareto_k(paths.log_w)) if diffusion.ess else math.inf
-    estimates = {"tempering": cloud.log_z, "diffusion": diffusion}
-    total = fuse([cloud.log_z, diffusion]) if good else cloud.log_z
-    ess = cloud.log_z.ess + (diffusion.ess if good else 0.0)
-    samples = _pooled(cloud, frame.codec.decode(paths.x), paths.log_w, good, n, noise.fold(6))
-    upper = eubo(model, frame, z, noise.fold(10))
-    probed = _probe(model, frame, diffusion if diffusion.ess else total, z, noise.fold(7))
+    paths = weigh(model, frame, z, n, cloud.log_z.value, noise.fold(4))
+    report(Stage("weighed", paths.log_z, ledger.values))
+    estimates = {"tempering": cloud.log_z, "diffusion": paths.log_z}
+    total = fuse(list(estimates.values()), [count / max(found.variance, 1e-9), paths.precision]) if paths.good else cloud.log_z
+    ess = cloud.log_z.ess + (paths.log_z.ess if paths.good else 0.0)
+    samples = _pooled(cloud, frame.codec.decode(paths.paths.x), paths, n, noise.fold(6))
+    probed = _probe(model, frame, paths.log_z if paths.log_z.ess else total, z, noise.fold(7))
+    warnings += found_warnings(estimates, total, ess, paths.k_hat, n, ledger, probed, model.codec)
     return DensityResult(
-        samples, density.constrain(samples), total.value, total.stderr, total.interval, diffusion.elbo, upper, ess, k_hat, cloud.cess,
-        ledger.values, ledger.gradients, time.monotonic() - clock,
-        found_warnings(estimates, total, ess, k_hat, n, ledger, probed, model.codec, warnings), model, estimates, probed, density,
+        samples, density.constrain(samples), total.value, total.stderr, total.interval, paths.log_z.elbo, paths.upper, ess,
+        paths.k_hat, cloud.cess, ledger.values, ledger.gradients, time.monotonic() - clock, warnings, model, estimates, probed, density,
     )  # fmt: skip
 
 
@@ -137,30 +131,25 @@ def _check(**numbers: tuple[int, int]) -> None:
             raise OrnsteinError(f"sample_density({name}={value}): at least {least}")
 
 
-def _good(paths: WeightedSamples, found: LogZ) -> bool:
-    """Whether a model's weights are to be trusted; asked of other paths than those reported, lest the answer depend on their luck."""
-    return found.ess >= _PART * len(paths.x) and float(pareto_k(paths.log_w)) <= 0.7
-
-
 def _learned(
     found: Plan, cloud: Cloud, ledger: Ledger, steps: int, seconds: float, noise: Noise, report: Callable[[Stage], None]
 ) -> tuple[DiffusionModel, Frame, Tensor]:  # fmt: skip
     """The model, the density in its coordinates, and equally weighted particles there that it was not trained on."""
     x = cloud.equal(min(max(int(cloud.log_z.ess), 64), _LEARNED_FROM), noise.fold(0)).double()
     held = min(1024, len(x) // 8)
-    seed = noise.fold(4).generator().initial_seed() % 2**62
-    model = max(untrained(found.law, x[held:], seed), key=lambda model: share(model, Frame(ledger, model.codec), noise.fold(1)))
+    model, share = known(found.law, ledger, x[held:], noise.fold(1))
     frame = Frame(ledger, model.codec)
     z, scores = frame.pull(x)
-    told = lambda step: report(Stage("learning", cloud.log_z, ledger.values, step))  # noqa: E731
-    model = learn(model, frame, z[held:], scores[held:], steps, seconds, noise.fold(3), told)
+    if share < GOOD:
+        told = lambda step: report(Stage("learning", cloud.log_z, ledger.values, step))  # noqa: E731
+        model = learn(model, frame, z[held:], scores[held:], steps, seconds, noise.fold(3), told)
     settle_steps(model, frame, noise.fold(2))
     return model, frame, z[:held]
 
 
-def _pooled(cloud: Cloud, x: Tensor, log_w: Tensor, good: bool, n: int, noise: Noise) -> Tensor:
+def _pooled(cloud: Cloud, x: Tensor, weighed: Weighed, n: int, noise: Noise) -> Tensor:
     """n equally weighted samples from particles and, where they are good, paths, each set with the share of its effective size."""
-    sets = [(cloud.x, cloud.log_w.double())] + ([(x, log_w.double())] if good else [])
+    sets = [(cloud.x, cloud.log_w.double())] + ([(x, weighed.paths.log_w.double())] if weighed.good else [])
     weights = [w - w.logsumexp(0) for _, w in sets]
     shares = [w - (2 * w).logsumexp(0) for w in weights]  # normalised weights times the effective size
     return torch.cat([y for y, _ in sets])[resample(torch.cat(shares), n, noise)]

@@ -134,7 +134,7 @@ class DensityResult:
 
 def found_warnings(
     estimates: dict[str, LogZ], fused: LogZ, ess: float, k_hat: float, n: int, ledger: Ledger, coverage: Coverage,
-    codec: Codec, more: list[Warning],
+    codec: Codec,
 ) -> list[Warning]:  # fmt: skip
     """What the diagnostics say, in words."""
     tempering, diffusion = estimates["tempering"], estimates["diffusion"]
@@ -166,4 +166,4 @@ def found_warnings(
             f"log_prob was NaN or +inf at {ledger.bad} of {ledger.values} points, taken as zero density: check it there",
         ),
     }
-    return more + [Warning(code, message) for code, (found, message) in checks.items() if found]
+    return [Warning(code, message) for code, (found, message) in checks.items() if found]

@@ -21,7 +21,7 @@ from torch import Tensor
 from ornstein.core.noise import Noise
 from ornstein.model.bend import Bend
 
-_POINTS = 4096  # to which the mixtures of z are fitted, at most
+_POINTS = 2048  # to which the mixtures of z are fitted, at most
 _TURNS = 2  # of fitting scales and locations
 
 
@@ -69,9 +69,14 @@ def _fit_product(x: Float[Tensor, "n d"], k: int, iterations: int = 40) -> Produ
     """Mixtures of k Gaussians fitted to each coordinate by expectation maximisation, started from its quantiles."""
     means = x.quantile((torch.arange(k, dtype=x.dtype) + 0.5) / k, dim=0).mT.contiguous()
     spread = x.std(0).clamp(min=1e-300)[:, None]
-    law = Product(torch.full_like(means, 1 / k), means, spread.expand_as(means) * (1.5 / k), means)
+    law, before = Product(torch.full_like(means, 1 / k), means, spread.expand_as(means) * (1.5 / k), means), -math.inf
     for _ in range(iterations):
-        r = torch.softmax(law.components(x), 2)
+        joint = law.components(x)
+        evidence = joint.logsumexp(2, keepdim=True)
+        r, now = (joint - evidence).exp(), float(evidence.mean(0).sum())
+        if now - before < 1e-3:
+            break
+        before = now
         count = r.sum(0).clamp(min=1e-3)
         means = torch.einsum("nd,ndk->dk", x, r) / count
         square = torch.einsum("nd,ndk->dk", x.square(), r) / count - means.square()
