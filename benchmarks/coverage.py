@@ -25,8 +25,8 @@ import tyro
 import ornstein as orn
 from ornstein.core.sde import Posterior
 from ornstein.learn.calibrate import calibrate
-from ornstein.learn.density.coverage import coverage, scout
-from ornstein.learn.density.normal import Normal
+from ornstein.learn.density.classical.normal import Normal
+from ornstein.learn.density.learned.coverage import coverage, scout
 from ornstein.learn.diffusion_model import DiffusionModel
 from ornstein.model.codec import Codec
 

@@ -163,7 +163,7 @@ def ours(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outco
 
 def smc(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
     """The classical layer: exploration, pilots, islands of tempered SMC with HMC moves."""
-    from ornstein.learn.density.classical import classical
+    from ornstein.learn.density.classical.plan import classical
 
     found = classical(log_prob, problem.target.dim, orn.Noise(seed))
     cloud = found.cloud
@@ -173,9 +173,9 @@ def smc(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcom
 
 def pt(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
     """Parallel tempering: eight chains of 1000 draws, with the start law and the levels of a pilot of the classical layer."""
-    from ornstein.learn.density.explore import explore
-    from ornstein.learn.density.smc import pilot
-    from ornstein.learn.density.tempering import parallel_tempering
+    from ornstein.learn.density.classical.explore import explore
+    from ornstein.learn.density.classical.smc import pilot
+    from ornstein.learn.density.classical.tempering import parallel_tempering
 
     noise, dim = orn.Noise(seed), problem.target.dim
     law = explore(log_prob, dim, noise.fold(0)).law

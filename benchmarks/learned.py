@@ -35,10 +35,10 @@ import tyro
 import ornstein as orn
 from benchmarks.density import Problem, problems
 from benchmarks.rows import Row, Rows
-from ornstein.learn.density.classical import Plan, plan
+from ornstein.learn.density.classical.plan import Plan, plan
+from ornstein.learn.density.classical.smc import run
 from ornstein.learn.density.estimate import LogZ, log_z_islands
 from ornstein.learn.density.ledger import Ledger
-from ornstein.learn.density.smc import run
 
 ISLANDS = 16  # of a batch
 NUMBERS = 2**23  # in the particles of a batch, at most

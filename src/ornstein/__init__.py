@@ -128,8 +128,8 @@ from ornstein.learn.data import (
     unit_weight,
 )
 from ornstein.learn.density.estimate import LogZ, disagreement, log_z
-from ornstein.learn.density.losses import log_variance, reverse_kl, score_function, sub_trajectory, trajectory_balance
-from ornstein.learn.density.measure import (
+from ornstein.learn.density.paths.losses import log_variance, reverse_kl, score_function, sub_trajectory, trajectory_balance
+from ornstein.learn.density.paths.measure import (
     PathMeasure,
     Start,
     annealed_paths,
@@ -138,8 +138,8 @@ from ornstein.learn.density.measure import (
     langevin_paths,
     log_weights,
 )
-from ornstein.learn.density.objectives import PathLoss, Replay, ScoreRegression
-from ornstein.learn.density.particles import resampled, twist
+from ornstein.learn.density.paths.objectives import PathLoss, Replay, ScoreRegression
+from ornstein.learn.density.paths.particles import resampled, twist
 from ornstein.learn.density.pipeline import Budget, sample_density
 from ornstein.learn.density.problem import Density, as_density
 from ornstein.learn.density.result import DensityResult, Stage

@@ -7,9 +7,9 @@ import torch
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.mixture import Mixture
-from ornstein.learn.density.normal import Normal
-from ornstein.learn.density.smc import pilot, resample, run
+from ornstein.learn.density.classical.mixture import Mixture
+from ornstein.learn.density.classical.normal import Normal
+from ornstein.learn.density.classical.smc import pilot, resample, run
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 

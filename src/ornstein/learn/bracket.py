@@ -23,7 +23,7 @@ from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
 from ornstein.core.spacing import Spacing
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.measure import denoising_paths
+from ornstein.learn.density.paths.measure import denoising_paths
 from ornstein.learn.flow import LogLikelihood
 from ornstein.learn.sampling import data_std
 

@@ -7,8 +7,8 @@ import torch
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.coverage import coverage, model_log_density, scout
-from ornstein.learn.density.normal import Normal
+from ornstein.learn.density.classical.normal import Normal
+from ornstein.learn.density.learned.coverage import coverage, model_log_density, scout
 
 DOUBLE = torch.float64
 SDE = orn.VP()

@@ -7,8 +7,8 @@ import torch
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.ascent import ascend, laplace, summit
-from ornstein.learn.density.explore import explore, temper
+from ornstein.learn.density.classical.ascent import ascend, laplace, summit
+from ornstein.learn.density.classical.explore import explore, temper
 from ornstein.learn.density.findings import findings
 from ornstein.learn.density.ledger import Ledger
 

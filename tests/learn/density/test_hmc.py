@@ -11,8 +11,8 @@ from ornstein.core.methods.annealed import Annealed, Held
 from ornstein.core.methods.hamiltonian import Hamiltonian
 from ornstein.core.solve import simulate
 from ornstein.errors import OrnsteinError
+from ornstein.learn.density.classical.tempering import hmc
 from ornstein.learn.density.ledger import Ledger
-from ornstein.learn.density.tempering import hmc
 
 DOUBLE = torch.float64
 ONCE = torch.tensor([1.0, 0.0], dtype=DOUBLE)
@@ -121,7 +121,7 @@ def test_chains_find_scale_and_correlation_and_say_what_they_are_worth():
 
 def test_ess_of_chains_whose_correlation_is_known():
     """An AR(1) chain with coefficient 0.8 is worth ``n (1 - 0.8) / (1 + 0.8)`` draws, within 15 %."""
-    from ornstein.learn.density.tempering import _chains
+    from ornstein.learn.density.classical.tempering import _chains
 
     z, x = orn.Noise(0).normal((40, 4000), DOUBLE).mT, torch.zeros(4000, 40, dtype=DOUBLE)
     for k in range(1, 4000):

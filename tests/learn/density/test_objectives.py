@@ -7,7 +7,7 @@ import ornstein as orn
 from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
 from ornstein.learn.data import Denoising, UniformLogSNR
-from ornstein.learn.density.objectives import PathLoss, Replay, ScoreRegression, adjoint_matching, control_table
+from ornstein.learn.density.paths.objectives import PathLoss, Replay, ScoreRegression, adjoint_matching, control_table
 from ornstein.model.denoiser import LOG_SNR_KNOTS
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")

@@ -6,7 +6,7 @@ import torch
 import ornstein as orn
 from ornstein.core.gaussian import Gaussian
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.particles import resampled, twist
+from ornstein.learn.density.paths.particles import resampled, twist
 
 LOG_Z = 0.7
 LAW = orn.targets.GaussianMixture(torch.tensor([[-1.2, 0.0], [1.0, 0.6]]), torch.full((2, 2), 0.5), torch.tensor([0.3, 0.7]))

@@ -7,8 +7,8 @@ import torch
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.mixture import Mixture
-from ornstein.learn.density.tempering import parallel_tempering
+from ornstein.learn.density.classical.mixture import Mixture
+from ornstein.learn.density.classical.tempering import parallel_tempering
 
 DOUBLE = torch.float64
 

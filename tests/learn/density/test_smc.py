@@ -7,13 +7,13 @@ import torch
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.classical import classical
+from ornstein.learn.density.classical.mixture import Blend, Mixture, fit_mixture
+from ornstein.learn.density.classical.patches import patched
+from ornstein.learn.density.classical.plan import classical
+from ornstein.learn.density.classical.smc import Rung, pilot, run, weigh
+from ornstein.learn.density.classical.triangular import fit_triangular, independent, with_mixtures, with_tails
 from ornstein.learn.density.estimate import log_z_islands
 from ornstein.learn.density.ledger import Ledger
-from ornstein.learn.density.mixture import Blend, Mixture, fit_mixture
-from ornstein.learn.density.patches import patched
-from ornstein.learn.density.smc import Rung, pilot, run, weigh
-from ornstein.learn.density.triangular import fit_triangular, independent, with_mixtures, with_tails
 
 DOUBLE = torch.float64
 

@@ -23,7 +23,7 @@ from ornstein.exact.grid.proof import Proof, Statement
 from ornstein.exact.mixtures import Normal
 from ornstein.learn.continuous import continuous_elbo
 from ornstein.learn.data import likelihood_weight, snr_weight
-from ornstein.learn.density.measure import log_weights
+from ornstein.learn.density.paths.measure import log_weights
 from ornstein.learn.likelihood import Bound
 
 SEED, N = 0, 4000

@@ -1,9 +1,10 @@
 """From an unnormalised log-density to samples, log Z and a model that draws more.
 
-The pipeline: *explore*, *temper* and *fit* (`ornstein.learn.density.classical`) to weighted particles and a first log Z, from islands
-that follow a frozen plan; *straighten* the particles and *learn* a denoiser from them, unless what the plan knows already does;
-freeze it, and weigh fresh paths of it for a second log Z; *fuse* the two; and *probe* from elsewhere for mass that the model does not
-reach. Both estimates have E[w] = Z exactly, whatever the steps before them did, and each has its own fresh randomness.
+The pipeline: *explore*, *temper* and *fit* (`ornstein.learn.density.classical.plan`) to weighted particles and a first log Z, from
+islands that follow a frozen plan; take the model that *knows* what the plan does, or *learn* a denoiser from the particles on top
+(`ornstein.learn.density.learned`); freeze it, and *weigh* fresh paths of it for a second log Z; *fuse* the two; and *probe* from
+elsewhere for mass that the model does not reach. Both estimates have E[w] = Z exactly, whatever the steps before them did, and each
+has its own fresh randomness.
 """
 
 __all__ = ["Budget", "sample_density"]
@@ -19,16 +20,16 @@ from torch import Tensor
 
 from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.classical import EVALUATIONS, ISLANDS, Plan, plan
-from ornstein.learn.density.coverage import Coverage, coverage, scout
+from ornstein.learn.density.classical.normal import Normal
+from ornstein.learn.density.classical.plan import EVALUATIONS, ISLANDS, Plan, plan
+from ornstein.learn.density.classical.smc import Cloud, resample
 from ornstein.learn.density.estimate import LogZ, fuse
 from ornstein.learn.density.findings import findings
-from ornstein.learn.density.learned import GOOD, Frame, Weighed, estimate, known, learn, settle_steps, times, weigh
+from ornstein.learn.density.learned.coverage import Coverage, coverage, scout
+from ornstein.learn.density.learned.diffusion import GOOD, Frame, Weighed, estimate, known, learn, settle_steps, times, weigh
 from ornstein.learn.density.ledger import Ledger
-from ornstein.learn.density.normal import Normal
 from ornstein.learn.density.problem import as_density
 from ornstein.learn.density.result import DensityResult, Stage, Warning, found_warnings
-from ornstein.learn.density.smc import Cloud, resample
 from ornstein.learn.diffusion_model import DiffusionModel
 
 _LEARNED_FROM = 16384  # particles, at most
@@ -121,7 +122,8 @@ def sample_density(
     warnings += found_warnings(estimates, total, ess, paths.k_hat, n, ledger, probed, model.codec)
     return DensityResult(
         samples, density.constrain(samples), total.value, total.stderr, total.interval, paths.log_z.elbo, paths.upper, ess,
-        paths.k_hat, cloud.cess, ledger.values, ledger.gradients, time.monotonic() - clock, warnings, model, estimates, probed, density,
+        paths.k_hat, cloud.cess, cloud.acceptance, ledger.values, ledger.gradients, time.monotonic() - clock, warnings, model,
+        estimates, probed, density,
     )  # fmt: skip
 
 

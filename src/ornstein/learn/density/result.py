@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.coverage import Coverage
 from ornstein.learn.density.estimate import LogZ, disagreement
-from ornstein.learn.density.learned import Frame, weighted
+from ornstein.learn.density.learned.coverage import Coverage
+from ornstein.learn.density.learned.diffusion import Frame, weighted
 from ornstein.learn.density.ledger import Ledger
-from ornstein.learn.density.measure import WeightedSamples
+from ornstein.learn.density.paths.measure import WeightedSamples
 from ornstein.learn.density.problem import Density
 from ornstein.learn.density.ways.out import save_npz, to_inference_data, to_pandas
 from ornstein.learn.diffusion_model import DiffusionModel
@@ -66,6 +66,7 @@ class DensityResult:
         ess: effective sample size by the weights of the particles and paths behind ``samples``.
         k_hat: Pareto shape of the diffusion's weights; above 0.7, or with few effective paths, they take no part in log Z.
         cess: conditional effective sample size of each rung of the ladder, as a fraction; of the one step where there was no ladder.
+        acceptance: mean acceptance probability of the moves at each rung; empty where nothing was moved.
         evaluations: points at which the log-density was evaluated, with or without gradient.
         gradients: points at which its gradient was.
         seconds: wall time.
@@ -87,6 +88,7 @@ class DensityResult:
     ess: float
     k_hat: float
     cess: list[float]
+    acceptance: list[float]
     evaluations: int
     gradients: int
     seconds: float

@@ -23,12 +23,12 @@ from torch import Tensor
 
 from ornstein.core.noise import Noise
 from ornstein.exact.metrics import pareto_k
-from ornstein.learn.density.explore import Explored, explore
+from ornstein.learn.density.classical.explore import Explored, explore
+from ornstein.learn.density.classical.mixture import Blend, Mixture, fit_mixture
+from ornstein.learn.density.classical.patches import patched
+from ornstein.learn.density.classical.smc import Cloud, Rung, StartLaw, pilot, run, weigh
+from ornstein.learn.density.classical.triangular import Triangular, fit_triangular, independent, with_mixtures, with_tails
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.mixture import Blend, Mixture, fit_mixture
-from ornstein.learn.density.patches import patched
-from ornstein.learn.density.smc import Cloud, Rung, StartLaw, pilot, run, weigh
-from ornstein.learn.density.triangular import Triangular, fit_triangular, independent, with_mixtures, with_tails
 
 ISLANDS = 16
 """Independent clouds behind a reported number, at least."""
@@ -122,7 +122,7 @@ class Classical(NamedTuple):
 
 
 def plan(
-    target: LogDensity, dim: int, noise: Noise, particles: int | None = None, cess: float = _RUNG,
+    target: LogDensity, dim: int, noise: Noise, particles: int | None = None,
     mean: float | Tensor = 0.0, std: float | None = None, refits: int = 6,
 ) -> Plan:  # fmt: skip
     """Explore, temper, fit, and again.
@@ -132,7 +132,6 @@ def plan(
         dim: d.
         noise: source of randomness.
         particles: of a pilot; None: 4096, more where a covariance asks for it, fewer in very many dimensions.
-        cess: conditional effective sample size kept by each rung of the pilots.
         mean, std: where to look first, see `explore`.
         refits: fits of the start law, at most.
 
@@ -150,7 +149,7 @@ def plan(
         settled = k > 0 and tried[-2].kept >= _DIRECT and tried[-1].kept < 1.2 * tried[-2].kept
         if settled or k == refits or tried[-1].kept > _NEAR:
             break
-        law = fit_law(target, _cloud(target, tried[-1], particles, noise.fold(1, k), cess), explored, noise.fold(2, k))
+        law = fit_law(target, _cloud(target, tried[-1], particles, noise.fold(1, k)), explored, noise.fold(2, k))
     best = max(tried, key=lambda trial: trial.kept)
     if best.kept >= _DIRECT:
         law = patched(target, best.law, 2 * particles, noise.fold(5))
@@ -159,23 +158,23 @@ def plan(
         tried.append(best)
     if best.direct:
         return Plan(best.law, [Rung(0.0, None)], best.drawn, explored, tried)
-    cloud, rungs = pilot(target, best.law, particles, noise.fold(1, refits + 1), cess)
+    cloud, rungs = pilot(target, best.law, particles, noise.fold(1, refits + 1), _RUNG)
     return Plan(best.law, rungs, cloud, explored, tried)
 
 
-def _cloud(target: LogDensity, trial: Trial, particles: int, noise: Noise, cess: float) -> Cloud:
+def _cloud(target: LogDensity, trial: Trial, particles: int, noise: Noise) -> Cloud:
     """Particles to fit to: from tempering, or, once draws of the law are worth something, from many of these."""
     if trial.kept < _TRUSTED or trial.k_hat > 0.5:
-        return pilot(target, trial.law, particles, noise, cess)[0]
+        return pilot(target, trial.law, particles, noise, _RUNG)[0]
     return weigh(target, trial.law, min(_DRAWS, int(_EFFECTIVE / trial.kept)), 1, noise)
 
 
 def classical(
     target: LogDensity, dim: int, noise: Noise, stderr: float = 0.005, least: int = 8192, particles: int | None = None,
-    cess: float = _RUNG, mean: float | Tensor = 0.0, std: float | None = None, refits: int = 6, evaluations: float = EVALUATIONS,
+    mean: float | Tensor = 0.0, std: float | None = None, refits: int = 6, evaluations: float = EVALUATIONS,
 ) -> Classical:  # fmt: skip
     """Particles and log Z of a density by tempering alone: a `plan`, and islands of `Plan.particles` that follow it; see there."""
-    found = plan(target, dim, noise, particles, cess, mean, std, refits)
+    found = plan(target, dim, noise, particles, mean, std, refits)
     return Classical(found.run(target, found.particles(stderr, least, evaluations), noise.fold(3)), found)
 
 

@@ -1,7 +1,7 @@
 """Sequential Monte Carlo along any measure on paths: paths that go astray are dropped on the way, and Z stays unbiased.
 
 With unnormalised densities ``gamma_t`` between the start law (t = T) and the target (t = 0), the weight (1) of
-`ornstein.learn.density.measure` is a product of
+`ornstein.learn.density.paths.measure` is a product of
 
     gamma_s(x_s) / gamma_t(x_t)  prod [B / F]                                                                 (1)
 
@@ -23,9 +23,9 @@ from ornstein.core.linear import Time
 from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
 from ornstein.errors import OrnsteinError
+from ornstein.learn.density.classical.smc import resample
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.measure import PathMeasure, WeightedSamples
-from ornstein.learn.density.smc import resample
+from ornstein.learn.density.paths.measure import PathMeasure, WeightedSamples
 
 
 def resampled(measure: PathMeasure, n: int, noise: Noise, stops: int = 16, keep: float = 0.5) -> WeightedSamples:

@@ -23,14 +23,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.methods.annealed import Annealed, Held, Local
+from ornstein.core.methods.annealed import Annealed, Local
 from ornstein.core.methods.hamiltonian import Hamiltonian
 from ornstein.core.noise import Noise
-from ornstein.core.solve import Step, simulate
 from ornstein.errors import OrnsteinError
+from ornstein.learn.density.classical.smc import move_at
 from ornstein.learn.density.estimate import LogZ, bar, student
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.measure import Law
+from ornstein.learn.density.paths.measure import Law
 
 _ACCEPT = 0.8  # aim of the step sizes
 
@@ -69,20 +69,6 @@ class Tempered(NamedTuple):
     exchanged: list[float]
 
 
-class _Last:
-    """Keeps what the last step left."""
-
-    def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
-        self.moved = step.memory
-
-
-def _moved(path: Annealed, level: Tensor | float, x: Tensor, kernel: Hamiltonian, noise: Noise) -> tuple[Tensor, Local, Tensor]:
-    """One step of the kernel at fixed levels: states, evaluations, acceptance of each."""
-    last = _Last()
-    x = simulate(Held(path, level), x, torch.tensor([1.0, 0.0], dtype=torch.float64), kernel, noise, [last])
-    return x, last.moved.local, last.moved.acceptance
-
-
 def hmc(
     target: LogDensity, x: Float[Tensor, "chains d"], steps: int, noise: Noise, warmup: int = 300, leaps: int = 8, thin: int = 1
 ) -> Chains:  # fmt: skip
@@ -112,7 +98,7 @@ def hmc(
     kernel = Hamiltonian(0.5 * d**-0.25, spread.clamp(min=1e-12), leaps)
     recent = list[Tensor]()
     for k in range(warmup):
-        x, local, acceptance = _moved(path, 0.0, x, replace(kernel, known=local), noise.fold(0, k))
+        x, (local, acceptance, _) = move_at(path, 0.0, x, replace(kernel, known=local), noise.fold(0, k))
         rate = 1.0 if k < warmup // 2 else 0.3
         kernel = replace(kernel, size=kernel.size * math.exp(rate * (float(acceptance.mean()) - _ACCEPT)))
         recent.append(x)
@@ -121,7 +107,7 @@ def hmc(
             recent = []
     draws, rates, kernel = list[Tensor](), list[Tensor](), replace(kernel, moves=thin)
     for k in range(steps):
-        x, local, acceptance = _moved(path, 0.0, x, replace(kernel, known=local), noise.fold(1, k))
+        x, (local, acceptance, _) = move_at(path, 0.0, x, replace(kernel, known=local), noise.fold(1, k))
         draws.append(x)
         rates.append(acceptance.mean())
     return _chains(torch.stack(draws), float(torch.stack(rates).mean()) if rates else math.nan, float(kernel.size))
@@ -166,7 +152,7 @@ def parallel_tempering(
     level, recent = t.repeat_interleave(chains), list[Tensor]()
     for k in range(warmup + steps):
         kernel = Hamiltonian(sizes.repeat_interleave(chains), spread, leaps, known=local)
-        x, local, acceptance = _moved(path, level, x, kernel, noise.fold(1, k))
+        x, (local, acceptance, _) = move_at(path, level, x, kernel, noise.fold(1, k))
         fresh = law.draw(chains, noise.fold(2, k))
         x = torch.cat([fresh, x[chains:]])
         local = Local(*(torch.cat([new, old[chains:]]) for new, old in zip(path.local(fresh), local, strict=True)))

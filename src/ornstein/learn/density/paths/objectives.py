@@ -10,7 +10,7 @@ is a control variate: ``x_0 + c u`` has the same mean for any c(t), and for N(0,
 ``cos^2 = alpha^2 / (alpha^2 + sigma^2)``. `control_table` finds the c of least variance from the particles. With c = 1, on ends that
 the denoiser draws itself along a bridge, it is the regression of adjoint sampling (Havens et al. 2025): `adjoint_matching`.
 
-Paths. The losses of `ornstein.learn.density.losses`, on paths that the denoiser draws, wider ones, or ones noised from a buffer.
+Paths. The losses of `ornstein.learn.density.paths.losses`, on paths that the denoiser draws, wider ones, or ones noised from a buffer.
 """
 
 __all__ = ["Control", "ControlTable", "PathLoss", "Replay", "ScoreRegression", "adjoint_matching", "control_table"]
@@ -29,8 +29,8 @@ from ornstein.core.sde import Posterior
 from ornstein.errors import OrnsteinError
 from ornstein.learn.data import Denoising
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.losses import log_variance
-from ornstein.learn.density.measure import denoising_paths
+from ornstein.learn.density.paths.losses import log_variance
+from ornstein.learn.density.paths.measure import denoising_paths
 from ornstein.model.denoiser import LOG_SNR_KNOTS, Denoiser
 
 Control = Callable[[Tensor], Tensor]

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ornstein.core.processes import VP
-from ornstein.learn.density.mixture import Blend, Mixture
-from ornstein.learn.density.normal import Normal
-from ornstein.learn.density.smc import StartLaw
-from ornstein.learn.density.triangular import Product, Triangular, fit_triangular
+from ornstein.learn.density.classical.mixture import Blend, Mixture
+from ornstein.learn.density.classical.normal import Normal
+from ornstein.learn.density.classical.smc import StartLaw
+from ornstein.learn.density.classical.triangular import Product, Triangular, fit_triangular
 from ornstein.learn.diffusion_model import DiffusionModel
 from ornstein.model.codec import Codec
 from ornstein.model.denoiser import Denoiser, edm

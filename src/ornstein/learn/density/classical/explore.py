@@ -22,9 +22,9 @@ from torch import Tensor
 
 from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.ascent import Tops, ascend, laplace, summit
+from ornstein.learn.density.classical.ascent import Tops, ascend, laplace, summit
+from ornstein.learn.density.classical.mixture import Mixture
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.mixture import Mixture
 
 _COUNTABLE = 100  # tops; beyond, they are taken as a cloud
 _COVER = 0.05  # share of the wide laws in the start law, at least

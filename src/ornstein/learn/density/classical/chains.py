@@ -11,8 +11,8 @@ from torch import Tensor
 from ornstein.core.methods.annealed import Annealed, Metropolis
 from ornstein.core.noise import Noise
 from ornstein.core.solve import Step, simulate
+from ornstein.learn.density.classical.normal import Normal
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.normal import Normal
 
 
 def walk(log_prob: LogDensity, x: Float[Tensor, " d"], noise: Noise, chains: int | None = None, rounds: int = 24) -> Tensor:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from ornstein.core.noise import Noise
-from ornstein.learn.density.chains import around, walk
+from ornstein.learn.density.classical.chains import around, walk
+from ornstein.learn.density.classical.mixture import Blend, Mixture
+from ornstein.learn.density.classical.smc import Cloud, StartLaw, weigh
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.mixture import Blend, Mixture
-from ornstein.learn.density.smc import Cloud, StartLaw, weigh
 
 _HIGH = 2.0  # log of the weight, in units of their mean, beyond which a point marks a hole
 _LEAST = 0.003  # share of any part

@@ -32,10 +32,10 @@ from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
 from ornstein.errors import OrnsteinError
 from ornstein.exact.support import Estimate
-from ornstein.learn.density.chains import around, move, walk
+from ornstein.learn.density.classical.chains import around, move, walk
+from ornstein.learn.density.classical.normal import Normal
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.measure import denoising_paths
-from ornstein.learn.density.normal import Normal
+from ornstein.learn.density.paths.measure import denoising_paths
 
 _ROWS = 8192  # of one batch of noising paths
 _PLACES = 8  # points around which mass is estimated

@@ -23,13 +23,13 @@ from ornstein.core.noise import Noise
 from ornstein.exact.metrics import pareto_k
 from ornstein.learn.calibrate import calibrate
 from ornstein.learn.data import Denoising
+from ornstein.learn.density.classical.smc import StartLaw
 from ornstein.learn.density.estimate import LogZ, log_z, log_z_islands
-from ornstein.learn.density.known import untrained
+from ornstein.learn.density.learned.known import untrained
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.measure import WeightedSamples, denoising_paths
-from ornstein.learn.density.objectives import PathLoss, Replay, ScoreRegression, control_table
-from ornstein.learn.density.particles import resampled, twist
-from ornstein.learn.density.smc import StartLaw
+from ornstein.learn.density.paths.measure import WeightedSamples, denoising_paths
+from ornstein.learn.density.paths.objectives import PathLoss, Replay, ScoreRegression, control_table
+from ornstein.learn.density.paths.particles import resampled, twist
 from ornstein.learn.diffusion_model import DiffusionModel
 from ornstein.learn.train import Objective, Progress, Training, train
 from ornstein.model.codec import Codec

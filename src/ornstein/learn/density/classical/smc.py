@@ -14,7 +14,7 @@ that its log Z is consistent, not unbiased. A *run* climbs down the rungs as the
 estimate is Z exactly (Del Moral 2004, theorem 7.4.2), and their spread is the error of the mean.
 """
 
-__all__ = ["Cloud", "Rung", "StartLaw", "pilot", "resample", "run", "weigh"]
+__all__ = ["Cloud", "Rung", "StartLaw", "move_at", "pilot", "resample", "run", "weigh"]
 
 import math
 from collections.abc import Sequence
@@ -32,9 +32,10 @@ from ornstein.core.solve import Step, simulate
 from ornstein.errors import OrnsteinError
 from ornstein.learn.density.estimate import LogZ, log_z_islands
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.measure import Law
+from ornstein.learn.density.paths.measure import Law
 
 _BATCH = 8192  # draws that are weighed at a time
+_ENOUGH = 0.9  # kept by one step to the target, for there to be no moves
 _ACCEPT = 0.75  # aim of the step size
 
 
@@ -142,11 +143,9 @@ class _Front:
 
     def move(self, kernel: Hamiltonian, noise: Noise) -> Moved:
         """One step of the kernel at the present level."""
-        last = _Last()
-        times = torch.tensor([1.0, 0.0], dtype=torch.float64)
-        self.x = simulate(Held(self.path, self.levels[-1]), self.x, times, replace(kernel, known=self.local), noise, [last])
-        self.local = last.moved.local
-        return last.moved
+        self.x, moved = move_at(self.path, self.levels[-1], self.x, replace(kernel, known=self.local), noise)
+        self.local = moved.local
+        return moved
 
     def cloud(self) -> Cloud:
         log_w = (self.log_w + self.log_z[:, None] + math.log(self.log_w.shape[1])).flatten()
@@ -154,13 +153,15 @@ class _Front:
         return Cloud(self.x, log_w, log_z, self.log_z, self.levels, self.cess, self.acceptance)
 
 
-class _Last:
-    """Keeps what the last step left."""
+def move_at(path: Annealed, level: Tensor | float, x: Tensor, kernel: Hamiltonian, noise: Noise) -> tuple[Tensor, Moved]:
+    """One step of a kernel at fixed levels, and what it leaves."""
+    left = list[Moved]()
 
-    moved: Moved
+    def watch(t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
+        left.append(step.memory)
 
-    def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
-        self.moved = step.memory
+    x = simulate(Held(path, level), x, torch.tensor([1.0, 0.0], dtype=torch.float64), kernel, noise, [watch])
+    return x, left[-1]
 
 
 def weigh(target: LogDensity, law: StartLaw, n: int, islands: int, noise: Noise) -> Cloud:
@@ -201,7 +202,7 @@ def run(target: LogDensity, law: StartLaw, rungs: Sequence[Rung], n: int, island
 
 def pilot(
     target: LogDensity, law: StartLaw, n: int, noise: Noise, cess: float = 0.8, leaps: int = 5, max_moves: int = 6,
-    max_levels: int = 300, enough: float = 0.9,
+    max_levels: int = 300,
 ) -> tuple[Cloud, list[Rung]]:  # fmt: skip
     """Carry n particles from the law to the target and lay the rungs for `run`.
 
@@ -214,13 +215,12 @@ def pilot(
         leaps: leapfrog steps per move.
         max_moves: per level, at most; fewer where the particles have forgotten where they were.
         max_levels: give up beyond.
-        enough: if one step to the target keeps this fraction, there are no moves.
 
     Raises:
         OrnsteinError: if the target is -inf at every particle, or ``max_levels`` do not suffice.
     """
     front = _Front.at_start(target, law, n, 1, noise)
-    if _kept(front, 0.0) >= enough:
+    if _kept(front, 0.0) >= _ENOUGH:
         front.weigh(0.0)
         return front.cloud(), [Rung(0.0, None)]
     size, rungs = front.x.shape[1] ** -0.25, list[Rung]()

@@ -1,0 +1,1 @@
+"""Without a network: exploration, tempering, start laws, and the plan that islands follow."""
