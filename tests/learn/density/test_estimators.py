@@ -94,3 +94,14 @@ def test_estimates_that_disagree_get_a_wider_interval():
     assert apart.stderr == pytest.approx(0.5, rel=1e-6)  # sqrt(chi^2 = 50) 0.1 / sqrt(2)
     with pytest.raises(OrnsteinError, match="finite standard error"):
         fuse([normal_estimate(0.0, math.inf)])
+
+
+def test_precisions_that_were_expected_decide_not_those_that_came_out():
+    """Weighted mean and its error by hand; without them, those that came out; a wrong number of them is refused."""
+    a, b = orn.LogZ(1.0, 0.1, (0.8, 1.2), 0.9, 50.0), orn.LogZ(1.1, 0.2, (0.7, 1.5), 0.8, 40.0)
+    found = fuse([a, b], [1.0, 3.0])
+    assert found.value == pytest.approx((1.0 + 3 * 1.1) / 4)
+    assert found.stderr == pytest.approx(math.sqrt(0.1**2 + (3 * 0.2) ** 2) / 4)
+    assert fuse([a, b]).value == pytest.approx((100 * 1.0 + 25 * 1.1) / 125)
+    with pytest.raises(OrnsteinError, match="1 precisions for 2"):
+        fuse([a, b], [1.0])

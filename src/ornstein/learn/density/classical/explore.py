@@ -1,9 +1,9 @@
 """Where is the mass? A start law for tempering, from nothing but the density.
 
-Scales over eight decades are tried, ascents run from starts at the promising ones, then again from all around the tops
-found, most from one to four times as far as these lie apart, until every top was found twice and, where there are several, three
-rounds found no other: the share of starts that lead to tops found once estimates the chance that the next leads to an unknown one
-(Good 1953). The start law is a mixture of Laplace's Gaussians at the tops (where these can be counted), round Student laws of the best
+Scales over eight decades are tried, ascents run from starts at the promising ones, then again from all around the tops found: half of
+these starts where the density is most above what the tops explain, most others from one to four times as far as these lie apart.
+That goes on until every top was found twice and, where there are several, three rounds found no other: the share of starts that lead
+to tops found once estimates the chance that the next leads to an unknown one (Good 1953). The start law is a mixture of Laplace's Gaussians at the tops (where these can be counted), round Student laws of the best
 scales, and a wide Student law over all tops, so that it covers before it fits; its weights w are then brought nearer to the density by
 population Monte Carlo (Cappe et al. 2008),
 
@@ -29,6 +29,7 @@ from ornstein.learn.density.ledger import LogDensity
 _COUNTABLE = 100  # tops; beyond, they are taken as a cloud
 _COVER = 0.05  # share of the wide laws in the start law, at least
 _ROUNDS = 10  # of ascents, at most
+_RIVALS = 32  # candidates for a start
 _QUIET = 3  # rounds that find nothing new, where there are several tops
 _FAINT = 50.0  # nats: tops with a mass this far below the largest are forgotten
 
@@ -90,11 +91,8 @@ def explore(
     quiet = 0
     for round_ in range(_ROUNDS):
         known = len(found.tops)
-        spread = (found.ends.var(0, correction=0) + found.factors.square().sum(2).mean(0)).sqrt()
-        u = noise.fold(2, round_).uniform((starts, 1), torch.float64)
-        far = 10 ** torch.where(torch.arange(starts)[:, None] % 4 == 3, 2.5 * u - 0.5, 0.6 * u)
-        x = found.ends.mean(0) + far * spread * noise.fold(3, round_).normal((starts, dim), torch.float64)
-        found = _climb(target, x, far[:, 0] * spread.norm() / 10, scale, found)
+        x, reach = _next(target, found, starts, noise.fold(2, round_))
+        found = _climb(target, x, reach, scale, found)
         quiet = quiet + 1 if len(found.tops) == known and int(found.counts.min()) > 1 else 0
         if not found.countable or quiet == (1 if known == 1 else _QUIET):
             break
@@ -122,6 +120,28 @@ def _first(centre: Tensor, scale: float, std: float | None, starts: int, noise: 
     scales = scale * 10 ** torch.where(torch.arange(starts) % 2 == 0, 0.0, powers if std is None else 0.0)
     x = centre + scales[:, None] * noise.fold(1).normal((starts, len(centre)), torch.float64)
     return x, scales * 0.1 * len(centre) ** 0.5
+
+
+def _next(target: LogDensity, found: _Found, starts: int, noise: Noise) -> tuple[Tensor, Tensor]:
+    """Starts all around the tops found, and their first steps.
+
+    Half of them are the winners among `_RIVALS` candidates at one scale each: those at which the density is most above what Laplace's
+    Gaussians at the tops explain. A narrow top among wide ones has a small basin, but there all of the density is unexplained.
+    """
+    d, half = found.tops.shape[1], starts // 2
+    within = found.factors.square().sum(2).mean(0)
+    u = noise.fold(0).uniform((starts, 1), torch.float64)
+    apart = torch.where(torch.arange(starts)[:, None] % 4 == 3, 2.5 * u - 0.5, 0.6 * u)
+    far = 10 ** torch.cat([0.7 * u[:half] - 0.3, apart[half:]])
+    spread = (found.tops.var(0, correction=0) + within).sqrt()
+    pool = found.tops.mean(0) + far[:half] * spread * noise.fold(1).normal((_RIVALS, half, d), torch.float64)
+    law = Mixture(torch.softmax(found.masses, 0), found.tops, found.factors)
+    with torch.no_grad():
+        excess = (target(pool.reshape(-1, d)) - law.log_prob(pool.reshape(-1, d))).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    best = pool[excess.reshape(_RIVALS, half).argmax(0), torch.arange(half)]
+    spread = (found.ends.var(0, correction=0) + within).sqrt()
+    others = found.ends.mean(0) + far[half:] * spread * noise.fold(2).normal((starts - half, d), torch.float64)
+    return torch.cat([best, others]), far[:, 0] * spread.norm() / 10
 
 
 def _climb(target: LogDensity, x: Tensor, reach: Tensor, scale: float, found: _Found) -> _Found:
