@@ -128,6 +128,7 @@ from ornstein.learn.data import (
     unit_weight,
 )
 from ornstein.learn.density.estimate import LogZ, disagreement, log_z
+from ornstein.learn.density.learned.draws import Draws, resampled_draws, weighted_draws
 from ornstein.learn.density.paths.losses import log_variance, reverse_kl, score_function, sub_trajectory, trajectory_balance
 from ornstein.learn.density.paths.measure import (
     PathMeasure,
@@ -208,6 +209,7 @@ __all__ = [
     "DiscreteVP",
     "Discretisation",
     "Down",
+    "Draws",
     "EulerHeun",
     "EulerMaruyama",
     "Evaluations",
@@ -344,6 +346,7 @@ __all__ = [
     "min_snr",
     "quadratic_variation",
     "resampled",
+    "resampled_draws",
     "reverse_kl",
     "sample",
     "sample_density",
@@ -370,6 +373,7 @@ __all__ = [
     "twist",
     "unit_weight",
     "v",
+    "weighted_draws",
     "weights",
     "wiener_integral",
     "x0",

@@ -67,12 +67,12 @@ class Codec(nn.Module):
         elif self.layout == "channels_last":
             x = x.movedim(-1, 1)
         centred = x - self.shift
-        return torch.linalg.solve(self.factor, centred.mT).mT if self._mixes else centred / self.factor
+        return torch.linalg.solve(self.factor.to(centred.dtype), centred.mT).mT if self._mixes else centred / self.factor
 
     def decode(self, z: Float[Tensor, "b *event"], quantise: bool = True) -> Float[Tensor, "b ..."]:
         """``m + A z`` in the user's layout, rounded to the data's levels unless told not to; in the wider dtype of z and m."""
         z = z.to(torch.promote_types(z.dtype, self.shift.dtype))
-        x = (z @ self.factor.mT if self._mixes else z * self.factor) + self.shift
+        x = (z @ self.factor.mT.to(z.dtype) if self._mixes else z * self.factor) + self.shift
         if self.levels is not None and quantise:
             x = self.levels.nearest(x)
         if self.layout == "add_channel":

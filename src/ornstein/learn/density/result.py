@@ -9,13 +9,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ornstein.core.noise import Noise
-from ornstein.errors import OrnsteinError
 from ornstein.learn.density.estimate import LogZ, disagreement
 from ornstein.learn.density.learned.coverage import Coverage
-from ornstein.learn.density.learned.diffusion import Frame, weighted
+from ornstein.learn.density.learned.draws import Draws, resampled_draws, weighted_draws
 from ornstein.learn.density.ledger import Ledger
-from ornstein.learn.density.paths.measure import WeightedSamples
 from ornstein.learn.density.problem import Density
 from ornstein.learn.density.ways.out import save_npz, to_inference_data, to_pandas
 from ornstein.learn.diffusion_model import DiffusionModel
@@ -98,19 +95,13 @@ class DensityResult:
     coverage: Coverage
     density: Density
 
-    def weighted(self, n: int, seed: int = 0) -> WeightedSamples:
-        """n more draws of the sampler, ``(n, d)`` unconstrained, with their exact log-weights: the mean weight estimates Z.
+    def weighted(self, n: int, seed: int = 0) -> Draws:
+        """n more draws of the sampler with their exact weights: `weighted_draws`, not counted in ``evaluations``."""
+        return weighted_draws(self.sampler, self.density, n, seed)
 
-        One evaluation of the density per draw, not counted in ``evaluations``.
-
-        Raises:
-            OrnsteinError: for n below 1.
-        """
-        if n < 1:
-            raise OrnsteinError(f"weighted(n={n}): at least 1")
-        frame = Frame(Ledger(self.density.log_prob, self.density.dim), self.sampler.codec)
-        paths = weighted(self.sampler, frame, n, Noise(seed))
-        return paths._replace(x=self.sampler.codec.decode(paths.x))
+    def resampled(self, n: int, seed: int = 0) -> Draws:
+        """The same by particles that are resampled on the way: `resampled_draws`, for samplers whose weights are uneven."""
+        return resampled_draws(self.sampler, self.density, n, seed)
 
     @property
     def notes(self) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Where is the mass? A start law for tempering, from nothing but the density.
 
-Scales over eight decades are tried, ascents run from starts at the promising ones, then again from all around the tops found: half of
-these starts where the density is most above what the tops explain, most others from one to four times as far as these lie apart.
-That goes on until every top was found twice and, where there are several, three rounds found no other: the share of starts that lead
-to tops found once estimates the chance that the next leads to an unknown one (Good 1953). The start law is a mixture of Laplace's Gaussians at the tops (where these can be counted), round Student laws of the best
-scales, and a wide Student law over all tops, so that it covers before it fits; its weights w are then brought nearer to the density by
-population Monte Carlo (Cappe et al. 2008),
+Scales over eight decades are tried, ascents run from starts at the promising ones, then again from all around the tops found: half
+of these starts where the density is most above what the tops explain, most others one to four times as far as these lie apart. That
+goes on until every top was found twice and, where there are several, three rounds found no other: the share of starts that lead to
+tops found once estimates the chance that the next leads to an unknown one (Good 1953). The start law is a mixture of Laplace's
+Gaussians at the tops (where these can be counted), round Student laws of the best scales, and a wide Student law over all tops, so
+that it covers before it fits; its weights w are then brought nearer to the density by population Monte Carlo (Cappe et al. 2008),
 
     w_k <- E_rho[ P(k | x) ],                                                                                 (1)
 

@@ -5,8 +5,8 @@ Short Markov chains from there explore it; a Gaussian fitted to them joins the l
 
     share_k <- E_rho[ share_k q_k(x) / q(x) ],                                                                (1)
 
-and new draws are weighed, until no weight is far above 1 (Raftery and Bao 2010, incremental mixture importance sampling, there with
-the nearest draws for the chains; (1) is population Monte Carlo, Cappe et al. 2008).
+and new draws are weighed, for six rounds or until no weight is far above 1 (Raftery and Bao 2010, incremental mixture importance
+sampling, there with the nearest draws for the chains; (1) is population Monte Carlo, Cappe et al. 2008).
 """
 
 __all__ = ["patched"]

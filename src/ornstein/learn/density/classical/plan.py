@@ -1,9 +1,9 @@
 """The classical sampler: explore, temper, fit, weigh; then report from frozen islands.
 
 No network. A pilot carries particles from the explored start law to the target; a law fitted to them, with a share of wide ones, lies
-nearer, and so on while it helps; then it is patched where it is thin. Along a ladder of temperatures with conditional effective
-sample sizes ``c_k``, and straight from a law whose weights keep the effective fraction e, n particles estimate Z with a relative
-variance of about
+nearer, and so on while it helps: once a law's own draws can be trusted, the next is fitted to many of these. At last it is patched
+where it is thin. Along a ladder of temperatures with conditional effective sample sizes ``c_k``, and straight from a law whose
+weights keep the effective fraction e, n particles estimate Z with a relative variance of about
 
     (2 / n) sum_k (1 / c_k - 1),          (1 / n) (1 / e - 1),                                                (1)
 

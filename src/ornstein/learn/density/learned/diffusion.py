@@ -1,12 +1,12 @@
-"""The learned part: a denoiser from particles, polished on the variance of its path weights, then frozen and weighed.
+"""A denoiser from what is known and from particles, polished on the variance of its path weights, then frozen and weighed.
 
-It lives in coordinates z in which the particles are nearly standard normal, ``x = T(z)`` with T affine or bent (`Frame`), and starts
-as the exact posterior of what is known already: of N(0, I), or of the Gaussian mixture that tempering has fitted. Where that does
-not yet do, a network on top of it is regressed on the particles (`ScoreRegression`), its standard deviation calibrated on some that
-were held out, and, where its weights are very uneven, polished by `PathLoss` on paths of its own and paths noised from the particles.
+It lives in coordinates z, ``x = T(z)`` with T affine or bent (`Frame`), and starts as the exact posterior of what is known already:
+of the mixture or the bent product that was fitted, or of N(0, I). Where that does not yet do, a network on top of it is regressed on
+the particles (`ScoreRegression`), its standard deviation calibrated on some that were held out, and, where its weights are very
+uneven, polished by `PathLoss` on paths of its own and paths noised from the particles.
 """
 
-__all__ = ["GOOD", "Frame", "along", "estimate", "known", "learn", "noised", "settle_steps", "times", "weigh", "weighted"]
+__all__ = ["GOOD", "Frame", "estimate", "known", "learn", "noised", "settle_steps", "times", "weigh", "weighted"]
 
 import copy
 import math
@@ -24,12 +24,11 @@ from ornstein.exact.metrics import pareto_k
 from ornstein.learn.calibrate import calibrate
 from ornstein.learn.data import Denoising
 from ornstein.learn.density.classical.smc import StartLaw
-from ornstein.learn.density.estimate import LogZ, log_z, log_z_islands
+from ornstein.learn.density.estimate import LogZ, log_z
 from ornstein.learn.density.learned.known import untrained
 from ornstein.learn.density.ledger import LogDensity
 from ornstein.learn.density.paths.measure import WeightedSamples, denoising_paths
 from ornstein.learn.density.paths.objectives import PathLoss, Replay, ScoreRegression, control_table
-from ornstein.learn.density.paths.particles import resampled, twist
 from ornstein.learn.diffusion_model import DiffusionModel
 from ornstein.learn.train import Objective, Progress, Training, train
 from ornstein.model.codec import Codec
@@ -179,16 +178,6 @@ def estimate(
     if not bool(torch.isfinite(paths.log_w).any()):
         return paths, NOTHING
     return paths, log_z(paths.log_w)
-
-
-def along(model: DiffusionModel, whitened: LogDensity, n: int, islands: int, noise: Noise) -> tuple[WeightedSamples, LogZ]:
-    """Sequential Monte Carlo along the model, in independent islands of n particles together."""
-    measure = denoising_paths(model.denoiser.eval(), whitened, times(model, STEPS), level=twist(model.denoiser, whitened))
-    with torch.no_grad():
-        parts = [resampled(measure, n // islands, noise.fold(k)) for k in range(islands)]
-    found = torch.stack([part.log_w.logsumexp(0) for part in parts]) - math.log(n // islands)
-    log_w = torch.cat([part.log_w for part in parts])
-    return WeightedSamples(torch.cat([part.x for part in parts]), log_w, parts[0].evaluations), log_z_islands(found, log_w)
 
 
 class Weighed(NamedTuple):

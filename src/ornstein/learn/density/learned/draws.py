@@ -1,0 +1,89 @@
+"""More draws of a sampler that was learned from a density, with what they weigh: for a result, or a sampler from its folder.
+
+Weighted draws are ends of independent paths: their mean weight estimates Z, and any average over them is right once reweighted.
+Where few of them would carry most of the weight, particles are resampled on the way (`resampled`, along the levels of `twist`), which
+costs a call of the density for each stop but keeps more of them alive.
+"""
+
+__all__ = ["Draws", "resampled_draws", "weighted_draws"]
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ornstein.core.noise import Noise
+from ornstein.errors import OrnsteinError
+from ornstein.learn.density.estimate import LogZ, log_z, log_z_islands
+from ornstein.learn.density.learned.diffusion import NOTHING, STEPS, Frame, times, weighted
+from ornstein.learn.density.ledger import Ledger
+from ornstein.learn.density.paths.measure import denoising_paths
+from ornstein.learn.density.paths.particles import resampled, twist
+from ornstein.learn.density.problem import as_density
+from ornstein.learn.diffusion_model import DiffusionModel
+
+
+class Draws(NamedTuple):
+    """Weighted draws.
+
+    Attributes:
+        x: ``(n, d)``, in the unconstrained coordinates of the density.
+        log_w: ``(n,)``, exact log-weights.
+        log_z: from these draws alone.
+        evaluations: of the log-density.
+    """
+
+    x: Tensor
+    log_w: Tensor
+    log_z: LogZ
+    evaluations: int
+
+
+def weighted_draws(model: DiffusionModel, what: Any, n: int, seed: int = 0) -> Draws:
+    """n ends of independent paths with their exact weights; one evaluation of the density each.
+
+    Args:
+        model: `DensityResult.sampler`, or what `load` makes of its folder.
+        what: the density, as for `sample_density`.
+        n: at least 2.
+        seed: of everything random; draw i depends on it and i alone.
+
+    Raises:
+        OrnsteinError: for n below 2, or a density that is not the model's in dimension.
+    """
+    frame, ledger = _frame(model, what, n, 2)
+    paths = weighted(model, frame, n, Noise(seed))
+    found = log_z(paths.log_w) if bool(paths.log_w.isfinite().any()) else NOTHING
+    return Draws(model.codec.decode(paths.x), paths.log_w, found, ledger.values)
+
+
+def resampled_draws(model: DiffusionModel, what: Any, n: int, seed: int = 0, islands: int = 16) -> Draws:
+    """Particles along the model, resampled on the way, in independent islands whose spread is the error of log Z.
+
+    Args:
+        model, what, seed: as in `weighted_draws`.
+        n: particles, of all islands together; rounded down to a multiple of these.
+        islands: at least 2.
+
+    Raises:
+        OrnsteinError: for fewer than two islands or two particles in each, or if all particles have weight 0.
+    """
+    if islands < 2:
+        raise OrnsteinError(f"resampled_draws(islands={islands}): at least 2, their spread is the error")
+    frame, ledger = _frame(model, what, n, 2 * islands)
+    measure = denoising_paths(model.denoiser.eval(), frame, times(model, STEPS), level=twist(model.denoiser, frame))
+    with torch.no_grad():
+        parts = [resampled(measure, n // islands, Noise(seed).fold(k)) for k in range(islands)]
+    log_w = torch.cat([part.log_w for part in parts])
+    found = log_z_islands(torch.stack([part.log_w.logsumexp(0) for part in parts]) - math.log(n // islands), log_w)
+    return Draws(model.codec.decode(torch.cat([part.x for part in parts])), log_w, found, ledger.values)
+
+
+def _frame(model: DiffusionModel, what: Any, n: int, least: int) -> tuple[Frame, Ledger]:
+    (dim,) = model.event_shape
+    density = as_density(what, dim)
+    if n < least:
+        raise OrnsteinError(f"n={n} draws: at least {least}")
+    ledger = Ledger(density.log_prob, dim)
+    return Frame(ledger, model.codec), ledger

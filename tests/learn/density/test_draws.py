@@ -1,0 +1,55 @@
+"""More draws of a sampler: exact weights, with a result or without, and particles that stay alive where paths do not."""
+
+import pytest
+import torch
+
+import ornstein as orn
+from ornstein.errors import OrnsteinError
+
+DOUBLE = torch.float64
+
+
+def model(d):
+    net = orn.Factored(d)
+    return orn.DiffusionModel(orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (d,)), orn.Codec(torch.zeros(d), torch.eye(d)))
+
+
+def narrow(d, log_z=2.0):
+    """Independent N(0.4, 0.6^2), Z = e^2: the model N(0, I) is wrong in every coordinate."""
+    law = torch.distributions.Normal(torch.tensor(0.4, dtype=DOUBLE), torch.tensor(0.6, dtype=DOUBLE))
+    return lambda x: law.log_prob(x).sum(1) + log_z
+
+
+def test_weighted_draws_need_no_result(tmp_path):
+    """The sampler from its folder gives the same draws and weights; draw i does not depend on n; log Z and the mean within 4 errors."""
+    sampler = model(2)
+    draws = orn.weighted_draws(sampler, narrow(2), 5000, seed=3)
+    again = orn.weighted_draws(orn.load(sampler.save(tmp_path)), narrow(2), 4097, seed=3)
+    assert torch.equal(draws.x[:4097], again.x) and torch.equal(draws.log_w[:4097], again.log_w)
+    assert abs(draws.log_z.value - 2) < 4 * draws.log_z.stderr and draws.evaluations == 5000
+    w = draws.log_w.softmax(0)
+    error = (w.square() @ (draws.x.double() - 0.4).square()).sqrt()
+    assert bool(((w @ draws.x.double() - 0.4).abs() < 4 * error).all())
+
+
+def test_particles_that_are_resampled_stay_alive():
+    """d = 8: less than one path in ten is effective, more than half of the particles; both have the right log Z within 4 errors."""
+    paths, particles = (draw(model(8), narrow(8), 4096, seed=1) for draw in (orn.weighted_draws, orn.resampled_draws))
+    assert paths.log_z.ess < 4096 / 10 and particles.log_z.ess > 4096 / 2
+    for draws in (paths, particles):
+        assert abs(draws.log_z.value - 2) < 4 * draws.log_z.stderr
+
+
+def test_a_result_draws_more_of_both():
+    r = orn.sample_density(lambda x: -x.square().sum(1) / 2, 2, n=100, particles=128)
+    assert torch.equal(r.weighted(64, seed=5).log_w, orn.weighted_draws(r.sampler, r.density, 64, 5).log_w)
+    assert torch.equal(r.resampled(64, seed=5).x, orn.resampled_draws(r.sampler, r.density, 64, 5).x)
+
+
+def test_too_few_or_another_density_is_refused():
+    with pytest.raises(OrnsteinError, match="n=1 draws: at least 2"):
+        orn.weighted_draws(model(2), narrow(2), 1)
+    with pytest.raises(OrnsteinError, match="islands=1"):
+        orn.resampled_draws(model(2), narrow(2), 64, islands=1)
+    with pytest.raises(OrnsteinError, match="dim=2"):
+        orn.weighted_draws(model(2), orn.targets.EightSchools(), 64)
