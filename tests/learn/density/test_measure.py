@@ -34,6 +34,7 @@ MEASURES = {
     "CMCD": lambda: orn.langevin_paths(start(), target, LEVELS, 0.1, control),
     "MCD": lambda: orn.langevin_paths(start(), target, LEVELS, 0.1, None, control),
     "bridge": lambda: orn.langevin_paths(start(), target, LEVELS, 0.1, control, lambda x, t: 0.5 * control(x, 2 * t)),
+    "another path": lambda: orn.langevin_paths(start(), target, LEVELS, 0.1, lambda x, t: torch.cos(x), lambda x, t: -torch.cos(x)),
     "UHA": lambda: orn.kinetic_paths(start(), target, LEVELS, orn.Kinetic(0.4, 0.7, 2)),
     "AIS": lambda: orn.annealed_paths(start(), target, LEVELS, orn.Metropolis(0.7, torch.eye(2, dtype=F64), 2)),
 }

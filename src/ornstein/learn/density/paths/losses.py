@@ -27,7 +27,8 @@ def reverse_kl(log_w: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 def score_function(log_w: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """A loss with the gradient (1) in its second form; its value means nothing. Williams 1992 (REINFORCE).
 
-    ``(log w - mean of the others) grad log w``: unbiased, for densities without a gradient. Needs ``through_path=False``.
+    ``(log w - mean of the others) grad log w``: unbiased, for densities without a gradient, where only the kernels F that generate are
+    learned and B is not. Needs ``through_path=False``.
     """
     n = several(log_w)
     found = log_w.detach()

@@ -284,7 +284,8 @@ def langevin_paths(
         F = N(x + h (score_t(x) + u(x, t)), 2 h),        B = N(x + h (score_s(x) - v(x, s)), 2 h).            (3)
 
     With many small steps and ``u = v`` the velocity that carries the levels into each other, all weights are equal. The scores carry
-    no gradient (for losses through the path that is the usual stop-gradient); the controls do.
+    no gradient (for losses through the path that is the usual stop-gradient); the controls do. Densities between the two ends other
+    than those of the geometric path, with scores ``score_t + g``, are ``u + g`` and ``u - g`` in the places of u and v.
 
     Args:
         start: pi.
