@@ -9,7 +9,8 @@ import ornstein as orn
 from ornstein.errors import OrnsteinError
 from ornstein.learn.density.classical.mixture import Mixture
 from ornstein.learn.density.classical.normal import Normal
-from ornstein.learn.density.classical.smc import pilot, resample, run
+from ornstein.learn.density.classical.smc import pilot, run
+from ornstein.learn.density.paths.particles import resample
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 

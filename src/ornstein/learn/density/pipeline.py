@@ -22,12 +22,13 @@ from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
 from ornstein.learn.density.classical.normal import Normal
 from ornstein.learn.density.classical.plan import EVALUATIONS, ISLANDS, Plan, plan
-from ornstein.learn.density.classical.smc import Cloud, resample
+from ornstein.learn.density.classical.smc import Cloud
 from ornstein.learn.density.estimate import LogZ, fuse
 from ornstein.learn.density.findings import findings
 from ornstein.learn.density.learned.coverage import Coverage, coverage, scout
 from ornstein.learn.density.learned.diffusion import GOOD, Frame, Weighed, estimate, known, learn, settle_steps, times, weigh
 from ornstein.learn.density.ledger import Ledger
+from ornstein.learn.density.paths.particles import resample
 from ornstein.learn.density.problem import as_density
 from ornstein.learn.density.result import DensityResult, Stage, Warning, found_warnings
 from ornstein.learn.diffusion_model import DiffusionModel

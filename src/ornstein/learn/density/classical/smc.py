@@ -14,7 +14,7 @@ that its log Z is consistent, not unbiased. A *run* climbs down the rungs as the
 estimate is Z exactly (Del Moral 2004, theorem 7.4.2), and their spread is the error of the mean.
 """
 
-__all__ = ["Cloud", "Rung", "StartLaw", "move_at", "pilot", "resample", "run", "weigh"]
+__all__ = ["Cloud", "Rung", "StartLaw", "move_at", "pilot", "run", "weigh"]
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.methods.annealed import Annealed, Held, Local
@@ -33,6 +32,7 @@ from ornstein.errors import OrnsteinError
 from ornstein.learn.density.estimate import LogZ, log_z_islands
 from ornstein.learn.density.ledger import LogDensity
 from ornstein.learn.density.paths.measure import Law
+from ornstein.learn.density.paths.particles import resample
 
 _BATCH = 8192  # draws that are weighed at a time
 _ENOUGH = 0.9  # kept by one step to the target, for there to be no moves
@@ -84,14 +84,6 @@ class Cloud(NamedTuple):
     def equal(self, n: int, noise: Noise) -> Tensor:
         """n equally weighted particles, ``(n, d)``."""
         return self.x[resample(self.log_w, n, noise)]
-
-
-def resample(log_w: Float[Tensor, " n"], n: int, noise: Noise) -> Tensor:
-    """Indices ``(n,)`` of a systematic resampling, in random order: sample i is taken ``n w_i / sum w`` times, up or down rounded."""
-    w = torch.softmax(log_w.double(), 0)
-    points = (torch.arange(n, dtype=torch.float64) + noise.uniform((1,), torch.float64)) / n
-    chosen = torch.searchsorted(w.cumsum(0), points).clamp(max=len(w) - 1)
-    return chosen[noise.fold(1).uniform((n,), torch.float64).argsort()]
 
 
 @dataclass

@@ -10,12 +10,13 @@ whatever gamma is (Del Moral 2004, theorem 7.4.2). Along Langevin steps with a c
 denoiser the sampler of Phillips et al. 2024 (PDDS).
 """
 
-__all__ = ["resampled", "twist"]
+__all__ = ["resample", "resampled", "twist"]
 
 import math
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.gaussian import Gaussian
@@ -23,9 +24,16 @@ from ornstein.core.linear import Time
 from ornstein.core.noise import Noise
 from ornstein.core.sde import Posterior
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.classical.smc import resample
 from ornstein.learn.density.ledger import LogDensity
 from ornstein.learn.density.paths.measure import PathMeasure, WeightedSamples
+
+
+def resample(log_w: Float[Tensor, " n"], n: int, noise: Noise) -> Tensor:
+    """Indices ``(n,)`` of a systematic resampling, in random order: sample i is taken ``n w_i / sum w`` times, up or down rounded."""
+    w = torch.softmax(log_w.double(), 0)
+    points = (torch.arange(n, dtype=torch.float64) + noise.uniform((1,), torch.float64)) / n
+    chosen = torch.searchsorted(w.cumsum(0), points).clamp(max=len(w) - 1)
+    return chosen[noise.fold(1).uniform((n,), torch.float64).argsort()]
 
 
 def resampled(measure: PathMeasure, n: int, noise: Noise, stops: int = 16, keep: float = 0.5) -> WeightedSamples:
