@@ -108,3 +108,18 @@ def test_a_standard_normal_asks_nothing_of_the_network():
             output, ratio = net.moments(x, torch.tensor([c]))
             assert float(output.detach().abs().max()) == 0.0
             torch.testing.assert_close(ratio, torch.ones(7, 3))
+
+
+@pytest.mark.parametrize("net", [Anchored(2, 3, 0, 3, parts()), Factored(2)])
+def test_without_a_network_it_still_has_a_dtype_and_takes_no_rows(net):
+    """Samples come in the dtype of what it computes with; no rows give no rows; a network on top takes that dtype, and
+    training needs one."""
+    denoiser = orn.Denoiser(net.double(), orn.VP(), orn.edm, 1.0, (2,))
+    assert orn.sample(denoiser, 4, 5).dtype == DOUBLE
+    assert denoiser(torch.zeros(0, 2, dtype=DOUBLE), torch.tensor(0.5)).mean.shape == (0, 2)
+    model = orn.DiffusionModel(denoiser, orn.Codec(torch.zeros(2), torch.eye(2)))
+    with pytest.raises(orn.errors.OrnsteinError, match=r"nothing to train.*width"):
+        orn.train(model, lambda denoiser, k: (torch.zeros(1), None), orn.Training(steps=1))
+    net.equip(8, 1)
+    assert {p.dtype for p in net.parameters()} == {DOUBLE}
+    assert orn.sample(denoiser, 4, 5).shape == (4, 2)

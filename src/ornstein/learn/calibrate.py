@@ -25,7 +25,8 @@ def calibrate(
     repeats: int = 1,
     smallest: float = 1e-3,
 ) -> None:
-    """Fill ``denoiser.std_table`` from held-out samples: the ratio to the standard deviation of Gaussian data at each level.
+    """Fill ``denoiser.std_table`` from held-out samples: at each level the ratio to the standard deviation that there is without it,
+    that of Gaussian data, or the root mean square of what the network says.
 
     An element's variance is shrunk towards the mean over elements with the weight of one sample, so that an element that
     never varied keeps a positive one.

@@ -193,7 +193,7 @@ def grid(sde: LinearSDE, steps: int, spacing: Spacing) -> Tensor:
 
 
 def start_states(posterior: Posterior, n: int, shape: Sequence[int] | None, noise: Source) -> Tensor:
-    """Draws from the start law, on the device of the posterior's parameters if it has any."""
+    """Draws from the start law, on the device of the posterior's parameters, or what else its network computes with, if it has any."""
     event = shape or getattr(posterior, "event_shape", None)
     if event is None:
         raise OrnsteinError("the posterior does not know its event shape: pass shape=(d,) or Denoiser(..., event_shape=(d,))")
@@ -202,7 +202,7 @@ def start_states(posterior: Posterior, n: int, shape: Sequence[int] | None, nois
     if not isinstance(noise, Noise):
         raise OrnsteinError(f"a {type(noise).__name__} drives the steps and says nothing of the start: pass x_T, or a seed")
     module, sde = getattr(posterior, "denoiser", posterior), posterior.sde
-    parameter = next(module.parameters(), None) if isinstance(module, torch.nn.Module) else None
-    like = torch.zeros(()) if parameter is None else parameter
+    numbers = [*module.parameters()][:1] or [*module.buffers()][-1:] if isinstance(module, torch.nn.Module) else []
+    like = numbers[0] if numbers else torch.zeros(())
     start = sde.prior((n, *event), getattr(module, "data_std", 1.0) ** 2)
     return start.std * noise.stream((n, *event), like.dtype, like.device).normal()

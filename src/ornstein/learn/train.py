@@ -136,10 +136,14 @@ def train(
         report: called after every step.
 
     Raises:
+        OrnsteinError: if the network has no parameters.
         DataError: if the loss is not finite.
         CheckpointError: if a checkpoint cannot be written or read; the last one is intact.
         KeyboardInterrupt: on Ctrl-C, at the end of the step and after a checkpoint.
     """
+    if next(model.denoiser.parameters(), None) is None:
+        kind = type(model.denoiser.net).__name__
+        raise OrnsteinError(f"a {kind} without parameters has nothing to train: give it a network (width=64, or .equip(64))")
     state = _start(model, training)
     if out is not None and (out / "training.safetensors").exists():
         state.load(out)

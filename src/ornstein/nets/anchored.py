@@ -43,7 +43,7 @@ class _Known(nn.Module):
     def equip(self, width: int, depth: int = 3) -> None:
         """Put a new network on top; its output starts at zero."""
         self.config |= {"width": width, "depth": depth}
-        self.mlp = MLP(self.event, width, depth)
+        self.mlp = MLP(self.event, width, depth).to(next(self.buffers()))
 
     def known(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """E[q] and the ratio (2), ``(b, d)`` each, at y; cos and sin are ``(#b, 1)``."""
@@ -93,8 +93,9 @@ class Anchored(_Known):
     def known(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
         """E[q] and (2) by the axes of each component, of as many rows at a time as a cache holds."""
         rows = max(16, _CACHED // self.means.numel())
-        levels = [level.expand(len(x), 1).split(rows) if len(level) > 1 else [level] * len(x) for level in (cos, sin)]
-        parts = [self._known(*part) for part in zip(x.split(rows), *levels, strict=False)]
+        pieces = x.split(rows)
+        levels = [level.split(rows) if len(level) == len(x) else [level] * len(pieces) for level in (cos, sin)]
+        parts = [self._known(*part) for part in zip(pieces, *levels, strict=True)]
         return torch.cat([mean for mean, _ in parts]), torch.cat([ratio for _, ratio in parts])
 
     def _known(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:

@@ -105,3 +105,13 @@ def test_precisions_that_were_expected_decide_not_those_that_came_out():
     assert fuse([a, b]).value == pytest.approx((100 * 1.0 + 25 * 1.1) / 125)
     with pytest.raises(OrnsteinError, match="1 precisions for 2"):
         fuse([a, b], [1.0])
+
+
+def test_fused_errors_are_those_of_the_mean_whatever_its_weights():
+    """Consistent pairs, 4000 of them, with weights that are not their precisions: the reported error is inflated in about one of
+    three, as chi^2 with one degree of freedom exceeds 1, and its root mean square is within 30 % above the true one."""
+    noise = orn.Noise(5).normal((4000, 2), DOUBLE)
+    found = [fuse([LogZ(0.1 * a, 0.1, (0, 0), 0.0, 1.0), LogZ(0.3 * b, 0.3, (0, 0), 0.0, 1.0)], [1.0, 1.0]) for a, b in noise.tolist()]
+    true = math.sqrt(0.01 + 0.09) / 2
+    assert abs(sum(z.stderr > true * 1.0001 for z in found) / 4000 - 0.3173) < 4 * math.sqrt(0.3173 * 0.6827 / 4000)
+    assert 1 < math.sqrt(sum(z.stderr**2 for z in found) / 4000) / true < 1.3

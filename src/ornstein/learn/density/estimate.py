@@ -171,8 +171,7 @@ def fuse(estimates: Sequence[LogZ], precisions: Sequence[float] | None = None) -
         return best
     whole = sum(p for _, p in usable)
     value = sum(p * e.value for e, p in usable) / whole
-    chi2 = sum((e.value - value) ** 2 / max(e.stderr, floor) ** 2 for e, _ in usable)
-    birge = max(1.0, math.sqrt(chi2 / (len(usable) - 1)))
+    birge = 1.0 if min(e.stderr for e, _ in usable) < floor else max(1.0, disagreement([e for e, _ in usable]).birge)
     stderr = birge * math.sqrt(sum((p * e.stderr) ** 2 for e, p in usable)) / whole
     reach = max((e.interval[1] - e.value) / max(e.stderr, floor) for e, _ in usable)  # the widest of their quantiles
     reach = min(max(reach, 1.96), 3.0)

@@ -113,18 +113,18 @@ def sample_density(
     cloud = found.run(ledger, count, noise.fold(2))
     report(Stage("tempered", cloud.log_z, ledger.values))
     model, frame, z = _learned(found, cloud, ledger, steps, 0.6 * left(), noise.fold(3), report)
-    paths = weigh(model, frame, z, n, cloud.log_z.value, noise.fold(4))
+    paths = weigh(model, frame, z, n, found.cloud.log_z.value, noise.fold(4))
     report(Stage("weighed", paths.log_z, ledger.values))
     estimates = {"tempering": cloud.log_z, "diffusion": paths.log_z}
     total = fuse(list(estimates.values()), [count / max(found.variance, 1e-9), paths.precision]) if paths.good else cloud.log_z
     ess = cloud.log_z.ess + (paths.log_z.ess if paths.good else 0.0)
     samples = _pooled(cloud, frame.codec.decode(paths.paths.x), paths, n, noise.fold(6))
     probed = _probe(model, frame, paths.log_z if paths.log_z.ess else total, z, noise.fold(7))
-    warnings += found_warnings(estimates, total, ess, paths.k_hat, n, ledger, probed, model.codec)
+    warnings += found_warnings(estimates, total, ess, paths, n, ledger, probed, model.codec)
     return DensityResult(
         samples, density.constrain(samples), total.value, total.stderr, total.interval, paths.log_z.elbo, paths.upper, ess,
         paths.k_hat, cloud.cess, cloud.acceptance, ledger.values, ledger.gradients, time.monotonic() - clock, warnings, model,
-        estimates, probed, density,
+        estimates, paths.good, probed, density,
     )  # fmt: skip
 
 
@@ -138,16 +138,25 @@ def _learned(
     found: Plan, cloud: Cloud, ledger: Ledger, steps: int, seconds: float, noise: Noise, report: Callable[[Stage], None]
 ) -> tuple[DiffusionModel, Frame, Tensor]:  # fmt: skip
     """The model, the density in its coordinates, and equally weighted particles there that it was not trained on."""
-    x = cloud.equal(min(max(int(cloud.log_z.ess), 64), _LEARNED_FROM), noise.fold(0)).double()
-    held = min(1024, len(x) // 8)
-    model, share = known(found.law, ledger, x[held:], noise.fold(1))
+    count = min(max(int(cloud.log_z.ess), 64), _LEARNED_FROM)
+    last = len(cloud.x) - len(cloud.x) // 8  # islands lie one after another: the last ones are held out
+    x = _equal(cloud, slice(last), count, noise.fold(0))
+    apart = _equal(cloud, slice(last, None), min(1024, count // 8), noise.fold(5))
+    model, share = known(found.law, ledger, x, noise.fold(1))
     frame = Frame(ledger, model.codec)
     z, scores = frame.pull(x)
     if share < GOOD:
         told = lambda step: report(Stage("learning", cloud.log_z, ledger.values, step))  # noqa: E731
-        model = learn(model, frame, z[held:], scores[held:], steps, seconds, noise.fold(3), told)
+        model = learn(model, frame, z, scores, steps, seconds, noise.fold(3), told)
     settle_steps(model, frame, noise.fold(2))
-    return model, frame, z[:held]
+    return model, frame, model.codec.encode(apart).float()
+
+
+def _equal(cloud: Cloud, part: slice, n: int, noise: Noise) -> Tensor:
+    """n equally weighted particles of a part of the cloud, or of all of it where none there is alive."""
+    log_w = cloud.log_w[part]
+    x, log_w = (cloud.x[part], log_w) if bool(log_w.isfinite().any()) else (cloud.x, cloud.log_w)
+    return x[resample(log_w, n, noise)].double()
 
 
 def _pooled(cloud: Cloud, x: Tensor, weighed: Weighed, n: int, noise: Noise) -> Tensor:

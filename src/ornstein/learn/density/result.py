@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ornstein.learn.density.estimate import LogZ, disagreement
 from ornstein.learn.density.learned.coverage import Coverage
+from ornstein.learn.density.learned.diffusion import Weighed
 from ornstein.learn.density.learned.draws import Draws, resampled_draws, weighted_draws
 from ornstein.learn.density.ledger import Ledger
 from ornstein.learn.density.problem import Density
@@ -61,7 +62,7 @@ class DensityResult:
         elbo: lower bound on log Z in expectation, nats: of the frozen diffusion.
         eubo: upper bound on log Z in expectation, nats, of the frozen diffusion, as far as the particles are exact samples.
         ess: effective sample size by the weights of the particles and paths behind ``samples``.
-        k_hat: Pareto shape of the diffusion's weights; above 0.7, or with few effective paths, they take no part in log Z.
+        k_hat: Pareto shape of the diffusion's weights; above 0.7 a few of them carry it.
         cess: conditional effective sample size of each rung of the ladder, as a fraction; of the one step where there was no ladder.
         acceptance: mean acceptance probability of the moves at each rung; empty where nothing was moved.
         evaluations: points at which the log-density was evaluated, with or without gradient.
@@ -71,6 +72,8 @@ class DensityResult:
         sampler: a model that draws more samples without touching the density (approximate: without the weights).
         estimates: log Z by "tempering", the frozen islands, and by "diffusion", the frozen model, which is learned from their
             particles but whose paths are fresh, so that the two are uncorrelated; fused in ``log_z``.
+        fused: whether the diffusion takes part in ``log_z`` and ``samples``; if not, few of its paths count, or they know nothing of
+            places where particles of the target are.
         coverage: what the probe for missing mass found.
         density: what was sampled.
     """
@@ -92,6 +95,7 @@ class DensityResult:
     warnings: list[Warning]
     sampler: DiffusionModel
     estimates: dict[str, LogZ]
+    fused: bool
     coverage: Coverage
     density: Density
 
@@ -126,7 +130,7 @@ class DensityResult:
 
 
 def found_warnings(
-    estimates: dict[str, LogZ], fused: LogZ, ess: float, k_hat: float, n: int, ledger: Ledger, coverage: Coverage,
+    estimates: dict[str, LogZ], fused: LogZ, ess: float, paths: Weighed, n: int, ledger: Ledger, coverage: Coverage,
     codec: Codec,
 ) -> list[Warning]:  # fmt: skip
     """What the diagnostics say, in words."""
@@ -136,9 +140,10 @@ def found_warnings(
     where = None if coverage.where is None else codec.decode(coverage.where[None])[0]
     checks = {
         "heavy-weights": (
-            k_hat > 0.7,
-            f"Pareto k = {k_hat:.2f} > 0.7: a few paths of the learned sampler carry its estimate, which is left out of log Z; its "
-            "own samples are rough. Give it more particles and steps, or reparametrise heavy tails",
+            paths.k_hat > 0.7,
+            f"Pareto k = {paths.k_hat:.2f} > 0.7: a few paths of the learned sampler carry its estimate"
+            f"{'' if paths.good else ', which is left out of log Z'}; its own samples are rough. Give it more particles and steps, or "
+            "reparametrise heavy tails",
         ),
         "wide-interval": (
             fused.stderr > 0.2,
@@ -149,7 +154,7 @@ def found_warnings(
             f"effective sample size {ess:.0f} of {n}: samples repeat; raise particles, or the budget",
         ),
         "disagreement": (
-            k_hat <= 0.7 and apart and abs(tempering.value - diffusion.value) > 0.05,
+            paths.k_hat <= 0.7 and apart and abs(tempering.value - diffusion.value) > 0.05,
             f"tempering found log Z = {tempering.value:.2f}, the learned sampler {diffusion.value:.2f}: one of them misses a mode; set "
             "start_std to the reach of the density",
         ),

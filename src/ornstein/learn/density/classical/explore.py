@@ -139,9 +139,10 @@ def _next(target: LogDensity, found: _Found, starts: int, noise: Noise) -> tuple
     with torch.no_grad():
         excess = (target(pool.reshape(-1, d)) - law.log_prob(pool.reshape(-1, d))).nan_to_num(-torch.inf, torch.inf, -torch.inf)
     best = pool[excess.reshape(_RIVALS, half).argmax(0), torch.arange(half)]
-    spread = (found.ends.var(0, correction=0) + within).sqrt()
-    others = found.ends.mean(0) + far[half:] * spread * noise.fold(2).normal((starts - half, d), torch.float64)
-    return torch.cat([best, others]), far[:, 0] * spread.norm() / 10
+    wide = (found.ends.var(0, correction=0) + within).sqrt()
+    others = found.ends.mean(0) + far[half:] * wide * noise.fold(2).normal((starts - half, d), torch.float64)
+    norms = torch.stack([spread.norm(), wide.norm()]).repeat_interleave(torch.tensor([half, starts - half]))
+    return torch.cat([best, others]), far[:, 0] * norms / 10
 
 
 def _climb(target: LogDensity, x: Tensor, reach: Tensor, scale: float, found: _Found) -> _Found:

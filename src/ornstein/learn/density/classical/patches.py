@@ -26,16 +26,25 @@ _FRESH = 0.03  # share of a new patch
 _EACH = 4  # patches of a round, at most
 
 
-def patched(target: LogDensity, law: StartLaw, n: int, noise: Noise, rounds: int = 6) -> StartLaw:
-    """The law with patches wherever the weights of n of its draws, or of where the chains of the last patches went, ask for them."""
-    law, walked = law if isinstance(law, Blend) else Blend((law,), (1.0,)), None
+def patched(target: LogDensity, law: StartLaw, n: int, noise: Noise, suspects: Tensor | None = None, rounds: int = 6) -> StartLaw:
+    """The law with patches wherever weights ask for them: of n of its draws, of suspects, and of where the last patches' chains went.
+
+    Args:
+        target: the unnormalised log-density, differentiable.
+        law: normalised.
+        n: draws per round.
+        noise: source of randomness.
+        suspects: ``(m, d)``, points that were found without the law, such as particles that tempering has moved.
+        rounds: at most.
+    """
+    law = law if isinstance(law, Blend) else Blend((law,), (1.0,))
     for k in range(rounds):
         drawn = weigh(target, law, n, 1, noise.fold(0, k))
         x, log_w = drawn.x, drawn.log_w
-        if walked is not None:
+        if suspects is not None:
             with torch.no_grad():
-                x, log_w = torch.cat([x, walked]), torch.cat([log_w, target(walked) - law.log_prob(walked)])
-        holes, walked = _holes(target, x, log_w - drawn.log_z.value, noise.fold(1, k))
+                x, log_w = torch.cat([x, suspects]), torch.cat([log_w, target(suspects) - law.log_prob(suspects)])
+        holes, suspects = _holes(target, x, log_w - drawn.log_z.value, noise.fold(1, k))
         if not holes and k == 0:
             break
         law = _shared(law, drawn)

@@ -39,7 +39,6 @@ _DEFENCE = 0.1  # share of the wide laws in a fitted blend
 _USEFUL = 0.02  # and of another: below, it is not worth its evaluation
 _DIRECT = 0.05  # effective draws per draw of a start law from which on it is weighed without tempering
 _EFFECTIVE = 16384  # draws wanted for a fit to weighed draws of a law
-_DRAWS = 131072  # of these, at most
 _SOME = 4096  # of them, for finding out how many Gaussians they ask for
 _TRUSTED = 0.2  # effective draws per draw from which on these are good for a fit
 _FITTED = 150  # dimensions up to which laws are fitted to particles
@@ -75,7 +74,7 @@ class Plan(NamedTuple):
     Attributes:
         law: the start law of the islands: normalised, drawn by ``draw``.
         rungs: the ladder, frozen; one rung without moves where draws are weighed as they are.
-        cloud: weighted particles of the last pilot.
+        cloud: weighted particles of the last pilot, or weighed draws of the law.
         explored: tops, masses and the first start law.
         trials: of each start law.
     """
@@ -142,17 +141,18 @@ def plan(
     refits = refits if dim <= _FITTED else 0
     explored = explore(target, dim, noise.fold(0), mean, std)
     law: StartLaw = explored.law
-    tried = list[Trial]()
+    tried, moved = list[Trial](), torch.zeros(0, dim, dtype=torch.float64)
     for k in range(refits + 1):
         drawn = weigh(target, law, particles, 1, noise.fold(4, k))
         tried.append(Trial(law, drawn, float(pareto_k(drawn.log_w))))
         settled = k > 0 and tried[-2].kept >= _DIRECT and tried[-1].kept < 1.2 * tried[-2].kept
         if settled or k == refits or tried[-1].kept > _NEAR:
             break
-        law = fit_law(target, _cloud(target, tried[-1], particles, noise.fold(1, k)), explored, noise.fold(2, k))
+        cloud = _cloud(target, tried[-1], particles, noise.fold(1, k))
+        law, moved = fit_law(target, cloud, explored, noise.fold(2, k)), cloud.x if cloud.acceptance else moved
     best = max(tried, key=lambda trial: trial.kept)
     if best.kept >= _DIRECT:
-        law = patched(target, best.law, 2 * particles, noise.fold(5))
+        law = patched(target, best.law, 2 * particles, noise.fold(5), moved)
         drawn = weigh(target, law, 2 * particles, 1, noise.fold(4, refits + 1))
         best = Trial(law, drawn, float(pareto_k(drawn.log_w)))
         tried.append(best)
@@ -166,7 +166,7 @@ def _cloud(target: LogDensity, trial: Trial, particles: int, noise: Noise) -> Cl
     """Particles to fit to: from tempering, or, once draws of the law are worth something, from many of these."""
     if trial.kept < _TRUSTED or trial.k_hat > 0.5:
         return pilot(target, trial.law, particles, noise, _RUNG)[0]
-    return weigh(target, trial.law, min(_DRAWS, int(_EFFECTIVE / trial.kept)), 1, noise)
+    return weigh(target, trial.law, int(_EFFECTIVE / trial.kept), 1, noise)
 
 
 def classical(

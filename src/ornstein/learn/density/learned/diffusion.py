@@ -210,7 +210,7 @@ def weigh(model: DiffusionModel, whitened: LogDensity, z: Tensor, n: int, value:
         model, whitened: the model and the log-density in its coordinates.
         z: particles there that it was not trained on.
         n: paths.
-        value: log Z as the particles have it.
+        value: log Z, roughly; not one that is reported.
         noise: source of randomness.
     """
     trial, found = estimate(model, whitened, min(n, _TRIAL), noise.fold(0))

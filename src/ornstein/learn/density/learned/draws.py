@@ -23,6 +23,9 @@ from ornstein.learn.density.paths.particles import resampled, twist
 from ornstein.learn.density.problem import as_density
 from ornstein.learn.diffusion_model import DiffusionModel
 
+_TRIAL = 256  # paths that tell roughly where log Z is
+_BELOW = 5.0  # nats: what counts as a low density, where the posterior mean is outside the support
+
 
 class Draws(NamedTuple):
     """Weighted draws.
@@ -50,7 +53,7 @@ def weighted_draws(model: DiffusionModel, what: Any, n: int, seed: int = 0) -> D
         seed: of everything random; draw i depends on it and i alone.
 
     Raises:
-        OrnsteinError: for n below 2, or a density that is not the model's in dimension.
+        OrnsteinError: for n below 2, a model that is not of vectors, or a density of another dimension.
     """
     frame, ledger = _frame(model, what, n, 2)
     paths = weighted(model, frame, n, Noise(seed))
@@ -72,7 +75,9 @@ def resampled_draws(model: DiffusionModel, what: Any, n: int, seed: int = 0, isl
     if islands < 2:
         raise OrnsteinError(f"resampled_draws(islands={islands}): at least 2, their spread is the error")
     frame, ledger = _frame(model, what, n, 2 * islands)
-    measure = denoising_paths(model.denoiser.eval(), frame, times(model, STEPS), level=twist(model.denoiser, frame))
+    trial = weighted(model, frame, _TRIAL, Noise(seed).fold(-1)).log_w
+    least = float(trial.logsumexp(0)) - math.log(_TRIAL) - _BELOW if bool(trial.isfinite().any()) else 0.0
+    measure = denoising_paths(model.denoiser.eval(), frame, times(model, STEPS), level=twist(model.denoiser, frame, least=least))
     with torch.no_grad():
         parts = [resampled(measure, n // islands, Noise(seed).fold(k)) for k in range(islands)]
     log_w = torch.cat([part.log_w for part in parts])
@@ -81,6 +86,8 @@ def resampled_draws(model: DiffusionModel, what: Any, n: int, seed: int = 0, isl
 
 
 def _frame(model: DiffusionModel, what: Any, n: int, least: int) -> tuple[Frame, Ledger]:
+    if len(model.event_shape) != 1:
+        raise OrnsteinError(f"a sampler of events of shape {model.event_shape}: densities are of vectors")
     (dim,) = model.event_shape
     density = as_density(what, dim)
     if n < least:

@@ -5,9 +5,9 @@ With unnormalised densities ``gamma_t`` between the start law (t = T) and the ta
 
     gamma_s(x_s) / gamma_t(x_t)  prod [B / F]                                                                 (1)
 
-over pieces of the path. Where these have become uneven the particles are resampled; then E of the product of their means is still Z,
-whatever gamma is (Del Moral 2004, theorem 7.4.2). Along Langevin steps with a control this is SCLD (Chen et al. 2025), along a
-denoiser the sampler of Phillips et al. 2024 (PDDS).
+over pieces of the path. Where these have become uneven the particles are resampled; then E of the product of their means is still
+Z, whatever gamma is, if it is positive wherever a path may yet reach the support (Del Moral 2004, theorem 7.4.2). Along Langevin
+steps with a control this is SCLD (Chen et al. 2025), along a denoiser the sampler of Phillips et al. 2024 (PDDS).
 """
 
 __all__ = ["resample", "resampled", "twist"]
@@ -49,7 +49,7 @@ def resampled(measure: PathMeasure, n: int, noise: Noise, stops: int = 16, keep:
         keep: fraction of n, in [0, 1].
 
     Raises:
-        OrnsteinError: if the measure has no levels, or all particles have weight 0.
+        OrnsteinError: if the measure has no levels. Where all particles die, all weights are 0: an estimate like any other.
     """
     if measure.level is None:
         raise OrnsteinError("resampling on the way needs densities between the start and the target: give the measure a level")
@@ -63,7 +63,7 @@ def resampled(measure: PathMeasure, n: int, noise: Noise, stops: int = 16, keep:
         after = measure.target(x) if b == steps else measure.level(x, measure.times[b])
         log_w, evaluations = log_w + (after - before + ratio).double(), evaluations + calls  # (1)
         if not bool((log_w > -torch.inf).any()):
-            raise OrnsteinError("all particles have weight 0: the start law or the kernels miss the support of the density")
+            break
         if b < steps and float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()) < keep * n:
             log_z += float(log_w.logsumexp(0)) - math.log(n)
             index = resample(log_w, n, noise.fold(k, 1))
@@ -72,18 +72,24 @@ def resampled(measure: PathMeasure, n: int, noise: Noise, stops: int = 16, keep:
     return WeightedSamples(x, log_w + log_z, evaluations)
 
 
-def twist(posterior: Posterior, target: LogDensity, var: float = 1.0) -> Callable[[Tensor, Time], Tensor]:
+def twist(posterior: Posterior, target: LogDensity, var: float = 1.0, least: float = 0.0) -> Callable[[Tensor, Time], Tensor]:
     """A level for `denoising_paths`: with N the Gaussian ``N(0, var)`` of an event and N_t that noised,
 
         gamma_t(x) = N_t(x) rho(m) / N(m),        m = E[x_0 | x_t = x],
 
     the target as seen from the posterior mean. Phillips et al. 2024, section 3.1. Costs a call of posterior and density.
+
+    Args:
+        posterior, target: N_t is noised by the process of the one, rho the other.
+        var: of N.
+        least: ``log rho(m) / N(m)`` where m lies outside the support, which x_0 need not: somewhat below log Z.
     """
 
     def level(x: Tensor, t: Time) -> Tensor:
         sde, mean = posterior.sde, posterior(x, t).mean
         zero = torch.zeros_like(mean)
         noised = Gaussian(zero, (sde.alpha(t).square() * var + sde.sigma(t).square()).sqrt().to(x.dtype))
-        return noised.log_prob(x) + target(mean) - Gaussian(zero, torch.full_like(zero[:1], var**0.5)).log_prob(mean)
+        lift = target(mean) - Gaussian(zero, torch.full_like(zero[:1], var**0.5)).log_prob(mean)
+        return noised.log_prob(x) + torch.where(lift.isfinite(), lift, least)
 
     return level
