@@ -311,7 +311,7 @@ def report(rows: list[dict[str, Any]]) -> str:
         return format(how(values), shown) if values else "-"
 
     def rms(values: list[float]) -> float:
-        return math.sqrt(sum(v**2 for v in values) / len(values))
+        return math.hypot(*values) / math.sqrt(len(values))
 
     def mean(values: list[float]) -> float:
         return sum(values) / len(values)

@@ -115,3 +115,10 @@ def test_fused_errors_are_those_of_the_mean_whatever_its_weights():
     true = math.sqrt(0.01 + 0.09) / 2
     assert abs(sum(z.stderr > true * 1.0001 for z in found) / 4000 - 0.3173) < 4 * math.sqrt(0.3173 * 0.6827 / 4000)
     assert 1 < math.sqrt(sum(z.stderr**2 for z in found) / 4000) / true < 1.3
+
+
+def test_a_draw_of_almost_no_density_does_not_set_the_scale():
+    """Both sides with a value of -1e275, as wide start laws have: the bridge is what it is without, up to one draw in 4000."""
+    u_q, u_p = gaussians(0, 4000, 4000, log_z=1.5)
+    plain, wide = bar(u_q, u_p), bar(torch.cat([u_q, torch.tensor([-1e275], dtype=DOUBLE)]), u_p)
+    assert abs(plain.value - 1.5) < 4 * plain.stderr and abs(wide.value - plain.value) < 1e-3

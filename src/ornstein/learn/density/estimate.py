@@ -132,8 +132,9 @@ def bar(proposal: Float[Tensor, " n"], target: Float[Tensor, " m"], target_ess: 
         left, right = torch.sigmoid(u_q - c).mean() * n, torch.sigmoid(c - u_p).mean() * worth
         return float(left.log() - right.log())
 
-    finite = torch.cat([u_q[u_q.isfinite()], u_p])
-    low, high = float(finite.min()) - 1, float(finite.max()) + 1
+    low = high = float(u_q.logsumexp(0)) - math.log(n)  # a value of -1e300 among the others must not set the scale
+    for step in range(60):
+        low, high = low - (2**step if excess(low) <= 0 else 0), high + (2**step if excess(high) > 0 else 0)
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
