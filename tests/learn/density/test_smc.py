@@ -9,7 +9,7 @@ import ornstein as orn
 from ornstein.errors import OrnsteinError
 from ornstein.learn.density.classical.mixture import Blend, Mixture, fit_mixture
 from ornstein.learn.density.classical.patches import patched
-from ornstein.learn.density.classical.plan import classical
+from ornstein.learn.density.classical.plan import Trial, classical
 from ornstein.learn.density.classical.smc import Rung, pilot, run, weigh
 from ornstein.learn.density.classical.triangular import fit_triangular, independent, with_mixtures, with_tails
 from ornstein.learn.density.estimate import log_z_islands
@@ -125,6 +125,18 @@ def test_suspects_lead_to_a_neck_that_draws_do_not():
     assert len(blind.laws) == 1 and len(told.laws) > 1
     log_z = [weigh(far.log_prob, some, 2048, 16, orn.Noise(1)).log_z for some in (blind, told)]
     assert log_z[0].value == pytest.approx(math.log(0.99), abs=1e-3) and abs(log_z[1].value) < 4 * log_z[1].stderr < 0.01
+
+
+def test_particles_found_without_a_law_confirm_it_or_not():
+    """``1 / E_rho[w]`` is the effective fraction of the draws where these see everything; a twentieth of the mass far off they do not."""
+    law, near = round_law(2, 1.3), round_law(2, 1.0)
+    means = torch.tensor([[0.0, 0.0], [40.0, 0.0]], dtype=DOUBLE)
+    far = Mixture(torch.tensor([19.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1))
+    for target, confirmed in ((near, True), (far, False)):
+        trial = Trial(law, weigh(target.log_prob, law, 4096, 1, orn.Noise(0)), 0.0)
+        assert trial.kept > 0.5 and trial.direct
+        assert trial.confirmed(target.log_prob, target.draw(1000, orn.Noise(1))) is confirmed
+        assert trial.confirmed(target.log_prob, torch.zeros(0, 2, dtype=DOUBLE))
 
 
 def test_intervals_of_islands_cover():

@@ -2,7 +2,7 @@
 
 No network. A pilot carries particles from the explored start law to the target; a law fitted to them, with a share of wide ones, lies
 nearer, and so on while it helps: once a law's own draws can be trusted, the next is fitted to many of these. At last it is patched
-where it is thin. Along a ladder of temperatures with conditional effective sample sizes ``c_k``, and straight from a law whose
+where it is thin, by what its draws and a half of the particles weigh; the other half has to confirm it. Along a ladder of temperatures with conditional effective sample sizes ``c_k``, and straight from a law whose
 weights keep the effective fraction e, n particles estimate Z with a relative variance of about
 
     (2 / n) sum_k (1 / c_k - 1),          (1 / n) (1 / e - 1),                                                (1)
@@ -12,7 +12,7 @@ chosen is frozen, and independent islands follow it, as many particles as (1) as
 interval from their spread.
 """
 
-__all__ = ["ISLANDS", "Classical", "Plan", "classical", "fit_law", "plan"]
+__all__ = ["ISLANDS", "Classical", "Plan", "Trial", "classical", "fit_law", "plan"]
 
 import math
 from collections.abc import Callable
@@ -66,6 +66,18 @@ class Trial(NamedTuple):
     def direct(self) -> bool:
         """Whether its weights are better trusted as they are than laid out on a ladder: their variance is finite, or one rung."""
         return self.kept >= _DIRECT and (self.k_hat <= 0.5 or (self.kept >= _RUNG and self.k_hat <= 0.7))
+
+
+    def confirmed(self, target: LogDensity, x: Tensor) -> bool:
+        """Whether equally weighted particles of the target, found without the law, weigh half or more of what its own draws say.
+
+        ``E_rho[w] = E[w^2] / Z``: these particles see the large weights that few draws have. Without particles, yes.
+        """
+        if not len(x):
+            return True
+        with torch.no_grad():
+            log_w = target(x) - self.law.log_prob(x) - self.drawn.log_z.value
+        return float((math.log(len(x)) - log_w.logsumexp(0)).exp()) >= self.kept / 2
 
 
 class Plan(NamedTuple):
@@ -149,14 +161,14 @@ def plan(
         if settled or k == refits or tried[-1].kept > _NEAR:
             break
         cloud = _cloud(target, tried[-1], particles, noise.fold(1, k))
-        law, moved = fit_law(target, cloud, explored, noise.fold(2, k)), cloud.x if cloud.acceptance else moved
+        law, moved = fit_law(target, cloud, explored, noise.fold(2, k)), cloud.equal(len(cloud.x), noise.fold(6, k)) if cloud.acceptance else moved
     best = max(tried, key=lambda trial: trial.kept)
     if best.kept >= _DIRECT:
-        law = patched(target, best.law, 2 * particles, noise.fold(5), moved)
+        law = patched(target, best.law, 2 * particles, noise.fold(5), moved[::2])
         drawn = weigh(target, law, 2 * particles, 1, noise.fold(4, refits + 1))
         best = Trial(law, drawn, float(pareto_k(drawn.log_w)))
         tried.append(best)
-    if best.direct:
+    if best.direct and best.confirmed(target, moved[1::2]):
         return Plan(best.law, [Rung(0.0, None)], best.drawn, explored, tried)
     cloud, rungs = pilot(target, best.law, particles, noise.fold(1, refits + 1), _RUNG)
     return Plan(best.law, rungs, cloud, explored, tried)
