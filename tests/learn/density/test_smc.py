@@ -128,7 +128,8 @@ def test_suspects_lead_to_a_neck_that_draws_do_not():
 
 
 def test_particles_found_without_a_law_confirm_it_or_not():
-    """``1 / E_rho[w]`` is the effective fraction of the draws where these see everything; a twentieth of the mass far off they do not."""
+    """``1 / E_rho[w]`` is the effective fraction of the draws where these see everything; a twentieth of the mass far off is what
+    they do not see."""
     law, near = round_law(2, 1.3), round_law(2, 1.0)
     means = torch.tensor([[0.0, 0.0], [40.0, 0.0]], dtype=DOUBLE)
     far = Mixture(torch.tensor([19.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1))

@@ -2,8 +2,9 @@
 
 No network. A pilot carries particles from the explored start law to the target; a law fitted to them, with a share of wide ones, lies
 nearer, and so on while it helps: once a law's own draws can be trusted, the next is fitted to many of these. At last it is patched
-where it is thin, by what its draws and a half of the particles weigh; the other half has to confirm it. Along a ladder of temperatures with conditional effective sample sizes ``c_k``, and straight from a law whose
-weights keep the effective fraction e, n particles estimate Z with a relative variance of about
+where it is thin, by what its draws and a half of the pilot's particles weigh; the other half has to confirm it. Along a ladder of
+temperatures with conditional effective sample sizes ``c_k``, and straight from a law whose weights keep the effective fraction e, n
+particles estimate Z with a relative variance of about
 
     (2 / n) sum_k (1 / c_k - 1),          (1 / n) (1 / e - 1),                                                (1)
 
@@ -161,7 +162,8 @@ def plan(
         if settled or k == refits or tried[-1].kept > _NEAR:
             break
         cloud = _cloud(target, tried[-1], particles, noise.fold(1, k))
-        law, moved = fit_law(target, cloud, explored, noise.fold(2, k)), cloud.equal(len(cloud.x), noise.fold(6, k)) if cloud.acceptance else moved
+        law = fit_law(target, cloud, explored, noise.fold(2, k))
+        moved = cloud.equal(len(cloud.x), noise.fold(6, k)) if cloud.acceptance else moved
     best = max(tried, key=lambda trial: trial.kept)
     if best.kept >= _DIRECT:
         law = patched(target, best.law, 2 * particles, noise.fold(5), moved[::2])
