@@ -76,7 +76,7 @@ class Support:
         free = z.reshape(len(z), *self._unconstrained_shape)
         x = self.transform(free)
         log_det = self.transform.log_abs_det_jacobian(free, x)
-        log_det = log_det.reshape(len(z), -1).sum(1)
+        log_det = log_det.flatten(1).sum(1) if log_det.ndim > 1 else log_det
         return self._inside(x), torch.where(x.isfinite().reshape(len(z), -1).all(1), log_det, -torch.inf)
 
     def unconstrain(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n d"]:

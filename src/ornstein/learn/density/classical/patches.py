@@ -41,7 +41,7 @@ def patched(target: LogDensity, law: StartLaw, n: int, noise: Noise, suspects: T
     for k in range(rounds):
         drawn = weigh(target, law, n, 1, noise.fold(0, k))
         x, log_w = drawn.x, drawn.log_w
-        if suspects is not None:
+        if suspects is not None and len(suspects):
             with torch.no_grad():
                 x, log_w = torch.cat([x, suspects]), torch.cat([log_w, target(suspects) - law.log_prob(suspects)])
         holes, suspects = _holes(target, x, log_w - drawn.log_z.value, noise.fold(1, k))
