@@ -68,9 +68,8 @@ class Trial(NamedTuple):
         """Whether its weights are better trusted as they are than laid out on a ladder: their variance is finite, or one rung."""
         return self.kept >= _DIRECT and (self.k_hat <= 0.5 or (self.kept >= _RUNG and self.k_hat <= 0.7))
 
-
     def confirmed(self, target: LogDensity, x: Tensor) -> bool:
-        """Whether equally weighted particles of the target, found without the law, weigh half or more of what its own draws say.
+        """Whether by equally weighted particles of the target, found without the law, half or more of what it says it keeps is kept.
 
         ``E_rho[w] = E[w^2] / Z``: these particles see the large weights that few draws have. Without particles, yes.
         """
@@ -197,8 +196,7 @@ def fit_law(target: LogDensity, cloud: Cloud, explored: Explored, noise: Noise) 
 
     Nearest is the one whose weights would be the least uneven: for held-out particles of the target, ``E[rho / q]`` is least.
     """
-    n = len(cloud.x)
-    x = cloud.equal(min(n, _EFFECTIVE), noise.fold(0)).double()
+    x = cloud.equal(min(len(cloud.x), _EFFECTIVE), noise.fold(0)).double()
     held, x = x[: len(x) // 5], x[len(x) // 5 :]
     with torch.no_grad():
         density = target(held)
