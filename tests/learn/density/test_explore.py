@@ -150,6 +150,13 @@ def test_what_is_wrong_is_named_and_what_is_right_is_not():
     assert codes(lambda x: torch.where(x[:, 0] > 0, square(x), -torch.inf), x[x[:, 0] > 0]) == set()
 
 
+def test_a_proper_funnel_is_never_improper():
+    """A ray nearly perpendicular to the axis of a funnel climbs into its mouth between 1e4 and 1e6 spreads, and only then falls."""
+    funnel = orn.targets.Funnel(10)
+    x = funnel.sample(300 * 500, dtype=DOUBLE).reshape(300, 500, 10)
+    assert set().union(*(codes(funnel.log_prob, some) for some in x)) == set()
+
+
 def test_a_narrow_top_among_wide_ones_is_found():
     """Eight Gaussians in nine dimensions, one of a sixth of the mass with deviations of a third in most axes: one start in a thousand
     lies in its basin, and starts all alike missed it with every seed. All eight tops within .5 of a mean, for three seeds."""

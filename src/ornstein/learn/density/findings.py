@@ -61,8 +61,8 @@ def _tails(target: LogDensity, x: Tensor, noise: Noise) -> Finding | None:
         points = centre + radii[:, None, None] * rays
         value = target(points.reshape(-1, d)).reshape(len(radii), len(rays))
     slopes = (value[1:] - value[:-1]) / math.log(10)
-    last = slopes[-3:].amax(0)  # of three decades: a ray that leaves the support, or decays exponentially, is at -inf or far below
-    flat = torch.where(last.isnan(), -torch.inf, last)
+    last = torch.where(slopes.isnan(), -torch.inf, slopes)[-3:]
+    flat = last.amin(0)  # a power goes on for three decades; a ray that is nearly perpendicular to a ridge climbs it in one of them
     worst = int(flat.argmax())
     slope = float(flat[worst])
     axis = int((rays[worst] / spread).abs().argmax())

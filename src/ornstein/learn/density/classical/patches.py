@@ -5,7 +5,7 @@ Short Markov chains from there explore it; a Gaussian fitted to them joins the l
 
     share_k <- E_rho[ share_k q_k(x) / q(x) ],                                                                (1)
 
-and new draws are weighed, for six rounds or until no weight is far above 1 (Raftery and Bao 2010, incremental mixture importance
+and new draws are weighed, for twelve rounds or until no weight is far above 1 (Raftery and Bao 2010, incremental mixture importance
 sampling, there with the nearest draws for the chains; (1) is population Monte Carlo, Cappe et al. 2008).
 """
 
@@ -26,7 +26,7 @@ _FRESH = 0.03  # share of a new patch
 _EACH = 4  # patches of a round, at most
 
 
-def patched(target: LogDensity, law: StartLaw, n: int, noise: Noise, suspects: Tensor | None = None, rounds: int = 6) -> StartLaw:
+def patched(target: LogDensity, law: StartLaw, n: int, noise: Noise, suspects: Tensor | None = None, rounds: int = 12) -> StartLaw:
     """The law with patches wherever weights ask for them: of n of its draws, of suspects, and of where the last patches' chains went.
 
     Args:
