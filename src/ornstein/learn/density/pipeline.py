@@ -2,9 +2,9 @@
 
 The pipeline: *explore*, *temper* and *fit* (`ornstein.learn.density.classical.plan`) to weighted particles and a first log Z, from
 islands that follow a frozen plan; take the model that *knows* what the plan does, or *learn* a denoiser from the particles on top
-(`ornstein.learn.density.learned`); freeze it, and *weigh* fresh paths of it for a second log Z; *fuse* the two; and *probe* from
-elsewhere for mass that the model does not reach. Both estimates have E[w] = Z exactly, whatever the steps before them did, and each
-has its own fresh randomness.
+(`ornstein.learn.density.learned`); freeze it, and *weigh* fresh paths of it, or particles that are resampled along it, for a second
+log Z; *fuse* the two; and *probe* from elsewhere for mass that the model does not reach. Both estimates have E[w] = Z exactly,
+whatever the steps before them did, and each has its own fresh randomness.
 """
 
 __all__ = ["Budget", "sample_density"]
@@ -26,7 +26,8 @@ from ornstein.learn.density.classical.smc import Cloud
 from ornstein.learn.density.estimate import LogZ, fuse
 from ornstein.learn.density.findings import findings
 from ornstein.learn.density.learned.coverage import Coverage, coverage, scout
-from ornstein.learn.density.learned.diffusion import GOOD, Frame, Weighed, estimate, known, learn, settle_steps, times, weigh
+from ornstein.learn.density.learned.diffusion import known, learn, settle_steps
+from ornstein.learn.density.learned.weighing import GOOD, Frame, Weighed, estimate, times, weigh
 from ornstein.learn.density.ledger import Ledger
 from ornstein.learn.density.paths.particles import resample
 from ornstein.learn.density.problem import as_density

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ornstein.learn.density.estimate import LogZ, disagreement
 from ornstein.learn.density.learned.coverage import Coverage
-from ornstein.learn.density.learned.diffusion import Weighed
 from ornstein.learn.density.learned.draws import Draws, resampled_draws, weighted_draws
+from ornstein.learn.density.learned.weighing import Weighed
 from ornstein.learn.density.ledger import Ledger
 from ornstein.learn.density.problem import Density
 from ornstein.learn.density.ways.out import save_npz, to_inference_data, to_pandas

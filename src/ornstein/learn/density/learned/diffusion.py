@@ -1,4 +1,4 @@
-"""A denoiser from what is known and from particles, polished on the variance of its path weights, then frozen and weighed.
+"""A denoiser from what is known and from particles, polished on the variance of its path weights, then frozen.
 
 It lives in coordinates z, ``x = T(z)`` with T affine or bent (`Frame`), and starts as the exact posterior of what is known already:
 of the mixture or the bent product that was fitted, or of N(0, I). Where that does not yet do, a network on top of it is regressed on
@@ -6,68 +6,32 @@ the particles (`ScoreRegression`), its standard deviation calibrated on some tha
 uneven, polished by `PathLoss` on paths of its own and paths noised from the particles.
 """
 
-__all__ = ["GOOD", "Frame", "estimate", "known", "learn", "noised", "settle_steps", "times", "weigh", "weighted"]
+__all__ = ["known", "learn", "settle_steps"]
 
 import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.annealed import value_and_gradient
 from ornstein.core.noise import Noise
 from ornstein.exact.metrics import pareto_k
 from ornstein.learn.calibrate import calibrate
 from ornstein.learn.data import Denoising
 from ornstein.learn.density.classical.smc import StartLaw
-from ornstein.learn.density.estimate import LogZ, log_z
 from ornstein.learn.density.learned.known import untrained
+from ornstein.learn.density.learned.weighing import STEPS, Frame, estimate
 from ornstein.learn.density.ledger import LogDensity
-from ornstein.learn.density.paths.measure import WeightedSamples, denoising_paths
 from ornstein.learn.density.paths.objectives import PathLoss, Replay, ScoreRegression, control_table
 from ornstein.learn.diffusion_model import DiffusionModel
 from ornstein.learn.train import Objective, Progress, Training, train
-from ornstein.model.codec import Codec
 from ornstein.model.denoiser import Denoiser
 
-STEPS = 64
-"""Of the paths, at most."""
-NOTHING = LogZ(-math.inf, math.inf, (-math.inf, math.inf), -math.inf, 0.0)
-"""What paths tell that all end outside the support."""
-_TRIAL = 4096  # paths by which a frozen model is judged, at most
-_PART = 0.25  # effective paths per path from which on it takes part in log Z; below, its standard error is not to be trusted
 _PATHS = 512  # by which models are compared
-GOOD = 0.5
-"""Effective paths per path from which on a model needs no training."""
-_DONE = 0.95  # and from which on no better one is looked for
+_DONE = 0.95  # effective paths per path from which on no better model is looked for
 _ROUGH = 0.3  # and below which the model is polished
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The density in the coordinates of a model.
-
-    Args:
-        target: log rho of x.
-        codec: the map ``x = T(z)``.
-    """
-
-    target: LogDensity
-    codec: Codec
-
-    def __call__(self, z: Tensor) -> Tensor:
-        """``log rho(x) + log |det dx/dz|`` in float64, whatever z is: Z stays what it is, also where log rho is large."""
-        x, log_det = self.codec.decode_with_log_det(z.double())
-        return self.target(x) + log_det
-
-    def pull(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """z of x and the gradient of the density there, both ``(n, d)``, float32."""
-        z = self.codec.encode(x)
-        return z.float(), value_and_gradient(self, z)[1].float()
 
 
 def known(law: StartLaw, target: LogDensity, x: Tensor, noise: Noise) -> tuple[DiffusionModel, float]:
@@ -122,11 +86,6 @@ def _equipped(model: DiffusionModel, seed: int) -> DiffusionModel:
     return model
 
 
-def times(model: DiffusionModel, steps: int | None = None) -> Tensor:
-    """The grid of the model's paths."""
-    return model.denoiser.sde.times(steps or model.info.get("path_steps", STEPS))
-
-
 def share(model: DiffusionModel, whitened: LogDensity, noise: Noise, steps: int | None = None) -> float:
     """Effective sample size per path of the model as it is."""
     return estimate(model, whitened, _PATHS, noise, steps)[1].ess / _PATHS
@@ -156,79 +115,3 @@ def _affordable(objective: Objective, denoiser: Denoiser, steps: int, seconds: f
     for k in range(2):
         objective(trial, k)[0].mean().backward()
     return max(1, min(steps, int(seconds / max((time.monotonic() - began) / 2, 1e-6))))
-
-
-def weighted(
-    model: DiffusionModel, whitened: LogDensity, n: int, noise: Noise, steps: int | None = None, batch: int = 4096
-) -> WeightedSamples:  # fmt: skip
-    """Fresh paths of the frozen model, by default of as many steps as were found for it; those that end outside have weight 0."""
-    measure, parts = denoising_paths(model.denoiser.eval(), whitened, times(model, steps)), []
-    with torch.no_grad():
-        for first in range(0, n, batch):
-            parts.append(measure.draw(min(batch, n - first), noise.shift(first)))
-    log_w = torch.cat([p.log_w for p in parts])
-    return WeightedSamples(torch.cat([p.x for p in parts]), torch.where(log_w.isnan(), -torch.inf, log_w), parts[0].evaluations)
-
-
-def estimate(
-    model: DiffusionModel, whitened: LogDensity, n: int, noise: Noise, steps: int | None = None, batch: int = 4096
-) -> tuple[WeightedSamples, LogZ]:  # fmt: skip
-    """Fresh `weighted` paths of the frozen model, and log Z from them."""
-    paths = weighted(model, whitened, n, noise, steps, batch)
-    if not bool(torch.isfinite(paths.log_w).any()):
-        return paths, NOTHING
-    return paths, log_z(paths.log_w)
-
-
-class Weighed(NamedTuple):
-    """What a frozen model says of log Z.
-
-    Attributes:
-        paths: fresh ones, in the model's coordinates.
-        log_z: from them.
-        k_hat: Pareto shape of their weights.
-        precision: of log Z, ``1 / stderr^2``, expected from other paths.
-        good: whether their weights are to be trusted.
-        upper: bound on log Z from particles, nats.
-    """
-
-    paths: WeightedSamples
-    log_z: LogZ
-    k_hat: float
-    precision: float
-    good: bool
-    upper: float
-
-
-def weigh(model: DiffusionModel, whitened: LogDensity, z: Tensor, n: int, value: float, noise: Noise) -> Weighed:
-    """n fresh paths of a frozen model, and what to think of them, asked of others lest the answer depend on their luck.
-
-    They are good if effective paths are a quarter of those others, and so they are by what particles of the target weigh: these tell
-    of necks that paths of the model do not reach.
-
-    Args:
-        model, whitened: the model and the log-density in its coordinates.
-        z: particles there that it was not trained on.
-        n: paths.
-        value: log Z, roughly; not one that is reported.
-        noise: source of randomness.
-    """
-    trial, found = estimate(model, whitened, min(n, _TRIAL), noise.fold(0))
-    back = noised(model, whitened, z, noise.fold(1))
-    kept = found.ess / len(trial.x)
-    worth = float((math.log(len(back)) + value - back.logsumexp(0)).exp())
-    good = min(kept, worth) >= _PART and float(pareto_k(trial.log_w)) <= 0.7
-    paths, log_z = estimate(model, whitened, n, noise.fold(2))
-    k_hat = float(pareto_k(paths.log_w)) if log_z.ess else math.inf
-    return Weighed(paths, log_z, k_hat, n * kept / max(1 - kept, 1e-9), good, float(back.mean()))
-
-
-def noised(model: DiffusionModel, whitened: LogDensity, z: Tensor, noise: Noise) -> Tensor:
-    """Log-weights of paths that end in particles of the target, ``(n,)``.
-
-    Their mean is an upper bound on log Z, one in expectation where the particles are exact; the mean of w / Z is that of w^2 / Z^2
-    over paths of the model, and sees the large weights that few of these have.
-    """
-    measure = denoising_paths(model.denoiser.eval(), whitened, times(model))
-    with torch.no_grad():
-        return measure.back(z, noise).double()

@@ -1,30 +1,23 @@
 """More draws of a sampler that was learned from a density, with what they weigh: for a result, or a sampler from its folder.
 
 Weighted draws are ends of independent paths: their mean weight estimates Z, and any average over them is right once reweighted.
-Where few of them would carry most of the weight, particles are resampled on the way (`resampled`, along the levels of `twist`), which
-costs a call of the density for each stop but keeps more of them alive.
+Where few of them would carry most of the weight, particles are resampled on the way, which costs a call of the density for each stop
+but keeps more of them alive.
 """
 
 __all__ = ["Draws", "resampled_draws", "weighted_draws"]
 
-import math
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.estimate import LogZ, log_z, log_z_islands
-from ornstein.learn.density.learned.diffusion import NOTHING, STEPS, Frame, times, weighted
+from ornstein.learn.density.estimate import LogZ
+from ornstein.learn.density.learned.weighing import Frame, along, estimate
 from ornstein.learn.density.ledger import Ledger
-from ornstein.learn.density.paths.measure import denoising_paths
-from ornstein.learn.density.paths.particles import resampled, twist
 from ornstein.learn.density.problem import as_density
 from ornstein.learn.diffusion_model import DiffusionModel
-
-_TRIAL = 256  # paths that tell roughly where log Z is
-_BELOW = 5.0  # nats: what counts as a low density, where the posterior mean is outside the support
 
 
 class Draws(NamedTuple):
@@ -56,8 +49,7 @@ def weighted_draws(model: DiffusionModel, what: Any, n: int, seed: int = 0) -> D
         OrnsteinError: for n below 2, a model that is not of vectors, or a density of another dimension.
     """
     frame, ledger = _frame(model, what, n, 2)
-    paths = weighted(model, frame, n, Noise(seed))
-    found = log_z(paths.log_w) if bool(paths.log_w.isfinite().any()) else NOTHING
+    paths, found = estimate(model, frame, n, Noise(seed))
     return Draws(model.codec.decode(paths.x), paths.log_w, found, ledger.values)
 
 
@@ -70,19 +62,13 @@ def resampled_draws(model: DiffusionModel, what: Any, n: int, seed: int = 0, isl
         islands: at least 2.
 
     Raises:
-        OrnsteinError: for fewer than two islands or two particles in each, or if all particles have weight 0.
+        OrnsteinError: for fewer than two islands or two particles in each.
     """
     if islands < 2:
         raise OrnsteinError(f"resampled_draws(islands={islands}): at least 2, their spread is the error")
     frame, ledger = _frame(model, what, n, 2 * islands)
-    trial = weighted(model, frame, _TRIAL, Noise(seed).fold(-1)).log_w
-    least = float(trial.logsumexp(0)) - math.log(_TRIAL) - _BELOW if bool(trial.isfinite().any()) else 0.0
-    measure = denoising_paths(model.denoiser.eval(), frame, times(model, STEPS), level=twist(model.denoiser, frame, least=least))
-    with torch.no_grad():
-        parts = [resampled(measure, n // islands, Noise(seed).fold(k)) for k in range(islands)]
-    log_w = torch.cat([part.log_w for part in parts])
-    found = log_z_islands(torch.stack([part.log_w.logsumexp(0) for part in parts]) - math.log(n // islands), log_w)
-    return Draws(model.codec.decode(torch.cat([part.x for part in parts])), log_w, found, ledger.values)
+    paths, found = along(model, frame, n, Noise(seed), islands)
+    return Draws(model.codec.decode(paths.x), paths.log_w, found, ledger.values)
 
 
 def _frame(model: DiffusionModel, what: Any, n: int, least: int) -> tuple[Frame, Ledger]:
