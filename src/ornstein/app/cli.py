@@ -108,7 +108,7 @@ class Density:
     """Dimension, for module:function."""
     n: int = 8192
     """Samples."""
-    stderr: float = 0.005
+    stderr: float = 0.004
     """Standard error of log Z to aim at."""
     start_std: float | None = None
     """How far the density reaches; by default found."""

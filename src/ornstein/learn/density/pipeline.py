@@ -63,7 +63,7 @@ def sample_density(
     dim: int | None = None,
     seed: int = 0,
     n: int = 8192,
-    stderr: float = 0.005,
+    stderr: float = 0.004,
     particles: int | None = None,
     steps: int = 300,
     start_mean: float | Tensor = 0.0,

@@ -183,7 +183,7 @@ def _cloud(target: LogDensity, trial: Trial, particles: int, noise: Noise) -> Cl
 
 
 def classical(
-    target: LogDensity, dim: int, noise: Noise, stderr: float = 0.005, least: int = 8192, particles: int | None = None,
+    target: LogDensity, dim: int, noise: Noise, stderr: float = 0.004, least: int = 8192, particles: int | None = None,
     mean: float | Tensor = 0.0, std: float | None = None, refits: int = 6, evaluations: float = EVALUATIONS,
 ) -> Classical:  # fmt: skip
     """Particles and log Z of a density by tempering alone: a `plan`, and islands of `Plan.particles` that follow it; see there."""
