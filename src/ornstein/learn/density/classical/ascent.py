@@ -122,7 +122,8 @@ def laplace(
     """Factors of the covariances ``P^-1`` and the logarithms of the masses (2).
 
     P is the central difference of the gradient over a thousandth of each coordinate's own width, which a first, one-sided difference
-    finds. No direction is given a standard deviation above ``width``.
+    finds. No direction is given a standard deviation above ``width``; one in which a gradient beside the top is not finite
+    counts as flat.
     """
     m, d = tops.shape
     coarse = torch.full((m, d), 1e-6 * width, dtype=tops.dtype)
@@ -132,7 +133,7 @@ def laplace(
     own = torch.where(diagonal > 0, diagonal, 0.0).clamp(min=1 / width**2).rsqrt()
     step = 1e-3 * own
     curvature = (_shifted(target, tops, -step, batch) - _shifted(target, tops, step, batch)) / (2 * step[:, :, None])
-    curvature = (curvature + curvature.mT) / 2
+    curvature = ((curvature + curvature.mT) / 2).nan_to_num(0.0, 0.0, 0.0)
     factors = torch.stack([_inverse_factor(row, width) for row in curvature])
     value, _ = _many(target, tops, batch)
     return factors, value + d / 2 * math.log(2 * math.pi) + factors.diagonal(dim1=1, dim2=2).log().sum(1)  # (2)
