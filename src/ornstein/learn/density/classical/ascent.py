@@ -122,8 +122,7 @@ def laplace(
     """Factors of the covariances ``P^-1`` and the logarithms of the masses (2).
 
     P is the central difference of the gradient over a thousandth of each coordinate's own width, which a first, one-sided difference
-    finds. No direction is given a standard deviation above ``width``; one in which a gradient beside the top is not finite
-    counts as flat.
+    finds. No direction is given a standard deviation above ``width``; one in which the difference overflows counts as flat.
     """
     m, d = tops.shape
     coarse = torch.full((m, d), 1e-6 * width, dtype=tops.dtype)
