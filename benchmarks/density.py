@@ -12,7 +12,8 @@ Rows are kept in ``density.json`` by target, method and seed, and new ones repla
 
 Errors are in nats; seconds are processor time of one thread, of nuts with its compilation. W2 is sliced, in units of the target's
 largest standard deviation, from 4096 samples, beside its floor: the same of two exact samples. "modes" is the largest relative error of
-a mode's weight, "mean" and "sd" the largest errors of a coordinate's mean and standard deviation in units of the exact one.
+a mode's weight, "mean" and "sd" the largest errors of a coordinate's mean and standard deviation in units of the exact one, against
+100,000 exact samples: averages over all weighted particles that a method has, or all its samples.
 """
 
 __all__ = ["Options", "main"]
@@ -33,6 +34,7 @@ from torch import Tensor, nn
 
 import ornstein as orn
 from benchmarks.rows import Rows
+from ornstein.learn.density.average import Particles, average
 
 DOUBLE = torch.float64
 COMPARED = 4096  # samples in a distance
@@ -69,12 +71,13 @@ class Counted:
 
 
 class Outcome(NamedTuple):
-    """What a method hands back: log Z with its interval, or None; samples; the effective number of them per sample."""
+    """What a method hands back: log Z with its interval, or None; samples, and the effective number of them per sample; their origin."""
 
     log_z: float | None
     interval: tuple[float, float] | None
     samples: Tensor
     ess: float
+    particles: tuple[Particles, ...] = ()
     evaluations: int | None = None
     gradients: int | None = None
     warnings: tuple[str, ...] = ()
@@ -88,7 +91,7 @@ class Problem:
         name: of its row.
         target: the density.
         scale: the reach that a method may be told, for those that must be.
-        shares: samples to the weight of every mode, ``(n, d) -> (k,)``, if it has any.
+        shares: samples to the modes that each is in, ``(n, d) -> (n, k)`` zeros and ones, if there are any.
         coordinates: those whose moments are compared; by default all.
     """
 
@@ -105,24 +108,25 @@ class Problem:
 
 
 def nearest(target: orn.targets.GaussianMixture) -> Callable[[Tensor], Tensor]:
-    """The weight of each component by the nearest mean."""
-    return lambda x: orn.metrics.mode_weights(x, target.means).value
+    """The component with the nearest mean."""
+    means = target.means.double()
+    return lambda x: nn.functional.one_hot(torch.cdist(x.double(), means).argmin(1), len(means)).double()
 
 
 def right(x: Tensor) -> Tensor:
-    """The weight of the right well in each pair."""
-    return (x[:, 0::2] > 0).double().mean(0)
+    """The right well of each pair."""
+    return (x[:, 0::2] > 0).double()
 
 
 def orthants(x: Tensor) -> Tensor:
-    """The weight of the positive side of each coordinate."""
-    return (x > 0).double().mean(0)
+    """The positive side of each coordinate."""
+    return (x > 0).double()
 
 
 def rings(x: Tensor) -> Tensor:
-    """The weight of each ring."""
+    """The nearest ring."""
     r = x.norm(dim=1)
-    return torch.stack([(r < 2).double().mean(), ((r >= 2) & (r < 4)).double().mean(), (r >= 4).double().mean()])
+    return torch.stack([r < 2, (r >= 2) & (r < 4), r >= 4], 1).double()
 
 
 def problems(pines: Path | None = None) -> dict[str, Problem]:
@@ -158,7 +162,7 @@ def ours(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outco
     told = {"budget": budget} if "budget" in known else {}
     r = orn.sample_density(log_prob, problem.target.dim, seed=seed, **told)
     interval = tuple(r.log_z_interval)
-    return Outcome(r.log_z, interval, r.samples, r.ess / len(r.samples), warnings=tuple(w.code for w in r.warnings))
+    return Outcome(r.log_z, interval, r.samples, r.ess / len(r.samples), r.particles, warnings=tuple(w.code for w in r.warnings))
 
 
 def smc(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
@@ -168,7 +172,8 @@ def smc(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcom
     found = classical(log_prob, problem.target.dim, orn.Noise(seed))
     cloud = found.cloud
     z, noise = cloud.log_z, orn.Noise(seed).fold(99)
-    return Outcome(z.value, z.interval, cloud.equal(len(cloud.x), noise), z.ess / len(cloud.x))
+    particles = Particles(cloud.x, cloud.log_w, len(cloud.islands))
+    return Outcome(z.value, z.interval, cloud.equal(len(cloud.x), noise), z.ess / len(cloud.x), (particles,))
 
 
 def pt(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
@@ -199,7 +204,7 @@ def nuts(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outco
     found = run(function, start.numpy(), seed)
     x = torch.tensor(found.samples)
     x = x[orn.Noise(seed).fold(1).uniform((len(x),)).argsort()]
-    return Outcome(None, None, x, found.ess / len(x), found.gradients, found.gradients)
+    return Outcome(None, None, x, found.ess / len(x), evaluations=found.gradients, gradients=found.gradients)
 
 
 class WithScore(nn.Module):
@@ -241,7 +246,7 @@ def reverse_kl(process: orn.LinearSDE, problem: Problem, log_prob: Counted, seed
     paths = orn.denoising_paths(denoiser, log_prob, times, scale**2).draw(COMPARED, noise.fold(1))
     z = orn.log_z(paths.log_w)
     chosen = torch.multinomial(paths.log_w.double().softmax(0), COMPARED, True, generator=noise.fold(2).generator())
-    return Outcome(z.value, z.interval, paths.x[chosen], z.ess / COMPARED)
+    return Outcome(z.value, z.interval, paths.x[chosen], z.ess / COMPARED, (Particles(paths.x, paths.log_w, 16),))
 
 
 def dis(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
@@ -262,24 +267,26 @@ METHODS: dict[str, Callable[[Problem, Counted, int, float], Outcome]] = {
 # ------------------------------------------------------------------------------------------------ judgement
 
 
-def judge(problem: Problem, x: Tensor, seed: int) -> dict[str, float]:
-    """Distances from exact samples: sliced W2 and its floor, mode weights, moments."""
+def judge(problem: Problem, outcome: Outcome, seed: int) -> dict[str, float]:
+    """Distances from exact samples: sliced W2 and its floor of samples; mode weights and moments by all that a method has."""
     if not problem.sampled:
         return {}
-    exact = problem.target.sample(TRUTH, seed=10_000 + seed, dtype=DOUBLE)
-    x = x.double()
+    exact, x = problem.target.sample(TRUTH, seed=10_000 + seed, dtype=DOUBLE), outcome.samples.double()
     unit = float(exact.std(0).max())
     found = {
         "w2": orn.metrics.sliced_w2(x[:COMPARED] / unit, exact[:COMPARED] / unit).value,
         "floor": orn.metrics.sliced_w2(exact[COMPARED : 2 * COMPARED] / unit, exact[:COMPARED] / unit).value,
     }
+    mean = (lambda f: average(outcome.particles, f).value) if outcome.particles else lambda f: f(x).mean(0)
     if problem.shares:
-        truth = problem.shares(exact)
-        found["modes"] = float((problem.shares(x) / truth - 1).abs().max())
+        found["modes"] = float((mean(problem.shares) / problem.shares(exact).mean(0) - 1).abs().max())
     own = getattr(problem.target, "parameters", lambda z: z)
-    a, b = own(x)[:, problem.coordinates], own(exact)[:, problem.coordinates]
-    found["mean"] = float(((a.mean(0) - b.mean(0)) / b.std(0)).abs().max())
-    found["sd"] = float((a.std(0) / b.std(0) - 1).abs().max())
+    truth = own(exact)[:, problem.coordinates]
+    centre, std = truth.mean(0), truth.std(0)
+    apart = lambda z: (own(z.double())[:, problem.coordinates] - centre) / std  # noqa: E731
+    shift = mean(apart)
+    found["mean"] = float(shift.abs().max())
+    found["sd"] = float(((mean(lambda z: apart(z).square()) - shift.square()).sqrt() - 1).abs().max())
     return found
 
 
@@ -298,7 +305,7 @@ def measure(problem: Problem, method: str, seed: int, budget: float) -> dict[str
         low, high = outcome.interval
         row |= {"log_z": outcome.log_z, "error": outcome.log_z - truth, "interval": [low, high]}
         row["covered"] = bool(low - slack <= truth <= high + slack)
-    return row | judge(problem, outcome.samples, seed)
+    return row | judge(problem, outcome, seed)
 
 
 def report(rows: list[dict[str, Any]]) -> str:

@@ -127,6 +127,7 @@ from ornstein.learn.data import (
     stratified,
     unit_weight,
 )
+from ornstein.learn.density.average import Average, Particles
 from ornstein.learn.density.estimate import LogZ, disagreement, log_z
 from ornstein.learn.density.learned.draws import Draws, resampled_draws, weighted_draws
 from ornstein.learn.density.paths.losses import log_variance, reverse_kl, score_function, sub_trajectory, trajectory_balance
@@ -186,6 +187,7 @@ __all__ = [
     "Anchored",
     "Annealed",
     "Antithetic",
+    "Average",
     "Axis",
     "Bend",
     "Bits",
@@ -249,6 +251,7 @@ __all__ = [
     "Noising",
     "OfPath",
     "Parametrisation",
+    "Particles",
     "PathLoss",
     "PathMeasure",
     "PathValued",

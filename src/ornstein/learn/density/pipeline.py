@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ornstein.core.noise import Noise
 from ornstein.errors import OrnsteinError
+from ornstein.learn.density.average import Particles
 from ornstein.learn.density.classical.normal import Normal
 from ornstein.learn.density.classical.plan import EVALUATIONS, ISLANDS, Plan, plan
 from ornstein.learn.density.classical.smc import Cloud
@@ -27,7 +28,7 @@ from ornstein.learn.density.estimate import LogZ, fuse
 from ornstein.learn.density.findings import findings
 from ornstein.learn.density.learned.coverage import Coverage, coverage, scout
 from ornstein.learn.density.learned.diffusion import known, learn, settle_steps
-from ornstein.learn.density.learned.weighing import GOOD, Frame, Weighed, estimate, times, weigh
+from ornstein.learn.density.learned.weighing import GOOD, Frame, estimate, times, weigh
 from ornstein.learn.density.ledger import Ledger
 from ornstein.learn.density.paths.particles import resample
 from ornstein.learn.density.problem import as_density
@@ -119,13 +120,16 @@ def sample_density(
     estimates = {"tempering": cloud.log_z, "diffusion": paths.log_z}
     total = fuse(list(estimates.values()), [count / max(found.variance, 1e-9), paths.precision]) if paths.good else cloud.log_z
     ess = cloud.log_z.ess + (paths.log_z.ess if paths.good else 0.0)
-    samples = _pooled(cloud, frame.codec.decode(paths.paths.x), paths, n, noise.fold(6))
+    sets = [Particles(cloud.x, cloud.log_w, len(cloud.islands))]
+    sets += [Particles(frame.codec.decode(paths.paths.x), paths.paths.log_w, ISLANDS)] if paths.good else []
+    chosen = resample(torch.cat([part.shares for part in sets]), n, noise.fold(6))
+    samples = torch.cat([part.x for part in sets])[chosen]
     probed = _probe(model, frame, paths.log_z if paths.log_z.ess else total, z, noise.fold(7))
     warnings += found_warnings(estimates, total, ess, paths, n, ledger, probed, model.codec)
     return DensityResult(
         samples, density.constrain(samples), total.value, total.stderr, total.interval, paths.log_z.elbo, paths.upper, ess,
         paths.k_hat, cloud.cess, cloud.acceptance, ledger.values, ledger.gradients, time.monotonic() - clock, warnings, model,
-        estimates, paths.good, probed, density,
+        estimates, paths.good, probed, density, tuple(sets),
     )  # fmt: skip
 
 
@@ -158,14 +162,6 @@ def _equal(cloud: Cloud, part: slice, n: int, noise: Noise) -> Tensor:
     log_w = cloud.log_w[part]
     x, log_w = (cloud.x[part], log_w) if bool(log_w.isfinite().any()) else (cloud.x, cloud.log_w)
     return x[resample(log_w, n, noise)].double()
-
-
-def _pooled(cloud: Cloud, x: Tensor, weighed: Weighed, n: int, noise: Noise) -> Tensor:
-    """n equally weighted samples from particles and, where they are good, paths, each set with the share of its effective size."""
-    sets = [(cloud.x, cloud.log_w.double())] + ([(x, weighed.paths.log_w.double())] if weighed.good else [])
-    weights = [w - w.logsumexp(0) for _, w in sets]
-    shares = [w - (2 * w).logsumexp(0) for w in weights]  # normalised weights times the effective size
-    return torch.cat([y for y, _ in sets])[resample(torch.cat(shares), n, noise)]
 
 
 def _probe(model: DiffusionModel, frame: Frame, found: LogZ, z: Tensor, noise: Noise) -> Coverage:

@@ -3,12 +3,14 @@
 __all__ = ["DensityResult", "Stage", "Warning", "found_warnings"]
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ornstein.learn.density.average import Average, Particles, average
 from ornstein.learn.density.estimate import LogZ, disagreement
 from ornstein.learn.density.learned.coverage import Coverage
 from ornstein.learn.density.learned.draws import Draws, resampled_draws, weighted_draws
@@ -76,6 +78,7 @@ class DensityResult:
             places where particles of the target are.
         coverage: what the probe for missing mass found.
         density: what was sampled.
+        particles: behind ``samples``, weighted, unconstrained: of the frozen islands and, if ``fused``, of the frozen model.
     """
 
     samples: Tensor
@@ -98,6 +101,18 @@ class DensityResult:
     fused: bool
     coverage: Coverage
     density: Density
+    particles: tuple[Particles, ...]
+
+    def average(self, f: Callable[[dict[str, Tensor]], Tensor]) -> Average:
+        """``E[f]`` under the density with its standard error, from all weighted particles: nearer than the mean over ``samples``.
+
+        Args:
+            f: of named parameters, ``(m, *shape)`` each, such as `parameters`, to ``(m, *any)``.
+
+        Raises:
+            OrnsteinError: if f does not return a row for each particle.
+        """
+        return average(self.particles, lambda x: f(self.density.constrain(x)))
 
     def weighted(self, n: int, seed: int = 0) -> Draws:
         """n more draws of the sampler with their exact weights: `weighted_draws`, not counted in ``evaluations``."""
