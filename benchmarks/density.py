@@ -71,7 +71,7 @@ class Counted:
 
 
 class Outcome(NamedTuple):
-    """What a method hands back: log Z with its interval, or None; samples, and the effective number of them per sample; their origin."""
+    """What a method hands back: log Z with its interval, or None; samples, the effective number of them per sample; their source."""
 
     log_z: float | None
     interval: tuple[float, float] | None
