@@ -1,1 +1,2 @@
-"""Comparisons of samplers: not part of the library. Run from the root of the repository; needs the extra ``bench``."""
+"""Comparisons of samplers: not part of the library. Run from the root of the repository; needs the
+extra ``bench``."""

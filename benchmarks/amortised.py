@@ -1,19 +1,23 @@
-"""What draws cost once a model is learned: ten thousand from `r.sampler` on Neal's funnel, d = 10, beside NUTS.
+"""What draws cost once a model is learned: ten thousand from `r.sampler` on Neal's funnel, d = 10,
+beside NUTS.
 
-    python -m benchmarks.amortised                     # where numpyro and blackjax are installed; else ours alone
-    python -m benchmarks.amortised --seeds 0 --fresh
+    python -m benchmarks.amortised                     # where numpyro and blackjax are installed;
+    else ours alone python -m benchmarks.amortised --seeds 0 --fresh
 
-`orn.sample_density` learns a model once. Then, in turn: plain draws, ``r.sampler.sample(n)``; weighted draws, ``r.weighted(n)``, the
-ends of paths with the exact weights of these; and blocks of chains of NUTS. Seconds are processor time of one thread pinned to one
-core, medians for ours. NUTS goes on until it is worth as many independent draws as the weighted ones, and at least `SURE`, or until
-its limit, and then its time per effective draw counts. Its chains, in float64 and with the libraries' defaults, run one after another,
-which is faster than side by side; compilation is not held against them.
+`orn.sample_density` learns a model once. Then, in turn: plain draws, ``r.sampler.sample(n)``;
+weighted draws, ``r.weighted(n)``, the ends of paths with the exact weights of these; and blocks of
+chains of NUTS. Seconds are processor time of one thread pinned to one core, medians for ours. NUTS
+goes on until it is worth as many independent draws as the weighted ones, and at least `SURE`, or
+until its limit, and then its time per effective draw counts. Its chains, in float64 and with the
+libraries' defaults, run one after another, which is faster than side by side; compilation is not
+held against them.
 
-"effective" is n for plain draws, ``(sum w)^2 / sum w^2`` for weighted ones, and for NUTS the least bulk effective sample size of a
-coordinate, which is x1's. A library "/ ours" is its time for as many effective draws as ours of that row over our time, warm-up
-included, and in brackets without. Statistics have their standard errors beside them, and in brackets their distances from the exact
-values in units of these: of plain draws, which are only as good as the model; of weighted ones, self-normalised; of NUTS, with the
-effective sample size of each.
+"effective" is n for plain draws, ``(sum w)^2 / sum w^2`` for weighted ones, and for NUTS the least
+bulk effective sample size of a coordinate, which is x1's. A library "/ ours" is its time for as
+many effective draws as ours of that row over our time, warm-up included, and in brackets without.
+Statistics have their standard errors beside them, and in brackets their distances from the exact
+values in units of these: of plain draws, which are only as good as the model; of weighted ones,
+self-normalised; of NUTS, with the effective sample size of each.
 """
 
 __all__ = ["Options", "main"]
@@ -69,7 +73,8 @@ class Options:
 
 
 def scored(x: np.ndarray, log_w: Tensor) -> dict[str, list[float]]:
-    """Value and standard error of every statistic, from draws with weights: ``sum W f`` and ``sqrt(sum W^2 (f - that)^2)``."""
+    """Value and standard error of every statistic, from draws with weights: ``sum W f`` and
+    ``sqrt(sum W^2 (f - that)^2)``."""
     w = log_w.double().softmax(0).numpy()
     found = {}
     for name, (f, _) in STATISTICS.items():
@@ -124,9 +129,15 @@ def of_chains(chains: Any) -> Row:
         worth = mean_ess(values[..., None])[0] if values.std() else math.nan
         found[name] = [float(values.mean()), float(values.std() / worth**0.5)]
     return {
-        "draws": x.shape[0] * x.shape[1], "ess": float(bulk_ess(x).min()), "seconds": chains.sampling, "warm-up": chains.warming,
-        "compiling": chains.compiling, "gradients": chains.gradients, "divergences": chains.divergences, "statistics": found,
-    }  # fmt: skip
+        "draws": x.shape[0] * x.shape[1],
+        "ess": float(bulk_ess(x).min()),
+        "seconds": chains.sampling,
+        "warm-up": chains.warming,
+        "compiling": chains.compiling,
+        "gradients": chains.gradients,
+        "divergences": chains.divergences,
+        "statistics": found,
+    }
 
 
 def run(seed: int, options: Options) -> Row:
@@ -154,14 +165,26 @@ def run(seed: int, options: Options) -> Row:
     z = orn.log_z(paths.log_w)
     exact = torch.zeros(n)
     return {
-        "seed": seed, "learning": learning, "evaluations": r.evaluations, "warnings": [w.code for w in r.warnings],
-        "plain": {"draws": n, "ess": float(n), "seconds": statistics.median(plain), "statistics": scored(x.double().numpy(), exact)},
+        "seed": seed,
+        "learning": learning,
+        "evaluations": r.evaluations,
+        "warnings": [w.code for w in r.warnings],
+        "plain": {
+            "draws": n,
+            "ess": float(n),
+            "seconds": statistics.median(plain),
+            "statistics": scored(x.double().numpy(), exact),
+        },
         "weighted": {
-            "draws": n, "ess": wanted, "seconds": statistics.median(weighted), "k_hat": orn.metrics.pareto_k(paths.log_w),
-            "statistics": scored(paths.x.double().numpy(), paths.log_w) | {"log Z": [z.value, z.stderr]},
+            "draws": n,
+            "ess": wanted,
+            "seconds": statistics.median(weighted),
+            "k_hat": orn.metrics.pareto_k(paths.log_w),
+            "statistics": scored(paths.x.double().numpy(), paths.log_w)
+            | {"log Z": [z.value, z.stderr]},
         },
         "nuts": {name: of_chains(chains) for name, chains in nuts.items()},
-    }  # fmt: skip
+    }
 
 
 def samplers(row: Row) -> dict[str, Row]:
@@ -178,25 +201,49 @@ def until(nuts: Row, effective: float) -> tuple[float, float]:
 def costs(rows: list[Row]) -> str:
     """The table of times."""
     peers = list(dict.fromkeys(name for row in rows for name in row["nuts"]))
-    names = ("draws", "effective", "seconds", "ms per effective draw", "warm-up", "compiling", "k-hat", "divergences")
+    names = (
+        "draws",
+        "effective",
+        "seconds",
+        "ms per effective draw",
+        "warm-up",
+        "compiling",
+        "k-hat",
+        "divergences",
+    )
     heads = [*names, *(f"{name} / ours" for name in peers)]
     lines = ["| seed | sampler | " + " | ".join(heads) + " |", "|---:|---|" + "---:|" * len(heads)]
     for row in rows:
         for name, found in samplers(row).items():
             each = 1e3 * found["seconds"] / found["ess"]
-            cells = [str(found["draws"]), f"{found['ess']:.0f}", f"{found['seconds']:.2f}", f"{each:.3f}"]
-            for key, shown in (("warm-up", ".2f"), ("compiling", ".1f"), ("k_hat", ".2f"), ("divergences", "d")):
+            cells = [
+                str(found["draws"]),
+                f"{found['ess']:.0f}",
+                f"{found['seconds']:.2f}",
+                f"{each:.3f}",
+            ]
+            for key, shown in (
+                ("warm-up", ".2f"),
+                ("compiling", ".1f"),
+                ("k_hat", ".2f"),
+                ("divergences", "d"),
+            ):
                 cells.append(format(found[key], shown) if key in found else "")
             for peer in peers:
                 nuts = None if name in row["nuts"] else row["nuts"].get(peer)
-                factors = [seconds / found["seconds"] for seconds in until(nuts, found["ess"])] if nuts else []
+                factors = (
+                    [seconds / found["seconds"] for seconds in until(nuts, found["ess"])]
+                    if nuts
+                    else []
+                )
                 cells.append(f"{factors[0]:.1f} ({factors[1]:.1f})" if factors else "")
             lines.append(f"| {row['seed']} | {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def deviations(rows: list[Row]) -> str:
-    """The table of statistics, each as value, standard error and (distance from the truth in these)."""
+    """The table of statistics, each as value, standard error and (distance from the truth in
+    these)."""
     names = (*STATISTICS, "log Z")
     truth = {name: exact for name, (_, exact) in STATISTICS.items()} | {"log Z": 0.0}
     lines = ["| seed | sampler | " + " | ".join(names) + " |", "|---:|---|" + "---|" * len(names)]
@@ -211,12 +258,27 @@ def deviations(rows: list[Row]) -> str:
                     continue
                 mean, se = found["statistics"][key]
                 z = (mean - truth[key]) / se
-                z = z if math.isnan(z) else max(-99.0, min(99.0, z))  # a few draws that carry all weight have no standard error
-                cells.append(f"{mean:.4f}, all alike" if math.isnan(z) else f"{mean:.4f} +- {se:.4f} ({z:+.1f})")
+                z = (
+                    z if math.isnan(z) else max(-99.0, min(99.0, z))
+                )  # a few draws that carry all weight have no standard error
+                cells.append(
+                    f"{mean:.4f}, all alike"
+                    if math.isnan(z)
+                    else f"{mean:.4f} +- {se:.4f} ({z:+.1f})"
+                )
                 squares.setdefault(name, []).extend([] if math.isnan(z) else [z**2])
             lines.append(f"| {row['seed']} | {name} | " + " | ".join(cells) + " |")
-    ends = [f"{name} {math.sqrt(statistics.fmean(z)):.2f} (largest {math.sqrt(max(z)):.1f})" for name, z in squares.items()]
-    return "\n".join([*lines, "", f"Root mean square of the distances, 1 for a sampler without bias: {', '.join(ends)}."])
+    ends = [
+        f"{name} {math.sqrt(statistics.fmean(z)):.2f} (largest {math.sqrt(max(z)):.1f})"
+        for name, z in squares.items()
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Root mean square of the distances, 1 for a sampler without bias: {', '.join(ends)}.",
+        ]
+    )
 
 
 def paid(rows: list[Row]) -> str:
@@ -226,11 +288,18 @@ def paid(rows: list[Row]) -> str:
         ours, said = row["weighted"]["seconds"] / row["weighted"]["ess"], []
         for name, nuts in row["nuts"].items():
             gained = nuts["seconds"] / nuts["ess"] - ours
-            count = f"after {(row['learning'] - nuts['warm-up']) / gained:.0f}" if gained > 0 else "after no number of"
+            count = (
+                f"after {(row['learning'] - nuts['warm-up']) / gained:.0f}"
+                if gained > 0
+                else "after no number of"
+            )
             said.append(f"{count} effective draws against {name}")
         warned = f", warned of {', '.join(row['warnings'])}" if row["warnings"] else ""
         ends = f"; that pays {', '.join(said)}" if said else ""
-        lines.append(f"- seed {row['seed']}: learned in {row['learning']:.0f} s with {row['evaluations']} evaluations{warned}{ends}.")
+        lines.append(
+            f"- seed {row['seed']}: learned in {row['learning']:.0f} s with {row['evaluations']}"
+            f" evaluations{warned}{ends}."
+        )
     return "\n".join(lines)
 
 
@@ -242,7 +311,9 @@ def main(options: Options) -> None:
     for (seed,) in rows.todo([(seed,) for seed in options.seeds], fresh=options.fresh):
         rows.add(run(seed, options))
     found = list(rows.read().values())
-    text = "\n\n".join([costs(found), deviations(found), paid(found), (__doc__ or "").split("\n\n", 2)[-1]])
+    text = "\n\n".join(
+        [costs(found), deviations(found), paid(found), (__doc__ or "").split("\n\n", 2)[-1]]
+    )
     print(text)
     options.out.with_suffix(".md").write_text(text)
 

@@ -2,10 +2,12 @@
 
     python -m benchmarks.bits              # three trainings of some minutes, then the likelihoods
 
-The digits are those of ``./run demo``, without labels. The models differ in their loss alone: the plain error of the noise at uniform
-times ("simple", Ho et al. 2020, eq. 14), the recipe's, and the bound itself with levels drawn from a `Schedule` that was fitted to the
-second model. The bound is on the probability of the discrete picture, of the chain; the flow's is of the same, from noise of a third
-of the distance of levels on (`Noised`), where the bound's chain ends too; beside it what uniform dequantisation gives.
+The digits are those of ``./run demo``, without labels. The models differ in their loss alone: the
+plain error of the noise at uniform times ("simple", Ho et al. 2020, eq. 14), the recipe's, and the
+bound itself with levels drawn from a `Schedule` that was fitted to the second model. The bound is
+on the probability of the discrete picture, of the chain; the flow's is of the same, from noise of a
+third of the distance of levels on (`Noised`), where the bound's chain ends too; beside it what
+uniform dequantisation gives.
 """
 
 __all__ = ["Options", "main"]
@@ -20,9 +22,12 @@ from torch import Tensor
 
 import ornstein as orn
 from ornstein.app.demo import BOUND_SPACING, split
-from ornstein.app.recipes import RECIPES
+from ornstein.training.recipes import RECIPES
 
-LOG_SNR = (-8.0, 2 * math.log(24.0))  # levels that the likelihood is trained on: up to where the decoder takes over
+LOG_SNR = (
+    -8.0,
+    2 * math.log(24.0),
+)  # levels that the likelihood is trained on: up to where the decoder takes over
 DIM = 64
 
 
@@ -78,7 +83,11 @@ def uniform(model: orn.DiffusionModel, x: Tensor, options: Options) -> orn.Bits:
 
 def rule(options: Options) -> orn.divergence.Divergence:
     """How the divergence is computed."""
-    return orn.divergence.Exact() if options.probes is None else orn.divergence.Hutchinson(options.probes)
+    return (
+        orn.divergence.Exact()
+        if options.probes is None
+        else orn.divergence.Hutchinson(options.probes)
+    )
 
 
 def mean(bits: Tensor) -> str:
@@ -89,10 +98,21 @@ def mean(bits: Tensor) -> str:
 def row(name: str, model: orn.DiffusionModel, held: Tensor, options: Options) -> str:
     """One line of the table."""
     few, unit = held[: options.samples], DIM * math.log(2)
-    ours, flat, bounds = model.log_probability(few, options.tol, rule(options)), uniform(model, few, options), bound(model, few)
+    ours, flat, bounds = (
+        model.log_probability(few, options.tol, rule(options)),
+        uniform(model, few, options),
+        bound(model, few),
+    )
     flow, plain = (-found.value.double() / unit for found in (ours, flat))
     reported = float(ours.error.double().square().mean().sqrt()) / unit
-    cells = [mean(bound(model, held)), mean(bounds), mean(flow), f"{reported:.4f}", mean(bounds - flow), mean(plain)]
+    cells = [
+        mean(bound(model, held)),
+        mean(bounds),
+        mean(flow),
+        f"{reported:.4f}",
+        mean(bounds - flow),
+        mean(plain),
+    ]
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
@@ -103,15 +123,24 @@ def main(options: Options) -> None:
     train, held = torch.tensor(digits.x).float(), torch.tensor(digits.x_held).float()
     found = models(train, options)
     all_, few = f"{len(held)} digits", f"{options.samples}"
-    head = f"trained on | bound, {all_} | bound, {few} | flow, {few} | its error | bound - flow | flow, uniform"
+    head = (
+        f"trained on | bound, {all_} | bound, {few} | flow, {few} | its error | bound - flow |"
+        " flow, uniform"
+    )
     lines = [f"| {head} |", "|" + "---|" * 7]
     for name, model in found.items():
         lines.append(row(name, model, held, options))
         print(lines[-1], flush=True)
-    lines.append("\nBits per dimension of held-out digits, means with standard errors over digits; differences are of pairs.")
+    lines.append(
+        "\nBits per dimension of held-out digits, means with standard errors over digits;"
+        " differences are of pairs."
+    )
     likely = bound(found["likelihood"], held)
     for name in ("simple", "recipe"):
-        lines.append(f"Training for the likelihood takes {mean(bound(found[name], held) - likely)} bits off the bound of {name!r}.")
+        lines.append(
+            f"Training for the likelihood takes {mean(bound(found[name], held) - likely)} bits off"
+            f" the bound of {name!r}."
+        )
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines[-3:]))

@@ -1,10 +1,12 @@
-"""How often a likelihood lies within what it says of its error: on laws that are known exactly, and on trained networks.
+"""How often a likelihood lies within what it says of its error: on laws that are known exactly, and
+on trained networks.
 
     python -m benchmarks.calibration                             # mixtures
-    python -m benchmarks.calibration --runs runs/demo/digits     # and networks, against themselves at a hundredth of the tolerance
+    python -m benchmarks.calibration --runs runs/demo/digits     # and networks, against themselves
+    at a hundredth of the tolerance
 
-Twenty random mixtures in each dimension, the exact posterior in place of a network, 200 points each. A point is covered if its value
-is within three reported errors of the truth.
+Twenty random mixtures in each dimension, the exact posterior in place of a network, 200 points
+each. A point is covered if its value is within three reported errors of the truth.
 """
 
 __all__ = ["Options", "main"]
@@ -38,7 +40,8 @@ class Options:
 
 
 class Score(NamedTuple):
-    """Of many points: how many lie within three errors, how far off they are and said to be, and the cost."""
+    """Of many points: how many lie within three errors, how far off they are and said to be, and
+    the cost."""
 
     covered: float
     off: float
@@ -50,24 +53,37 @@ class Score(NamedTuple):
     def of(found: orn.LogLikelihood, truth: Tensor) -> "Score":
         off = (found.value.double() - truth).abs()
         covered = (off <= 3 * found.error).double().mean()
-        return Score(float(covered), float(off.mean()), float(found.error.mean()), float(off.max()), found.evaluations)
+        return Score(
+            float(covered),
+            float(off.mean()),
+            float(found.error.mean()),
+            float(off.max()),
+            found.evaluations,
+        )
 
 
 def mixture(d: int, seed: int) -> orn.targets.GaussianMixture:
-    """Two to six components, means twice a standard normal, standard deviations and weights ``.1 + U(0, 1)``."""
+    """Two to six components, means twice a standard normal, standard deviations and weights ``.1 +
+    U(0, 1)``."""
     noise = orn.Noise(seed)
     k = 2 + int(5 * noise.fold(0).uniform((1,), DOUBLE))
-    means, stds = 2 * noise.fold(1).normal((k, d), DOUBLE), 0.1 + noise.fold(2).uniform((k, d), DOUBLE)
+    means, stds = (
+        2 * noise.fold(1).normal((k, d), DOUBLE),
+        0.1 + noise.fold(2).uniform((k, d), DOUBLE),
+    )
     return orn.targets.GaussianMixture(means, stds, 0.1 + noise.fold(3).uniform((k,), DOUBLE))
 
 
 def on_mixtures(d: int, rule: orn.divergence.Divergence, refine: bool, options: Options) -> Score:
-    """Means over the mixtures, but the smallest coverage of any mixture and the largest error of any point."""
+    """Means over the mixtures, but the smallest coverage of any mixture and the largest error of
+    any point."""
     scores = []
     for seed in range(options.seed, options.seed + options.mixtures):
         target = mixture(d, seed)
         x = target.sample(options.points, seed=seed, dtype=DOUBLE)
-        found = orn.log_likelihood(target.posterior(orn.VP()), x, divergence=rule, seed=seed, refine=refine)
+        found = orn.log_likelihood(
+            target.posterior(orn.VP()), x, divergence=rule, seed=seed, refine=refine
+        )
         scores.append(Score.of(found, target.log_prob(x)))
     mean = Score(*(sum(column) / len(scores) for column in zip(*scores, strict=True)))
     return mean._replace(worst=max(score.worst for score in scores))
@@ -94,7 +110,10 @@ def line(name: str, rule: str, refine: bool, score: Score) -> str:
 def main(options: Options) -> None:
     """Print and write ``table.md``."""
     torch.set_num_threads(1)
-    head = "law | divergence | steps | within 3 errors | mean error | mean reported | largest error | evaluations"
+    head = (
+        "law | divergence | steps | within 3 errors | mean error | mean reported | largest error |"
+        " evaluations"
+    )
     lines = [f"| {head} |", "|---|---|---|" + "---:|" * 5]
     rules = {"exact": orn.divergence.Exact(), "Hutchinson(16)": orn.divergence.Hutchinson(16)}
     for d in options.dims:
@@ -106,10 +125,19 @@ def main(options: Options) -> None:
     for folder in options.runs:
         for tol in (1e-3, 1e-4):
             for refine in (True, False):
-                lines.append(line(f"{folder.name}, tol {tol:g}", "exact", refine, on_network(folder, tol, refine, options.points // 8)))
+                lines.append(
+                    line(
+                        f"{folder.name}, tol {tol:g}",
+                        "exact",
+                        refine,
+                        on_network(folder, tol, refine, options.points // 8),
+                    )
+                )
                 print(lines[-1], flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "table.md").write_text("\n".join(lines) + "\n\nErrors in nats per point, not per dimension.\n")
+    (options.out / "table.md").write_text(
+        "\n".join(lines) + "\n\nErrors in nats per point, not per dimension.\n"
+    )
 
 
 if __name__ == "__main__":

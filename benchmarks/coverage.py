@@ -1,13 +1,16 @@
 """Does the coverage probe see what a sampler misses, and keep silent where nothing is missing?
 
-    python -m benchmarks.coverage                            # 50 collapsed and 50 good samplers, on mixtures 0-49
-    python -m benchmarks.coverage --first 1000 --count 20    # others, to choose constants on
+    python -m benchmarks.coverage                            # 50 collapsed and 50 good samplers, on
+    mixtures 0-49 python -m benchmarks.coverage --first 1000 --count 20    # others, to choose
+    constants on
 
-Each sampler belongs to a random mixture of its own in d = 2..10, of 3 to 8 modes that are apart, each of at least 5 %, scaled to a
-standard deviation of 1. Collapsed ones generate from an exact posterior of less than the mixture, or from a network trained on less;
-good ones from the exact posterior of a mixture whose weights or widths are off by 10 %, or from a small network trained for a short
-time on samples of all of it. The probe is handed log rho, the sampler, its own log Z from 2048 weighted paths, and points of an
-explorer that knows log rho alone. Nothing is told to it of the modes.
+Each sampler belongs to a random mixture of its own in d = 2..10, of 3 to 8 modes that are apart,
+each of at least 5 %, scaled to a standard deviation of 1. Collapsed ones generate from an exact
+posterior of less than the mixture, or from a network trained on less; good ones from the exact
+posterior of a mixture whose weights or widths are off by 10 %, or from a small network trained for
+a short time on samples of all of it. The probe is handed log rho, the sampler, its own log Z from
+2048 weighted paths, and points of an explorer that knows log rho alone. Nothing is told to it of
+the modes.
 """
 
 __all__ = ["Options", "main"]
@@ -23,12 +26,12 @@ import torch
 import tyro
 
 import ornstein as orn
-from ornstein.core.sde import Posterior
-from ornstein.learn.calibrate import calibrate
-from ornstein.learn.density.classical.normal import Normal
-from ornstein.learn.density.learned.coverage import coverage, scout
-from ornstein.learn.diffusion_model import DiffusionModel
-from ornstein.model.codec import Codec
+from ornstein.core.numerics.multivariate_normal import Normal
+from ornstein.core.processes.sde import Posterior
+from ornstein.density.learned.coverage import coverage, scout
+from ornstein.inference.diffusion_model import DiffusionModel
+from ornstein.models.codecs.affine import Codec
+from ornstein.training.calibrate import calibrate
 
 DOUBLE = torch.float64
 STEPS, PATHS, POINTS = 64, 2048, 128
@@ -48,7 +51,8 @@ class Options:
 
 
 def mixture(seed: int) -> orn.targets.GaussianMixture:
-    """Modes at N(0, 4^2 I), the nearest of 200 sets at least 6 widths apart; standard deviations U(0.4, 1.2); weights 5 % and more."""
+    """Modes at N(0, 4^2 I), the nearest of 200 sets at least 6 widths apart; standard deviations
+    U(0.4, 1.2); weights 5 % and more."""
     noise = orn.Noise(seed).fold(7)
     u = noise.fold(0).uniform((4,), DOUBLE)
     d, k = 2 + int(9 * u[0]), 3 + int(6 * u[1])
@@ -66,12 +70,18 @@ def mixture(seed: int) -> orn.targets.GaussianMixture:
     return orn.targets.GaussianMixture((means - raw.mean) / scale, stds / scale, weights)
 
 
-def part(target: orn.targets.GaussianMixture, keep: torch.Tensor, width: float = 1.0) -> orn.targets.GaussianMixture:
+def part(
+    target: orn.targets.GaussianMixture, keep: torch.Tensor, width: float = 1.0
+) -> orn.targets.GaussianMixture:
     """Some of the modes, with their widths times a factor."""
-    return orn.targets.GaussianMixture(target.means[keep], width * target.stds[keep], target.weights[keep])
+    return orn.targets.GaussianMixture(
+        target.means[keep], width * target.stds[keep], target.weights[keep]
+    )
 
 
-def without(target: orn.targets.GaussianMixture, most: float, noise: orn.Noise) -> orn.targets.GaussianMixture:
+def without(
+    target: orn.targets.GaussianMixture, most: float, noise: orn.Noise
+) -> orn.targets.GaussianMixture:
     """The mixture without some modes that hold between 5 % and ``most`` of the mass."""
     order = noise.uniform((len(target.weights),), DOUBLE).argsort()
     order = order[target.weights[order] <= most]  # at least one: the lightest of three or more
@@ -84,14 +94,17 @@ def without(target: orn.targets.GaussianMixture, most: float, noise: orn.Noise) 
 
 def network(law: orn.targets.GaussianMixture, seed: int, steps: int = 600) -> Posterior:
     """A small network trained on 4096 samples."""
-    from ornstein.learn.data import Denoising
-    from ornstein.learn.train import Training, train
+    from ornstein.training.denoising import Denoising
+    from ornstein.training.loop import Training, train
 
     z = law.sample(4096, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = orn.MLP(law.dim, width=64, depth=3)
-    model = DiffusionModel(orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (law.dim,)), Codec(torch.zeros(law.dim), torch.eye(law.dim)))
+    model = DiffusionModel(
+        orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (law.dim,)),
+        Codec(torch.zeros(law.dim), torch.eye(law.dim)),
+    )
     model = train(model, Denoising(z[400:], batch=256, seed=seed), Training(steps=steps, rate=2e-3))
     calibrate(model.denoiser, z[:400], orn.Noise(seed).fold(-3), repeats=4)
     return model.denoiser.eval()
@@ -143,11 +156,23 @@ def run(kind: str, seed: int) -> dict[str, Any]:
     points = scout(log_prob, wide, POINTS, noise.fold(1))
     found = coverage(posterior, log_prob, z.value, points, own.x[:128], times, noise.fold(2))
     return {
-        "kind": kind, "seed": seed, "d": target.dim, "modes": len(target.weights), "log_z": z.value, "stderr": z.stderr,
-        "ess": z.ess / PATHS, "k_hat": orn.metrics.pareto_k(own.log_w), "threshold": found.threshold,
-        "largest": float(found.excess.max()), "missing": found.missing.value, "missing_stderr": found.missing.stderr,
-        "warned": found.warned, "evaluations": calls, "seconds": time.process_time() - began, "said": found.sentence(),
-    }  # fmt: skip
+        "kind": kind,
+        "seed": seed,
+        "d": target.dim,
+        "modes": len(target.weights),
+        "log_z": z.value,
+        "stderr": z.stderr,
+        "ess": z.ess / PATHS,
+        "k_hat": orn.metrics.pareto_k(own.log_w),
+        "threshold": found.threshold,
+        "largest": float(found.excess.max()),
+        "missing": found.missing.value,
+        "missing_stderr": found.missing.stderr,
+        "warned": found.warned,
+        "evaluations": calls,
+        "seconds": time.process_time() - began,
+        "said": found.sentence(),
+    }
 
 
 def report(rows: list[dict[str, Any]], options: Options) -> str:
@@ -155,7 +180,10 @@ def report(rows: list[dict[str, Any]], options: Options) -> str:
     groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["kind"]].append(row)
-    lines = ["| sampler | runs | warned | ESS / n | k-hat > 0.7 | estimated missing mass | seconds | evaluations |"]
+    lines = [
+        "| sampler | runs | warned | ESS / n | k-hat > 0.7 | estimated missing mass | seconds |"
+        " evaluations |"
+    ]
     lines.append("|---|---:|---:|---:|---:|---|---:|---:|")
 
     def line(name: str, some: list[dict[str, Any]]) -> str:
@@ -164,14 +192,23 @@ def report(rows: list[dict[str, Any]], options: Options) -> str:
         missing = sorted(row["missing"] for row in some)
         heavy, warned = sum(row["k_hat"] > 0.7 for row in some), sum(row["warned"] for row in some)
         span = f"{missing[0]:.1%} .. {missing[n // 2]:.1%} .. {missing[-1]:.1%}"
-        return f"| {name} | {n} | {warned} | {mean['ess']:.2f} | {heavy} | {span} | {mean['seconds']:.1f} | {mean['evaluations']:.0f} |"
+        return (
+            f"| {name} | {n} | {warned} | {mean['ess']:.2f} | {heavy} | {span} |"
+            f" {mean['seconds']:.1f} | {mean['evaluations']:.0f} |"
+        )
 
     for title, kinds in (("**collapsed**", COLLAPSED), ("**good**", GOOD)):
         all_of = [row for kind in kinds for row in groups[kind]]
         if all_of:
-            lines += [line(title, all_of), *(line(kind, groups[kind]) for kind in kinds if groups[kind])]
+            lines += [
+                line(title, all_of),
+                *(line(kind, groups[kind]) for kind in kinds if groups[kind]),
+            ]
     end = options.first + options.count - 1
-    last = f"Mixtures {options.first} to {end}; of the missing mass the least, median and largest estimate."
+    last = (
+        f"Mixtures {options.first} to {end}; of the missing mass the least, median and largest"
+        " estimate."
+    )
     return "\n".join([*lines, "", last]) + "\n"
 
 
@@ -185,7 +222,11 @@ def main(options: Options) -> None:
             if not options.kinds or kind in options.kinds:
                 row = run(kind, seed)
                 rows.append(row)
-                shown = {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items() if k != "said"}
+                shown = {
+                    k: round(v, 3) if isinstance(v, float) else v
+                    for k, v in row.items()
+                    if k != "said"
+                }
                 print(*(f"{k}={v}" for k, v in shown.items()), flush=True)
     text = report(rows, options)
     print(text)

@@ -2,18 +2,23 @@
 
     python -m benchmarks.density                                             # everything, hours
     python -m benchmarks.density --targets gmm9 funnel --methods ours smc --seeds 0 1
-    python -m benchmarks.density --methods nuts                              # where numpyro is installed
+    python -m benchmarks.density --methods nuts                              # where numpyro is
+    installed
 
-Methods: ``ours`` is `orn.sample_density`, ``smc`` its classical layer alone (zero control), ``pt`` parallel tempering, ``nuts`` that of
-NumPyro; ``dis`` and ``pis`` are plain re-statements, in the library's own loop, of Berner et al. 2022 and Zhang and Chen 2022: the
-reverse KL of path weights over a VP process or a pinned bridge, a network with the target's score in it, log Z from fresh paths.
+Methods: ``ours`` is `orn.sample_density`, ``smc`` its classical layer alone (zero control), ``pt``
+parallel tempering, ``nuts`` that of NumPyro; ``dis`` and ``pis`` are plain re-statements, in the
+library's own loop, of Berner et al. 2022 and Zhang and Chen 2022: the reverse KL of path weights
+over a VP process or a pinned bridge, a network with the target's score in it, log Z from fresh
+paths.
 
 Rows are kept in ``density.json`` by target, method and seed, and new ones replace old ones.
 
-Errors are in nats; seconds are processor time of one thread, of nuts with its compilation. W2 is sliced, in units of the target's
-largest standard deviation, from 4096 samples, beside its floor: the same of two exact samples. "modes" is the largest relative error of
-a mode's weight, "mean" and "sd" the largest errors of a coordinate's mean and standard deviation in units of the exact one, against
-100,000 exact samples: averages over all weighted particles that a method has, or all its samples.
+Errors are in nats; seconds are processor time of one thread, of nuts with its compilation. W2 is
+sliced, in units of the target's largest standard deviation, from 4096 samples, beside its floor:
+the same of two exact samples. "modes" is the largest relative error of a mode's weight, "mean" and
+"sd" the largest errors of a coordinate's mean and standard deviation in units of the exact one,
+against 100,000 exact samples: averages over all weighted particles that a method has, or all its
+samples.
 """
 
 __all__ = ["Options", "main"]
@@ -34,7 +39,7 @@ from torch import Tensor, nn
 
 import ornstein as orn
 from benchmarks.rows import Rows
-from ornstein.learn.density.average import Particles, average
+from ornstein.density.expectations import Particles, average
 
 DOUBLE = torch.float64
 COMPARED = 4096  # samples in a distance
@@ -52,7 +57,8 @@ class Options:
     budget: float = 300.0
     """Seconds, for methods that can be told: ours, dis, pis."""
     pines: Path | None = None
-    """``finpines`` of spatstat.data as a CSV of (number, x, y) with a header: the Cox process, left out without it."""
+    """``finpines`` of spatstat.data as a CSV of (number, x, y) with a header: the Cox process, left
+    out without it."""
     out: Path = Path("benchmarks/results/density")
 
 
@@ -71,7 +77,8 @@ class Counted:
 
 
 class Outcome(NamedTuple):
-    """What a method hands back: log Z with its interval, or None; samples, the effective number of them per sample; their source."""
+    """What a method hands back: log Z with its interval, or None; samples, the effective number of
+    them per sample; their source."""
 
     log_z: float | None
     interval: tuple[float, float] | None
@@ -91,7 +98,8 @@ class Problem:
         name: of its row.
         target: the density.
         scale: the reach that a method may be told, for those that must be.
-        shares: samples to the modes that each is in, ``(n, d) -> (n, k)`` zeros and ones, if there are any.
+        shares: samples to the modes that each is in, ``(n, d) -> (n, k)`` zeros and ones, if there
+            are any.
         coordinates: those whose moments are compared; by default all.
     """
 
@@ -110,7 +118,9 @@ class Problem:
 def nearest(target: orn.targets.GaussianMixture) -> Callable[[Tensor], Tensor]:
     """The component with the nearest mean."""
     means = target.means.double()
-    return lambda x: nn.functional.one_hot(torch.cdist(x.double(), means).argmin(1), len(means)).double()
+    return lambda x: nn.functional.one_hot(
+        torch.cdist(x.double(), means).argmin(1), len(means)
+    ).double()
 
 
 def right(x: Tensor) -> Tensor:
@@ -153,7 +163,8 @@ def problems(pines: Path | None = None) -> dict[str, Problem]:
     return {problem.name: problem for problem in found}
 
 
-# ------------------------------------------------------------------------------------------------ methods
+# ------------------------------------------------------------------------------------------------
+# methods
 
 
 def ours(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
@@ -162,25 +173,35 @@ def ours(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outco
     told = {"budget": budget} if "budget" in known else {}
     r = orn.sample_density(log_prob, problem.target.dim, seed=seed, **told)
     interval = tuple(r.log_z_interval)
-    return Outcome(r.log_z, interval, r.samples, r.ess / len(r.samples), r.particles, warnings=tuple(w.code for w in r.warnings))
+    return Outcome(
+        r.log_z,
+        interval,
+        r.samples,
+        r.ess / len(r.samples),
+        r.particles,
+        warnings=tuple(w.code for w in r.warnings),
+    )
 
 
 def smc(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
     """The classical layer: exploration, pilots, islands of tempered SMC with HMC moves."""
-    from ornstein.learn.density.classical.plan import classical
+    from ornstein.density.smc.strategy import classical
 
     found = classical(log_prob, problem.target.dim, orn.Noise(seed))
     cloud = found.cloud
     z, noise = cloud.log_z, orn.Noise(seed).fold(99)
     particles = Particles(cloud.x, cloud.log_w, len(cloud.islands))
-    return Outcome(z.value, z.interval, cloud.equal(len(cloud.x), noise), z.ess / len(cloud.x), (particles,))
+    return Outcome(
+        z.value, z.interval, cloud.equal(len(cloud.x), noise), z.ess / len(cloud.x), (particles,)
+    )
 
 
 def pt(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
-    """Parallel tempering: eight chains of 1000 draws, with the start law and the levels of a pilot of the classical layer."""
-    from ornstein.learn.density.classical.explore import explore
-    from ornstein.learn.density.classical.smc import pilot
-    from ornstein.learn.density.classical.tempering import parallel_tempering
+    """Parallel tempering: eight chains of 1000 draws, with the start law and the levels of a pilot
+    of the classical layer."""
+    from benchmarks.peers.replica_exchange import parallel_tempering
+    from ornstein.density.smc.mode_search import explore
+    from ornstein.density.smc.tempered_smc import pilot
 
     noise, dim = orn.Noise(seed), problem.target.dim
     law = explore(log_prob, dim, noise.fold(0)).law
@@ -188,11 +209,14 @@ def pt(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome
     found = parallel_tempering(log_prob, law, levels, 1000, 8, noise.fold(2))
     x = found.chains.x.reshape(-1, dim)
     shuffled = x[noise.fold(3).uniform((len(x),)).argsort()]
-    return Outcome(found.log_z.value, found.log_z.interval, shuffled, float(found.chains.ess.min()) / len(x))
+    return Outcome(
+        found.log_z.value, found.log_z.interval, shuffled, float(found.chains.ess.min()) / len(x)
+    )
 
 
 def nuts(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
-    """Eight chains of NumPyro's NUTS from a Gaussian of the target's scale; log Z is not its business."""
+    """Eight chains of NumPyro's NUTS from a Gaussian of the target's scale; log Z is not its
+    business."""
     from benchmarks.peers.densities import LOG_PROBS
     from benchmarks.peers.densities import nuts as run
 
@@ -204,11 +228,14 @@ def nuts(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outco
     found = run(function, start.numpy(), seed)
     x = torch.tensor(found.samples)
     x = x[orn.Noise(seed).fold(1).uniform((len(x),)).argsort()]
-    return Outcome(None, None, x, found.ess / len(x), evaluations=found.gradients, gradients=found.gradients)
+    return Outcome(
+        None, None, x, found.ess / len(x), evaluations=found.gradients, gradients=found.gradients
+    )
 
 
 class WithScore(nn.Module):
-    """``net(x, c) + gate(c) clip(grad log rho)``: the target's score in the network, at the state rescaled to the data's deviation."""
+    """``net(x, c) + gate(c) clip(grad log rho)``: the target's score in the network, at the state
+    rescaled to the data's deviation."""
 
     def __init__(self, dim: int, scale: float, log_prob: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -223,16 +250,29 @@ class WithScore(nn.Module):
         with torch.enable_grad():
             y = (self.scale * x.detach()).requires_grad_()
             (score,) = torch.autograd.grad(self.log_prob(y).sum(), y)
-        return self.net(x, c, cond) + self.gate(c[:, None]) * (self.scale * score).nan_to_num().clamp(-100, 100)
+        return self.net(x, c, cond) + self.gate(c[:, None]) * (
+            self.scale * score
+        ).nan_to_num().clamp(-100, 100)
 
 
-def reverse_kl(process: orn.LinearSDE, problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
-    """Minimise the reverse KL of the paths for four fifths of the budget, freeze, weigh 4096 fresh paths."""
-    dim, scale, noise, began = problem.target.dim, problem.scale, orn.Noise(seed), time.process_time()
+def reverse_kl(
+    process: orn.LinearSDE, problem: Problem, log_prob: Counted, seed: int, budget: float
+) -> Outcome:
+    """Minimise the reverse KL of the paths for four fifths of the budget, freeze, weigh 4096 fresh
+    paths."""
+    dim, scale, noise, began = (
+        problem.target.dim,
+        problem.scale,
+        orn.Noise(seed),
+        time.process_time(),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         denoiser = orn.Denoiser(WithScore(dim, scale, log_prob), process, orn.edm, scale, (dim,))
-    times, optimiser = process.times(64, orn.spacing.uniform), torch.optim.Adam(denoiser.parameters(), 2e-3)
+    times, optimiser = (
+        process.times(64, orn.spacing.uniform),
+        torch.optim.Adam(denoiser.parameters(), 2e-3),
+    )
     k = 0
     while time.process_time() - began < 0.8 * budget:
         log_w = orn.log_weights(denoiser, log_prob, times, 256, noise.fold(0, k), var=scale**2)
@@ -245,8 +285,16 @@ def reverse_kl(process: orn.LinearSDE, problem: Problem, log_prob: Counted, seed
     denoiser.requires_grad_(False)
     paths = orn.denoising_paths(denoiser, log_prob, times, scale**2).draw(COMPARED, noise.fold(1))
     z = orn.log_z(paths.log_w)
-    chosen = torch.multinomial(paths.log_w.double().softmax(0), COMPARED, True, generator=noise.fold(2).generator())
-    return Outcome(z.value, z.interval, paths.x[chosen], z.ess / COMPARED, (Particles(paths.x, paths.log_w, 16),))
+    chosen = torch.multinomial(
+        paths.log_w.double().softmax(0), COMPARED, True, generator=noise.fold(2).generator()
+    )
+    return Outcome(
+        z.value,
+        z.interval,
+        paths.x[chosen],
+        z.ess / COMPARED,
+        (Particles(paths.x, paths.log_w, 16),),
+    )
 
 
 def dis(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
@@ -264,29 +312,46 @@ METHODS: dict[str, Callable[[Problem, Counted, int, float], Outcome]] = {
 }  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------------ judgement
+# ------------------------------------------------------------------------------------------------
+# judgement
 
 
 def judge(problem: Problem, outcome: Outcome, seed: int) -> dict[str, float]:
-    """Distances from exact samples: sliced W2 and its floor of samples; mode weights and moments by all that a method has."""
+    """Distances from exact samples: sliced W2 and its floor of samples; mode weights and moments by
+    all that a method has."""
     if not problem.sampled:
         return {}
-    exact, x = problem.target.sample(TRUTH, seed=10_000 + seed, dtype=DOUBLE), outcome.samples.double()
+    exact, x = (
+        problem.target.sample(TRUTH, seed=10_000 + seed, dtype=DOUBLE),
+        outcome.samples.double(),
+    )
     unit = float(exact.std(0).max())
     found = {
         "w2": orn.metrics.sliced_w2(x[:COMPARED] / unit, exact[:COMPARED] / unit).value,
-        "floor": orn.metrics.sliced_w2(exact[COMPARED : 2 * COMPARED] / unit, exact[:COMPARED] / unit).value,
+        "floor": (
+            orn.metrics.sliced_w2(
+                exact[COMPARED : 2 * COMPARED] / unit, exact[:COMPARED] / unit
+            ).value
+        ),
     }
-    mean = (lambda f: average(outcome.particles, f).value) if outcome.particles else lambda f: f(x).mean(0)
+    mean = (
+        (lambda f: average(outcome.particles, f).value)
+        if outcome.particles
+        else lambda f: f(x).mean(0)
+    )
     if problem.shares:
-        found["modes"] = float((mean(problem.shares) / problem.shares(exact).mean(0) - 1).abs().max())
+        found["modes"] = float(
+            (mean(problem.shares) / problem.shares(exact).mean(0) - 1).abs().max()
+        )
     own = getattr(problem.target, "parameters", lambda z: z)
     truth = own(exact)[:, problem.coordinates]
     centre, std = truth.mean(0), truth.std(0)
     apart = lambda z: (own(z.double())[:, problem.coordinates] - centre) / std  # noqa: E731
     shift = mean(apart)
     found["mean"] = float(shift.abs().max())
-    found["sd"] = float(((mean(lambda z: apart(z).square()) - shift.square()).sqrt() - 1).abs().max())
+    found["sd"] = float(
+        ((mean(lambda z: apart(z).square()) - shift.square()).sqrt() - 1).abs().max()
+    )
     return found
 
 
@@ -295,11 +360,17 @@ def measure(problem: Problem, method: str, seed: int, budget: float) -> dict[str
     log_prob, began, wall = Counted(problem.target.log_prob), time.process_time(), time.monotonic()
     outcome = METHODS[method](problem, log_prob, seed, budget)
     row: dict[str, Any] = {
-        "target": problem.name, "method": method, "seed": seed, "seconds": time.process_time() - began,
-        "wall": time.monotonic() - wall, "ess": outcome.ess, "samples": len(outcome.samples),
-        "evaluations": outcome.evaluations or log_prob.points, "gradients": outcome.gradients or log_prob.gradients,
+        "target": problem.name,
+        "method": method,
+        "seed": seed,
+        "seconds": time.process_time() - began,
+        "wall": time.monotonic() - wall,
+        "ess": outcome.ess,
+        "samples": len(outcome.samples),
+        "evaluations": outcome.evaluations or log_prob.points,
+        "gradients": outcome.gradients or log_prob.gradients,
         "warnings": list(outcome.warnings),
-    }  # fmt: skip
+    }
     if outcome.log_z is not None and outcome.interval is not None:
         truth, slack = problem.target.log_z, 2 * getattr(problem.target, "log_z_stderr", 0.0)
         low, high = outcome.interval
@@ -310,10 +381,28 @@ def measure(problem: Problem, method: str, seed: int, budget: float) -> dict[str
 
 def report(rows: list[dict[str, Any]]) -> str:
     """The table in Markdown: over seeds, root mean squares of errors and means of the rest."""
-    names = ("error of log Z", "worst", "covered", "ESS / n", "W2", "floor", "modes", "mean", "sd", "evaluations", "seconds", "warned")
-    lines = ["| target | method | seeds | " + " | ".join(names) + " |", "|---|---|---:|" + "---:|" * len(names)]
+    names = (
+        "error of log Z",
+        "worst",
+        "covered",
+        "ESS / n",
+        "W2",
+        "floor",
+        "modes",
+        "mean",
+        "sd",
+        "evaluations",
+        "seconds",
+        "warned",
+    )
+    lines = [
+        "| target | method | seeds | " + " | ".join(names) + " |",
+        "|---|---|---:|" + "---:|" * len(names),
+    ]
 
-    def over(some: list[dict[str, Any]], key: str, how: Callable[[list[float]], float], shown: str) -> str:
+    def over(
+        some: list[dict[str, Any]], key: str, how: Callable[[list[float]], float], shown: str
+    ) -> str:
         values = [row[key] for row in some if row.get(key) is not None]
         return format(how(values), shown) if values else "-"
 
@@ -333,11 +422,19 @@ def report(rows: list[dict[str, Any]]) -> str:
                 continue
             warned = sum(bool(row["warnings"]) for row in some)
             cells = [
-                over(some, "error", rms, ".4f"), over(some, "error", most, ".4f"), over(some, "covered", sum, "d"),
-                over(some, "ess", mean, ".2f"), over(some, "w2", mean, ".3f"), over(some, "floor", mean, ".3f"),
-                over(some, "modes", most, ".2f"), over(some, "mean", most, ".3f"), over(some, "sd", most, ".3f"),
-                over(some, "evaluations", mean, ".2e"), over(some, "seconds", mean, ".1f"), str(warned),
-            ]  # fmt: skip
+                over(some, "error", rms, ".4f"),
+                over(some, "error", most, ".4f"),
+                over(some, "covered", sum, "d"),
+                over(some, "ess", mean, ".2f"),
+                over(some, "w2", mean, ".3f"),
+                over(some, "floor", mean, ".3f"),
+                over(some, "modes", most, ".2f"),
+                over(some, "mean", most, ".3f"),
+                over(some, "sd", most, ".3f"),
+                over(some, "evaluations", mean, ".2e"),
+                over(some, "seconds", mean, ".1f"),
+                str(warned),
+            ]
             lines.append(f"| {target} | {method} | {len(some)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -345,7 +442,10 @@ def report(rows: list[dict[str, Any]]) -> str:
 def main(options: Options) -> None:
     """Measure what was asked for, merge it with what is there, print and write the table."""
     torch.set_num_threads(1)
-    table, rows = problems(options.pines), Rows(options.out.with_suffix(".json"), ("target", "method", "seed"))
+    table, rows = (
+        problems(options.pines),
+        Rows(options.out.with_suffix(".json"), ("target", "method", "seed")),
+    )
     for name in options.targets or tuple(table):
         for seed in options.seeds:
             for method in options.methods:

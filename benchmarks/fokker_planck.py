@@ -1,12 +1,15 @@
-"""The Fokker-Planck equation on a grid: error and time against peers, on the process whose law is known.
+"""The Fokker-Planck equation on a grid: error and time against peers, on the process whose law is
+known.
 
     python -m benchmarks.fokker_planck
 
-``dX = -X dt + dB`` per coordinate from N(1.5, 0.09) to t = 1 on [-6, 6], with reflecting ends. The error is the L1 distance to the
-exact law at the centres. Rows take turns, one thread, in processor time, the smallest of several rounds: set-up and solution together,
-as a user calls them, and for fplanck the solution alone too. The peers are fplanck (its ``np.product``, which NumPy 2 took away, is
-put back), py-pde (compiled before it is timed), and Crank-Nicolson as one writes it in 40 lines. Then what no peer is asked for: a
-double well in the plane on up to 400 x 400 cells. The tables go to benchmarks/results/fokker_planck/table.md.
+``dX = -X dt + dB`` per coordinate from N(1.5, 0.09) to t = 1 on [-6, 6], with reflecting ends. The
+error is the L1 distance to the exact law at the centres. Rows take turns, one thread, in processor
+time, the smallest of several rounds: set-up and solution together, as a user calls them, and for
+fplanck the solution alone too. The peers are fplanck (its ``np.product``, which NumPy 2 took away,
+is put back), py-pde (compiled before it is timed), and Crank-Nicolson as one writes it in 40 lines.
+Then what no peer is asked for: a double well in the plane on up to 400 x 400 cells. The tables go
+to benchmarks/results/fokker_planck/table.md.
 """
 
 __all__ = ["main"]
@@ -53,7 +56,11 @@ def ours(n: int, d: int, stepping: Any, steps: int) -> Run:
     def run() -> np.ndarray:
         grid = orn.Grid(*[orn.Axis(-HALF, HALF, n)] * d)
         times = END * torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        return orn.FokkerPlanck(orn.OU(1.0, 1.0), grid, stepping).solve(grid.density(density), times)[-1].numpy()
+        return (
+            orn.FokkerPlanck(orn.OU(1.0, 1.0), grid, stepping)
+            .solve(grid.density(density), times)[-1]
+            .numpy()
+        )
 
     return run
 
@@ -65,11 +72,18 @@ def fplanck_rows(n: int, d: int) -> dict[str, Run]:
 
     def build() -> Any:
         return fplanck.fokker_planck(
-            temperature=0.5 / k, drag=1.0, extent=[2 * HALF] * d, resolution=2 * HALF / n, force=lambda *x: -np.array(x).squeeze()
+            temperature=0.5 / k,
+            drag=1.0,
+            extent=[2 * HALF] * d,
+            resolution=2 * HALF / n,
+            force=lambda *x: -np.array(x).squeeze(),
         )
 
     def solve(solver: Any) -> np.ndarray:
-        return solver.propagate(lambda *x: math.prod(gauss(c, MEAN, VAR) for c in x), END) / (2 * HALF / n) ** d
+        return (
+            solver.propagate(lambda *x: math.prod(gauss(c, MEAN, VAR) for c in x), END)
+            / (2 * HALF / n) ** d
+        )
 
     built = build()
     return {"fplanck": lambda: solve(build()), "fplanck, solution alone": lambda: solve(built)}
@@ -79,10 +93,19 @@ def py_pde_rows(n: int, d: int) -> dict[str, Run]:
     """py-pde: the equation as text, adaptive explicit steps."""
     pde = importlib.import_module("pde")
     names = "xy"[:d]
-    equation = pde.PDE({"p": "0.5 * laplace(p) + " + " + ".join(f"d_d{c}({c} * p)" for c in names)}, bc={"value": 0})
+    equation = pde.PDE(
+        {"p": "0.5 * laplace(p) + " + " + ".join(f"d_d{c}({c} * p)" for c in names)},
+        bc={"value": 0},
+    )
     grid = pde.CartesianGrid([[-HALF, HALF]] * d, n)
-    start = pde.ScalarField(grid, np.multiply.reduce([gauss(grid.cell_coords[..., i], MEAN, VAR) for i in range(d)]))
-    return {"py-pde": lambda: equation.solve(start, t_range=END, dt=1e-4, adaptive=True, tracker=None).data}
+    start = pde.ScalarField(
+        grid, np.multiply.reduce([gauss(grid.cell_coords[..., i], MEAN, VAR) for i in range(d)])
+    )
+    return {
+        "py-pde": lambda: (
+            equation.solve(start, t_range=END, dt=1e-4, adaptive=True, tracker=None).data
+        )
+    }
 
 
 def crank_nicolson_rows(n: int, d: int) -> dict[str, Run]:
@@ -114,7 +137,8 @@ def crank_nicolson_rows(n: int, d: int) -> dict[str, Run]:
 
 
 def timed(rows: dict[str, Run]) -> dict[str, float]:
-    """Smallest processor seconds of each row, the rows in turn, about 50 ms a turn; those above 2 s once (they ran for the error)."""
+    """Smallest processor seconds of each row, the rows in turn, about 50 ms a turn; those above 2 s
+    once (they ran for the error)."""
     best = dict.fromkeys(rows, math.inf)
     gc.collect()
     gc.disable()  # as timeit does: the peers bring a million objects to look through
@@ -148,7 +172,10 @@ def against_peers() -> list[str]:
         seconds = timed(rows)
         for name in rows:
             ratio = seconds[name] / seconds.get("fplanck", math.nan)
-            lines.append(f"| {' x '.join([str(n)] * d)} | {name} | {errors[name]:.2e} | {seconds[name] * 1e3:.2f} | {ratio:.3f} |")
+            lines.append(
+                f"| {' x '.join([str(n)] * d)} | {name} | {errors[name]:.2e} |"
+                f" {seconds[name] * 1e3:.2f} | {ratio:.3f} |"
+            )
             print(lines[-1], flush=True)
     return lines
 
@@ -162,22 +189,33 @@ def well(n: int) -> tuple[orn.FokkerPlanck, torch.Tensor, torch.Tensor]:
         return -torch.stack((4 * a * (a * a - 1) - (b - a / 2), 2 * (b - a / 2)), 1)
 
     noise = math.sqrt(1.44)
-    equation = orn.FokkerPlanck(orn.SDE(drift, lambda x, t: torch.tensor(noise, dtype=torch.float64)), grid)
-    exact = grid.evaluate(lambda x: (-2 / 1.44 * ((x[:, 0] ** 2 - 1) ** 2 + (x[:, 1] - x[:, 0] / 2) ** 2)).exp())
-    start = grid.density(lambda x: (-(x - torch.tensor([1.0, 0.5])).square().sum(1) / 0.1).exp() / (0.1 * math.pi))
+    equation = orn.FokkerPlanck(
+        orn.SDE(drift, lambda x, t: torch.tensor(noise, dtype=torch.float64)), grid
+    )
+    exact = grid.evaluate(
+        lambda x: (-2 / 1.44 * ((x[:, 0] ** 2 - 1) ** 2 + (x[:, 1] - x[:, 0] / 2) ** 2)).exp()
+    )
+    start = grid.density(
+        lambda x: (-(x - torch.tensor([1.0, 0.5])).square().sum(1) / 0.1).exp() / (0.1 * math.pi)
+    )
     return equation, start, exact / grid.integrate(exact)
 
 
 def in_the_plane() -> list[str]:
     """The second table."""
-    lines = ["| cells | to | with | total variation from the stationary law | mass - 1 | least | s |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| cells | to | with | total variation from the stationary law | mass - 1 | least | s |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for n in (200, 400):
         equation, start, exact = well(n)
         limited = orn.FokkerPlanck(equation.sde, equation.grid, orn.FluxLimited())
         long = 30 * torch.linspace(0, 1, 31, dtype=torch.float64).square()
         runs: dict[tuple[str, str], Callable[[], torch.Tensor]] = {
             ("t = 30", "FluxLimited(), 30 steps"): partial(limited.solve, start, long),
-            ("t = 0.5", "Uniformisation()"): partial(equation.solve, start, torch.tensor([0.0, 0.5])),
+            ("t = 0.5", "Uniformisation()"): partial(
+                equation.solve, start, torch.tensor([0.0, 0.5])
+            ),
             ("stationary()", "a sparse factorisation"): equation.stationary,
         }
         for (end, how), run in runs.items():
@@ -186,7 +224,10 @@ def in_the_plane() -> list[str]:
             spent = time.process_time() - began
             distance = float(equation.grid.integrate((p - exact).abs())) / 2
             mass = float(equation.grid.integrate(p)) - 1
-            lines.append(f"| {n} x {n} | {end} | {how} | {distance:.1e} | {mass:.0e} | {float(p.min()):.0e} | {spent:.2f} |")
+            lines.append(
+                f"| {n} x {n} | {end} | {how} | {distance:.1e} | {mass:.0e} | {float(p.min()):.0e}"
+                f" | {spent:.2f} |"
+            )
             print(lines[-1], flush=True)
     return lines
 

@@ -1,11 +1,14 @@
-"""What a gradient through an SDE costs: memory and processor time of back-propagation, checkpoints, reversible steps, and torchsde.
+"""What a gradient through an SDE costs: memory and processor time of back-propagation, checkpoints,
+reversible steps, and torchsde.
 
     python -m benchmarks.gradient
 
-The derivative of ``E X_1`` by theta for ``dX = -theta X dt + dB`` from 1: Euler's method with 1000 steps of 2000 paths in 10
-dimensions, or the reversible Heun method's, in float32 and one thread, each row in a process of its own. Memory is the highest resident
-size above that before, time that of the processor forwards and back (the smaller of two runs). Every gradient is held, in standard
-errors, to that of the equation, ``-exp(-theta)``, and for Euler's method to that of the scheme, ``-(1 - theta h)^(n-1)``.
+The derivative of ``E X_1`` by theta for ``dX = -theta X dt + dB`` from 1: Euler's method with 1000
+steps of 2000 paths in 10 dimensions, or the reversible Heun method's, in float32 and one thread,
+each row in a process of its own. Memory is the highest resident size above that before, time that
+of the processor forwards and back (the smaller of two runs). Every gradient is held, in standard
+errors, to that of the equation, ``-exp(-theta)``, and for Euler's method to that of the scheme,
+``-(1 - theta h)^(n-1)``.
 """
 
 __all__ = ["Options", "main"]
@@ -28,8 +31,8 @@ from torch import Tensor
 
 import ornstein as orn
 from benchmarks.tools import megabytes_above, publish
-from ornstein.core.adjoint import Gradient
-from ornstein.core.solve import Method
+from ornstein.core.simulation.loop import Method
+from ornstein.core.solve.checkpointed import Gradient
 
 EULER = orn.EulerMaruyama()
 PATHS, DIM, THETA = 2000, 10, 1.0
@@ -44,16 +47,21 @@ class Options:
     steps: int = 1000
     out: Path = Path("benchmarks/results/gradient")
     row: str = ""
-    """Only print megabytes, seconds and distance from the exact gradient of one row: what its process is called with."""
+    """Only print megabytes, seconds and distance from the exact gradient of one row: what its
+    process is called with."""
 
 
 def ours(gradient: Gradient | None, method: Method = EULER) -> Run:
     """`orn.solve` on a path with the steps as cells."""
 
     def run(theta: Tensor, n: int) -> Tensor:
-        path = orn.BrownianPath((PATHS, DIM), seed=0, cells=torch.linspace(0, 1, n + 1, dtype=torch.float64))
+        path = orn.BrownianPath(
+            (PATHS, DIM), seed=0, cells=torch.linspace(0, 1, n + 1, dtype=torch.float64)
+        )
         sde = orn.SDE(lambda x, t: -theta * x, lambda x, t: torch.ones(()), "additive")
-        return orn.solve(sde, torch.ones(PATHS, DIM), [0.0, 1.0], method, path, dt=1 / n, gradient=gradient)[-1]
+        return orn.solve(
+            sde, torch.ones(PATHS, DIM), [0.0, 1.0], method, path, dt=1 / n, gradient=gradient
+        )[-1]
 
     return run
 
@@ -79,7 +87,14 @@ def torchsde_run(name: str, sense: str = "ito", **methods: str) -> Run:
 
         bm = torchsde.BrownianInterval(0.0, 1.0, size=(PATHS, DIM), entropy=0, dt=1 / n)
         ts = torch.tensor([0.0, 1.0])
-        return getattr(torchsde, name)(Equation(), torch.ones(PATHS, DIM), ts, dt=1 / n, bm=bm, **({"method": "euler"} | methods))[-1]
+        return getattr(torchsde, name)(
+            Equation(),
+            torch.ones(PATHS, DIM),
+            ts,
+            dt=1 / n,
+            bm=bm,
+            **({"method": "euler"} | methods),
+        )[-1]
 
     return run
 
@@ -92,7 +107,10 @@ ROWS: dict[str, Run] = {
     "torchsde sdeint": torchsde_run("sdeint"),
     "torchsde sdeint_adjoint": torchsde_run("sdeint_adjoint"),
     "torchsde reversible_heun, its adjoint": torchsde_run(
-        "sdeint_adjoint", "stratonovich", method="reversible_heun", adjoint_method="adjoint_reversible_heun"
+        "sdeint_adjoint",
+        "stratonovich",
+        method="reversible_heun",
+        adjoint_method="adjoint_reversible_heun",
     ),
 }
 
@@ -120,13 +138,24 @@ def main(options: Options) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     if options.row:
-        return print(json.dumps(vars(measure(ROWS[options.row], options.steps, "eversible" in options.row))))
+        return print(
+            json.dumps(vars(measure(ROWS[options.row], options.steps, "eversible" in options.row)))
+        )
     lines = [
         f"### Gradient through {options.steps} steps of {PATHS} x {DIM} (state {PATHS * DIM * 4 / 1e6:.2f} MB)\n",
-        "| | MB above the start | s | off the exact gradient, standard errors |", "|---|" + "---:|" * 3,
-    ]  # fmt: skip
+        "| | MB above the start | s | off the exact gradient, standard errors |",
+        "|---|" + "---:|" * 3,
+    ]
     for name in ROWS:
-        command = [sys.executable, "-m", "benchmarks.gradient", "--row", name, "--steps", str(options.steps)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.gradient",
+            "--row",
+            name,
+            "--steps",
+            str(options.steps),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             print(f"left out: {name} ({done.stderr.strip().splitlines()[-1]})", file=sys.stderr)

@@ -1,23 +1,32 @@
-"""What the learned part adds to our own tempering: at equal evaluations, at equal time, and for further draws.
+"""What the learned part adds to our own tempering: at equal evaluations, at equal time, and for
+further draws.
 
-    python -m benchmarks.learned                                   # all targets, hours; those that are not yet there
-    python -m benchmarks.learned --targets funnel gmm9 --seeds 0 1
-    python -m benchmarks.learned --shard 0 --of 2                  # half of the rows; the other half elsewhere
+    python -m benchmarks.learned                                   # all targets, hours; those that
+    are not yet there python -m benchmarks.learned --targets funnel gmm9 --seeds 0 1
+    python -m benchmarks.learned --shard 0 --of 2                  # half of the rows; the other
+    half elsewhere
 
-`orn.sample_density` spends E evaluations and S processor seconds of one thread. The classical layer alone then lays the same plan,
-from the same seed, and gets as many particles as bring it to E evaluations, plan included, and again as bring it to S seconds, by its
-time per particle in the first of these. Rows go to ``learned.json`` as they come; after a change of the library, ``--fresh``.
+`orn.sample_density` spends E evaluations and S processor seconds of one thread. The classical layer
+alone then lays the same plan, from the same seed, and gets as many particles as bring it to E
+evaluations, plan included, and again as bring it to S seconds, by its time per particle in the
+first of these. Rows go to ``learned.json`` as they come; after a change of the library,
+``--fresh``.
 
-"tempering" and "diffusion" are the two parts of ours, "fused" is what it reports, "SMC, E" and "SMC, S" are the classical layer alone:
-root mean square error of log Z over seeds, median standard error, and in how many seeds the 95 % interval holds the truth. "se / E" and
-"se / S" are medians of fused standard errors over those of SMC. "evaluations" and "seconds" are medians of ours, in brackets of SMC at
-equal seconds and at equal evaluations. "ESS / path" is that of `DiffusionResult.weighted` draws, with the median of their k-hat.
-Further draws cost microseconds, and evaluations, per effective draw: weighted paths of the frozen model, against another run of
-islands down the frozen ladder, whose effective number does not know that particles have ancestors in common.
+"tempering" and "diffusion" are the two parts of ours, "fused" is what it reports, "SMC, E" and
+"SMC, S" are the classical layer alone: root mean square error of log Z over seeds, median standard
+error, and in how many seeds the 95 % interval holds the truth. "se / E" and "se / S" are medians of
+fused standard errors over those of SMC. "evaluations" and "seconds" are medians of ours, in
+brackets of SMC at equal seconds and at equal evaluations. "ESS / path" is that of
+`DiffusionResult.weighted` draws, with the median of their k-hat. Further draws cost microseconds,
+and evaluations, per effective draw: weighted paths of the frozen model, against another run of
+islands down the frozen ladder, whose effective number does not know that particles have ancestors
+in common.
 
-The learned part *adds*: to log Z at equal evaluations (or at equal time), if the median of "se / E" (of "se / S") is below 0.8, about
-two deviations from 1 for five pairs of 16 islands each, and its interval holds the truth in as many seeds as that of SMC, or in one
-less; draws, if they cost less than half, with k-hat below 0.7 and the truth in the diffusion's interval, both in all seeds but one.
+The learned part *adds*: to log Z at equal evaluations (or at equal time), if the median of "se / E"
+(of "se / S") is below 0.8, about two deviations from 1 for five pairs of 16 islands each, and its
+interval holds the truth in as many seeds as that of SMC, or in one less; draws, if they cost less
+than half, with k-hat below 0.7 and the truth in the diffusion's interval, both in all seeds but
+one.
 """
 
 __all__ = ["Options", "main"]
@@ -35,10 +44,10 @@ import tyro
 import ornstein as orn
 from benchmarks.density import Problem, problems
 from benchmarks.rows import Row, Rows
-from ornstein.learn.density.classical.plan import Plan, plan
-from ornstein.learn.density.classical.smc import run
-from ornstein.learn.density.estimate import LogZ, log_z_islands
-from ornstein.learn.density.ledger import Ledger
+from ornstein.density.counted import Ledger
+from ornstein.density.log_z import LogZ, log_z_islands
+from ornstein.density.smc.strategy import Plan, plan
+from ornstein.density.smc.tempered_smc import run
 
 ISLANDS = 16  # of a batch
 NUMBERS = 2**23  # in the particles of a batch, at most
@@ -77,7 +86,8 @@ class Islands(NamedTuple):
 
 
 def islands(ledger: Ledger, found: Plan, n: int, noise: orn.Noise) -> Islands:
-    """About n particles down the ladder, in as many batches of islands as fit into memory one after another."""
+    """About n particles down the ladder, in as many batches of islands as fit into memory one after
+    another."""
     began, before = time.process_time(), ledger.values
     batches = math.ceil(n * ledger.dim / NUMBERS)
     each = max(2, round(n / batches / ISLANDS))
@@ -94,12 +104,21 @@ def scored(problem: Problem, z: LogZ) -> Row:
     """An estimate beside the truth."""
     truth, slack = problem.target.log_z, 2 * getattr(problem.target, "log_z_stderr", 0.0)
     low, high = z.interval
-    return {"error": z.value - truth, "stderr": z.stderr, "covered": low - slack <= truth <= high + slack, "ess": z.ess}
+    return {
+        "error": z.value - truth,
+        "stderr": z.stderr,
+        "covered": low - slack <= truth <= high + slack,
+        "ess": z.ess,
+    }
 
 
 def per_draw(ess: float, seconds: float, evaluations: int) -> Row:
     """Microseconds and evaluations per effective draw."""
-    return {"us": 1e6 * seconds / ess, "calls": evaluations / ess} if ess else {"us": math.inf, "calls": math.inf}
+    return (
+        {"us": 1e6 * seconds / ess, "calls": evaluations / ess}
+        if ess
+        else {"us": math.inf, "calls": math.inf}
+    )
 
 
 def weighed(r: orn.DensityResult, seed: int) -> Row:
@@ -130,7 +149,10 @@ def measure(problem: Problem, seed: int, budget: float) -> Row:
     n = max(least, (r.evaluations - ledger.values) // found.cost)
     for k, name in enumerate(("SMC, E", "SMC, S")):
         cloud = islands(ledger, found, n, noise.fold(0x536D63, k))
-        costs = {"evaluations": row["plan"]["evaluations"] + cloud.evaluations, "seconds": planning + cloud.seconds}
+        costs = {
+            "evaluations": row["plan"]["evaluations"] + cloud.evaluations,
+            "seconds": planning + cloud.seconds,
+        }
         row[name] = scored(problem, cloud.log_z) | costs | {"particles": cloud.particles}
         row[name] |= per_draw(cloud.log_z.ess, cloud.seconds, cloud.evaluations)
         n = max(least, int((seconds - planning) / cloud.seconds * cloud.particles))
@@ -162,7 +184,11 @@ def verdict(rows: list[Row]) -> Verdict:
     """By the rule in the docstring of the module."""
     ratios, adds = list[float](), list[str]()
     for name, said in (("SMC, E", "log Z at equal evaluations"), ("SMC, S", "log Z at equal time")):
-        ratios.append(statistics.median(row["fused"]["stderr"] / max(row[name]["stderr"], 1e-300) for row in rows))
+        ratios.append(
+            statistics.median(
+                row["fused"]["stderr"] / max(row[name]["stderr"], 1e-300) for row in rows
+            )
+        )
         if ratios[-1] < GAIN and covered(rows, "fused") >= covered(rows, name) - 1:
             adds.append(said)
     cheap = CHEAPER * median(rows, "paths", "us") < median(rows, "SMC, E", "us")
@@ -178,7 +204,9 @@ def on_log_z(rows: list[Row]) -> str:
     for name in METHODS:
         rms = math.sqrt(statistics.fmean(row[name]["error"] ** 2 for row in rows))
         cells.append(f"{rms:.4f}, {median(rows, name, 'stderr'):.4f}, {covered(rows, name)}")
-    return " | ".join([str(len(rows)), *cells, f"{found.at_evaluations:.2f}", f"{found.at_seconds:.2f}"])
+    return " | ".join(
+        [str(len(rows)), *cells, f"{found.at_evaluations:.2f}", f"{found.at_seconds:.2f}"]
+    )
 
 
 def on_costs(rows: list[Row]) -> str:
@@ -188,17 +216,33 @@ def on_costs(rows: list[Row]) -> str:
         f"{median(rows, 'evaluations'):.2e} ({median(rows, 'SMC, S', 'evaluations'):.2e})",
         f"{median(rows, 'seconds'):.1f} ({median(rows, 'SMC, E', 'seconds'):.1f})",
         f"{median(rows, 'paths', 'share'):.3f} (k-hat {median(rows, 'paths', 'k_hat'):.2f})",
-        *(f"{median(rows, name, 'us'):.0f}" for name in draws), *(f"{median(rows, name, 'calls'):.1f}" for name in draws),
-        str(sum(bool(row["warnings"]) for row in rows)), f"**adds** {', '.join(adds)}" if adds else "adds nothing",
-    ]  # fmt: skip
+        *(f"{median(rows, name, 'us'):.0f}" for name in draws),
+        *(f"{median(rows, name, 'calls'):.1f}" for name in draws),
+        str(sum(bool(row["warnings"]) for row in rows)),
+        f"**adds** {', '.join(adds)}" if adds else "adds nothing",
+    ]
     return " | ".join(cells)
 
 
 def report(rows: list[Row]) -> str:
     """The tables in Markdown: log Z, then costs and verdicts."""
-    first = ["| target | seeds | " + " | ".join(METHODS) + " | se / E | se / S |", "|---|---:|" + "---|" * len(METHODS) + "---:|---:|"]
-    heads = ("evaluations", "seconds", "ESS / path", "us per draw: paths", "islands", "evaluations per draw: paths", "islands")
-    second = ["| target | " + " | ".join(heads) + " | warned | the learned part |", "|---|" + "---:|" * 8 + "---|"]
+    first = [
+        "| target | seeds | " + " | ".join(METHODS) + " | se / E | se / S |",
+        "|---|---:|" + "---|" * len(METHODS) + "---:|---:|",
+    ]
+    heads = (
+        "evaluations",
+        "seconds",
+        "ESS / path",
+        "us per draw: paths",
+        "islands",
+        "evaluations per draw: paths",
+        "islands",
+    )
+    second = [
+        "| target | " + " | ".join(heads) + " | warned | the learned part |",
+        "|---|" + "---:|" * 8 + "---|",
+    ]
     for target in dict.fromkeys([*problems(), *(row["target"] for row in rows)]):
         some = [row for row in rows if row["target"] == target]
         if some:
@@ -210,13 +254,18 @@ def report(rows: list[Row]) -> str:
 def main(options: Options) -> None:
     """Run what is missing, then print and write the tables of all that is there."""
     torch.set_num_threads(1)
-    table, rows = problems(options.pines), Rows(options.out.with_suffix(".json"), ("target", "seed"))
+    table, rows = (
+        problems(options.pines),
+        Rows(options.out.with_suffix(".json"), ("target", "seed")),
+    )
     keys = [(name, seed) for name in options.targets or tuple(table) for seed in options.seeds]
     for name, seed in rows.todo(keys, options.shard, options.of, options.fresh):
         rows.add(measure(table[name], seed, options.budget))
     text = report(list(rows.read().values()))
     print(text)
-    options.out.with_suffix(".md").write_text(text + "\n" + "\n\n".join((__doc__ or "").split("\n\n")[-2:]))
+    options.out.with_suffix(".md").write_text(
+        text + "\n" + "\n\n".join((__doc__ or "").split("\n\n")[-2:])
+    )
 
 
 if __name__ == "__main__":

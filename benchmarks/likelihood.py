@@ -1,11 +1,14 @@
-"""Log-likelihoods by the probability flow: ours and the peers', on one posterior that is known exactly.
+"""Log-likelihoods by the probability flow: ours and the peers', on one posterior that is known
+exactly.
 
     python -m benchmarks.likelihood
 
-The data are a mixture of narrow Gaussians, so that the truth is known; all methods call the same posterior mean, in float64, and all
-its calls are counted, as are the backward passes through it. Milliseconds are processor time of one thread for all points together;
-the settings are timed in turn, and the smallest of several rounds is shown: it is what the machine can do when nothing interferes.
-The peers are installed by ``pip install -e ".[bench]"`` and ``pip install --no-deps k-diffusion``; what is not installed is left out.
+The data are a mixture of narrow Gaussians, so that the truth is known; all methods call the same
+posterior mean, in float64, and all its calls are counted, as are the backward passes through it.
+Milliseconds are processor time of one thread for all points together; the settings are timed in
+turn, and the smallest of several rounds is shown: it is what the machine can do when nothing
+interferes. The peers are installed by ``pip install -e ".[bench]"`` and ``pip install --no-deps
+k-diffusion``; what is not installed is left out.
 """
 
 __all__ = ["Options", "main"]
@@ -27,7 +30,7 @@ from torch import Tensor
 import ornstein as orn
 from benchmarks.peers import likelihoods as peers
 from benchmarks.peers.likelihoods import Denoiser
-from ornstein.app.recipes import RECIPES
+from ornstein.training.recipes import RECIPES
 
 OURS = "ornstein"
 
@@ -40,7 +43,8 @@ class Options:
     seed: int = 1
     """Of the points."""
     rounds: int = 3
-    """Every setting is timed so many times, and seven times as often where its largest error is within a factor 8 of ``at``."""
+    """Every setting is timed so many times, and seven times as often where its largest error is
+    within a factor 8 of ``at``."""
     at: float = 1.4e-3
     """Largest error, in nats, at which the methods are compared."""
     wide: bool = True
@@ -82,7 +86,9 @@ class Known:
     data_std: float
 
     def __call__(self, x: Tensor, t: Any) -> orn.Gaussian:
-        return orn.Gaussian(self.denoise(x, float(self.sde.alpha(t)), float(self.sde.sigma(t))), torch.ones(()))
+        return orn.Gaussian(
+            self.denoise(x, float(self.sde.alpha(t)), float(self.sde.sigma(t))), torch.ones(())
+        )
 
 
 MEASURES: dict[str, Callable[[Cell], float]] = {
@@ -94,17 +100,24 @@ MEASURES: dict[str, Callable[[Cell], float]] = {
 
 def narrow() -> orn.targets.GaussianMixture:
     """Six modes in the plane, 1 to 2 apart and 0.05 to 0.1 wide, with mean zero."""
-    means = torch.tensor([[1.2, 0.3], [0.1, 1.3], [-1.1, 0.8], [-1.3, -0.6], [-0.1, -0.2], [0.9, -1.1]], dtype=torch.float64)
+    means = torch.tensor(
+        [[1.2, 0.3], [0.1, 1.3], [-1.1, 0.8], [-1.3, -0.6], [-0.1, -0.2], [0.9, -1.1]],
+        dtype=torch.float64,
+    )
     weights = torch.tensor([0.15, 0.2, 0.1, 0.2, 0.25, 0.1], dtype=torch.float64)
     widths = torch.tensor([0.05, 0.1, 0.07, 0.06, 0.08, 0.09], dtype=torch.float64)
-    return orn.targets.GaussianMixture(means - weights @ means, widths[:, None].expand(6, 2), weights)
+    return orn.targets.GaussianMixture(
+        means - weights @ means, widths[:, None].expand(6, 2), weights
+    )
 
 
 def wide() -> orn.targets.GaussianMixture:
     """Four modes in 32 dimensions, with mean zero."""
     means = 2 * torch.randn(4, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     widths = torch.tensor([0.3, 0.5, 0.7, 1.0], dtype=torch.float64)
-    return orn.targets.GaussianMixture(means - means.mean(0), widths[:, None].expand(4, 32), torch.ones(4))
+    return orn.targets.GaussianMixture(
+        means - means.mean(0), widths[:, None].expand(4, 32), torch.ones(4)
+    )
 
 
 def ours(sde: orn.LinearSDE, **options: Any) -> Run:
@@ -135,15 +148,23 @@ def exact_rows() -> dict[Key, Run]:
         rows[f"{OURS}, Straight, refine", f"tol {tol:g}"] = ours(processes["Straight"], tol=tol)
     for name in processes:
         for tol in (1e-3, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 1e-7):
-            rows[f"torchdiffeq by hand, {name}, dopri5", f"tol {tol:g}"] = theirs("by_hand", process=name, tol=tol)
+            rows[f"torchdiffeq by hand, {name}, dopri5", f"tol {tol:g}"] = theirs(
+                "by_hand", process=name, tol=tol
+            )
     for tol in (1e-3, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 1e-7):
         rows["flow_matching, exact, dopri5", f"tol {tol:g}"] = theirs("flow_matching", tol=tol)
     for method in ("midpoint", "rk4"):
         for steps in (10, 20, 40, 80, 160):
-            rows[f"flow_matching, exact, {method}", f"step 1/{steps}"] = theirs("flow_matching", step=1 / steps, method=method)
+            rows[f"flow_matching, exact, {method}", f"step 1/{steps}"] = theirs(
+                "flow_matching", step=1 / steps, method=method
+            )
     for tol in (1e-3, 1e-5):
-        rows["flow_matching, one probe, dopri5", f"tol {tol:g}"] = theirs("flow_matching", tol=tol, exact=False)
-    rows["flow_matching, one probe, midpoint", "step 1/40"] = theirs("flow_matching", step=1 / 40, method="midpoint", exact=False)
+        rows["flow_matching, one probe, dopri5", f"tol {tol:g}"] = theirs(
+            "flow_matching", tol=tol, exact=False
+        )
+    rows["flow_matching, one probe, midpoint", "step 1/40"] = theirs(
+        "flow_matching", step=1 / 40, method="midpoint", exact=False
+    )
     for tol in (1e-3, 1e-4, 1e-5):
         rows["k-diffusion, one probe, dopri5", f"tol {tol:g}"] = theirs("k_diffusion", tol=tol)
     return rows
@@ -153,16 +174,28 @@ def probe_rows() -> dict[Key, Run]:
     """Thirty-two dimensions: what is left of the divergence when it is estimated."""
     sde, rows = orn.Straight(), {}
     d = orn.divergence
-    rules = {"Hutchinson(16)": d.Hutchinson(16), "Hutchinson(8)": d.Hutchinson(8), "HutchPlusPlus(4, 4)": d.HutchPlusPlus()}
+    rules = {
+        "Hutchinson(16)": d.Hutchinson(16),
+        "Hutchinson(8)": d.Hutchinson(8),
+        "HutchPlusPlus(4, 4)": d.HutchPlusPlus(),
+    }
     for name, rule in {**rules, "exact": d.Exact()}.items():
-        rows[f"{OURS}, {name}, single run", "tol 0.0001"] = ours(sde, tol=1e-4, divergence=rule, refine=False)
-    rows[f"{OURS}, Hutchinson(16), refine", "tol 0.0001"] = ours(sde, tol=1e-4, divergence=rules["Hutchinson(16)"])
-    rows["flow_matching, one probe, dopri5", "tol 1e-05"] = theirs("flow_matching", tol=1e-5, exact=False)
+        rows[f"{OURS}, {name}, single run", "tol 0.0001"] = ours(
+            sde, tol=1e-4, divergence=rule, refine=False
+        )
+    rows[f"{OURS}, Hutchinson(16), refine", "tol 0.0001"] = ours(
+        sde, tol=1e-4, divergence=rules["Hutchinson(16)"]
+    )
+    rows["flow_matching, one probe, dopri5", "tol 1e-05"] = theirs(
+        "flow_matching", tol=1e-5, exact=False
+    )
     rows["k-diffusion, one probe, dopri5", "tol 1e-05"] = theirs("k_diffusion", tol=1e-5)
     return rows
 
 
-def measure(rows: dict[Key, Run], target: orn.targets.GaussianMixture, options: Options) -> dict[Key, Cell]:
+def measure(
+    rows: dict[Key, Run], target: orn.targets.GaussianMixture, options: Options
+) -> dict[Key, Cell]:
     """Errors and counts of all rows, then their times in turn."""
     x = target.sample(options.points, seed=options.seed, dtype=torch.float64)
     truth, cells, missing = target.log_prob(x), {}, set()
@@ -174,7 +207,11 @@ def measure(rows: dict[Key, Run], target: orn.targets.GaussianMixture, options: 
             missing.add(f"left out: {key[0].split(',')[0]} ({problem})")
             continue
         gap = (value - truth).abs()
-        told = (None, None) if error is None else (float(error.mean()), float((gap <= 3 * error).double().mean()))
+        told = (
+            (None, None)
+            if error is None
+            else (float(error.mean()), float((gap <= 3 * error).double().mean()))
+        )
         cells[key] = Cell(denoise.calls, denoise.passes, float(gap.max()), float(gap.mean()), *told)
     print(*sorted(missing), sep="\n", end="\n" if missing else "", file=sys.stderr)
     plain = Denoiser(target)
@@ -189,7 +226,8 @@ def measure(rows: dict[Key, Run], target: orn.targets.GaussianMixture, options: 
 
 
 def cost(cells: dict[Key, Cell], method: str, at: float, what: Callable[[Cell], float]) -> float:
-    """What a method costs at a largest error, interpolated log-log between its settings; infinite where it does not get there."""
+    """What a method costs at a largest error, interpolated log-log between its settings; infinite
+    where it does not get there."""
     ranked = sorted((what(cell), cell.worst) for (name, _), cell in cells.items() if name == method)
     before: tuple[float, float] | None = None
     for price, worst in ranked:
@@ -205,12 +243,18 @@ def cost(cells: dict[Key, Cell], method: str, at: float, what: Callable[[Cell], 
 
 def table(cells: dict[Key, Cell]) -> str:
     """Every setting of every method."""
-    head = "method | setting | evaluations | backward passes | ms | max error | mean error | mean reported error | within 3 reported"
+    head = (
+        "method | setting | evaluations | backward passes | ms | max error | mean error | mean"
+        " reported error | within 3 reported"
+    )
     lines = [f"| {head} |", "|---|---|" + "---:|" * 7]
     for (method, setting), c in cells.items():
         told = f"{c.reported:.1e} | {c.covered:.0%}" if c.reported is not None else "none | -"
         ms = f"{c.seconds * 1e3:.1f}"
-        lines.append(f"| {method} | {setting} | {c.evaluations} | {c.passes} | {ms} | {c.worst:.1e} | {c.mean:.1e} | {told} |")
+        lines.append(
+            f"| {method} | {setting} | {c.evaluations} | {c.passes} | {ms} | {c.worst:.1e} |"
+            f" {c.mean:.1e} | {told} |"
+        )
     return "\n".join(lines)
 
 
@@ -218,29 +262,53 @@ def answer(cells: dict[Key, Cell], at: float) -> str:
     """Costs at equal error, and ours over the best of the peers'."""
     methods = list(dict.fromkeys(name for name, _ in cells))
     found = {name: [cost(cells, name, at, what) for what in MEASURES.values()] for name in methods}
-    lines = [f"| at max error {at:g} | " + " | ".join(MEASURES) + " |", "|---|" + "---:|" * len(MEASURES)]
+    lines = [
+        f"| at max error {at:g} | " + " | ".join(MEASURES) + " |",
+        "|---|" + "---:|" * len(MEASURES),
+    ]
     for name, values in sorted(found.items(), key=lambda item: item[1]):
-        lines.append(f"| {name} | " + " | ".join(f"{v:.1f}" if math.isfinite(v) else "not reached" for v in values) + " |")
+        lines.append(
+            f"| {name} | "
+            + " | ".join(f"{v:.1f}" if math.isfinite(v) else "not reached" for v in values)
+            + " |"
+        )
     others = [name for name in methods if not name.startswith(OURS)]
     if not others:
         return "\n".join(lines)
     best = [min(others, key=lambda name, k=k: found[name][k]) for k in range(len(MEASURES))]  # type: ignore[misc]
-    lines += ["", "The best of the peers in " + "; in ".join(f"{what}: {b}" for what, b in zip(MEASURES, best, strict=True)) + ".", ""]
+    lines += [
+        "",
+        "The best of the peers in "
+        + "; in ".join(f"{what}: {b}" for what, b in zip(MEASURES, best, strict=True))
+        + ".",
+        "",
+    ]
     for name in (name for name in methods if name.startswith(OURS)):
-        parts = [f"{found[name][k] / found[b][k]:.2f} of its {what}" for k, (what, b) in enumerate(zip(MEASURES, best, strict=True))]
+        parts = [
+            f"{found[name][k] / found[b][k]:.2f} of its {what}"
+            for k, (what, b) in enumerate(zip(MEASURES, best, strict=True))
+        ]
         lines.append(f"- {name}, against the best of the peers: {', '.join(parts)}.")
     hand = [name for name in others if "by hand" in name]
     if hand:
-        lines.append(f"- The loop by hand does best, in milliseconds, as {min(hand, key=lambda name: found[name][-1])}.")
+        lines.append(
+            "- The loop by hand does best, in milliseconds, as"
+            f" {min(hand, key=lambda name: found[name][-1])}."
+        )
     return "\n".join(lines)
 
 
 def passes(options: Options) -> str:
-    """What a divergence costs in forward passes: the U-Net of the digits' recipe, 64 dimensions, 64 pictures at a time."""
+    """What a divergence costs in forward passes: the U-Net of the digits' recipe, 64 dimensions, 64
+    pictures at a time."""
     net = RECIPES["digits"].net((1, 8, 8), 0)
-    denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, 0.75, (1, 8, 8)).requires_grad_(False).eval()
+    denoiser = (
+        orn.Denoiser(net, orn.Cosine(), orn.edm, 0.75, (1, 8, 8)).requires_grad_(False).eval()
+    )
     x, t = orn.Noise(0).normal((64, 1, 8, 8)), torch.tensor(0.3)
-    rules = {"exact": orn.divergence.Exact()} | {f"Hutchinson({k})": orn.divergence.Hutchinson(k) for k in (2, 4, 8, 16)}
+    rules = {"exact": orn.divergence.Exact()} | {
+        f"Hutchinson({k})": orn.divergence.Hutchinson(k) for k in (2, 4, 8, 16)
+    }
     allowed = {"exact": 1.5 * 64} | {f"Hutchinson({k})": 1.3 * (1 + 2 * k) for k in (2, 4, 8, 16)}
 
     def mean(z: Tensor) -> Tensor:
@@ -262,23 +330,41 @@ def passes(options: Options) -> str:
             run()
             best[name] = min(best[name], time.process_time() - began)
     lines = ["| divergence | forward passes of time | allowed |", "|---|---:|---:|"]
-    return "\n".join(lines + [f"| {name} | {best[name] / best['forward']:.1f} | {allowed[name]:.1f} |" for name in rules])
+    return "\n".join(
+        lines
+        + [
+            f"| {name} | {best[name] / best['forward']:.1f} | {allowed[name]:.1f} |"
+            for name in rules
+        ]
+    )
 
 
 def plot(cells: dict[Key, Cell], options: Options, path: Path) -> None:
     """Largest error against evaluations and against time, log-log."""
     matplotlib = importlib.import_module("matplotlib")
     matplotlib.use("Agg")
-    plt, ticker = importlib.import_module("matplotlib.pyplot"), importlib.import_module("matplotlib.ticker")
+    plt, ticker = (
+        importlib.import_module("matplotlib.pyplot"),
+        importlib.import_module("matplotlib.ticker"),
+    )
     figure, axes = plt.subplots(1, 2, figsize=(12, 5), sharey=True)
     colours = plt.get_cmap("tab20").colors
     for k, name in enumerate(dict.fromkeys(method for method, _ in cells)):
         mine = [cell for (method, _), cell in cells.items() if method == name]
-        style = {"color": colours[k % 20], "lw": 2.2 if name.startswith(OURS) else 1, "ms": 4, "label": name}
+        style = {
+            "color": colours[k % 20],
+            "lw": 2.2 if name.startswith(OURS) else 1,
+            "ms": 4,
+            "label": name,
+        }
         kind = "o-" if name.startswith(OURS) else "s:" if "one probe" in name else "^--"
         axes[0].plot([c.evaluations for c in mine], [c.worst for c in mine], kind, **style)
         axes[1].plot([c.seconds * 1e3 for c in mine], [c.worst for c in mine], kind, **style)
-    for axis, label in zip(axes, ("evaluations of the posterior", f"milliseconds for {options.points} points"), strict=True):
+    for axis, label in zip(
+        axes,
+        ("evaluations of the posterior", f"milliseconds for {options.points} points"),
+        strict=True,
+    ):
         axis.axhline(options.at, color="0.4", lw=0.8)
         axis.set(xscale="log", yscale="log", xlabel=label)
         axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -296,9 +382,15 @@ def main(options: Options) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     cells = measure(exact_rows(), narrow(), options)
-    text = f"### Six narrow modes in two dimensions, {options.points} points\n\n{answer(cells, options.at)}\n\n{table(cells)}\n"
+    text = (
+        f"### Six narrow modes in two dimensions, {options.points}"
+        f" points\n\n{answer(cells, options.at)}\n\n{table(cells)}\n"
+    )
     if options.wide:
-        text += f"\n### Four modes in 32 dimensions, {options.points} points\n\n{table(measure(probe_rows(), wide(), options))}\n"
+        text += (
+            f"\n### Four modes in 32 dimensions, {options.points}"
+            f" points\n\n{table(measure(probe_rows(), wide(), options))}\n"
+        )
     text += f"\n### The divergence of a network\n\n{passes(options)}\n"
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "table.md").write_text(text)

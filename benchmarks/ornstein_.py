@@ -1,4 +1,5 @@
-"""The library's own samplers as columns: the fixed rule on four processes, tuned samplers, and a few named methods."""
+"""The library's own samplers as columns: the fixed rule on four processes, tuned samplers, and a
+few named methods."""
 
 __all__ = ["COLUMNS", "TUNED", "tuned"]
 
@@ -14,7 +15,12 @@ from benchmarks.problems import PROBLEMS, ExactPosterior, Problem
 
 FAR = 1e6  # a noise-to-signal ratio as good as infinity: the flow from there on is a scaling
 
-PROCESSES: dict[str, orn.LinearSDE] = {"EDM": orn.EDM(80.0), "VP": orn.VP(), "cosine": orn.Cosine(), "straight": orn.Straight()}
+PROCESSES: dict[str, orn.LinearSDE] = {
+    "EDM": orn.EDM(80.0),
+    "VP": orn.VP(),
+    "cosine": orn.Cosine(),
+    "straight": orn.Straight(),
+}
 
 
 class _Asked:
@@ -38,12 +44,16 @@ def _start(problem: Problem, y: Tensor, sde: orn.LinearSDE) -> Tensor:
     return Counted(problem, y).start(at) * scale
 
 
-def _column(sampler: Callable[[Problem, int], str | orn.Sampler], sde: orn.LinearSDE, calls: int = 1) -> Callable:  # type: ignore[type-arg]
+def _column(
+    sampler: Callable[[Problem, int], str | orn.Sampler], sde: orn.LinearSDE, calls: int = 1
+) -> Callable:  # type: ignore[type-arg]
     def run(problem: Problem, y: Tensor, evaluations: int) -> tuple[Tensor, float] | None:
         if evaluations // calls < 1:
             return None
         posterior, steps = _Asked(problem.posterior(sde)), evaluations // calls
-        end = orn.sample(posterior, len(y), steps, sampler(problem, steps), x_T=_start(problem, y, sde))
+        end = orn.sample(
+            posterior, len(y), steps, sampler(problem, steps), x_T=_start(problem, y, sde)
+        )
         assert posterior.calls <= evaluations, f"{posterior.calls} calls of {evaluations}"
         return end, 0.0
 
@@ -55,8 +65,17 @@ def tuned(name: str, steps: int) -> orn.Tuned:
     """A sampler fitted to a problem, on noise of its own: float64, as the errors are."""
     problem = PROBLEMS[name]()
     noise = 2048 if problem.dim == 2 else 1024
-    return orn.tune(problem.posterior(PROCESSES["EDM"]), steps, seed=12345, n=noise, dtype=torch.float64)
+    return orn.tune(
+        problem.posterior(PROCESSES["EDM"]), steps, seed=12345, n=noise, dtype=torch.float64
+    )
 
 
-COLUMNS = {f"ornstein auto {name}": _column(lambda problem, steps: "auto", sde) for name, sde in PROCESSES.items()}
-TUNED = {"ornstein tuned EDM": _column(lambda problem, steps: tuned(problem.name, steps), PROCESSES["EDM"])}
+COLUMNS = {
+    f"ornstein auto {name}": _column(lambda problem, steps: "auto", sde)
+    for name, sde in PROCESSES.items()
+}
+TUNED = {
+    "ornstein tuned EDM": _column(
+        lambda problem, steps: tuned(problem.name, steps), PROCESSES["EDM"]
+    )
+}

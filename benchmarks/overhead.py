@@ -1,10 +1,12 @@
-"""What a sampler costs beside its network: microseconds per evaluation on one core, at a state of (16, 3, 32, 32) in float32.
+"""What a sampler costs beside its network: microseconds per evaluation on one core, at a state of
+(16, 3, 32, 32) in float32.
 
     python -m benchmarks.overhead
 
-The network is a stub that returns the same tensor, so that all the time is the sampler's. Every row is a whole run of 20 evaluations
-from noise to data, grid and coefficients included, as a user calls it; rows are timed in turn, in processor time, and the smallest of
-several rounds is shown: it is what the machine can do when nothing interferes.
+The network is a stub that returns the same tensor, so that all the time is the sampler's. Every row
+is a whole run of 20 evaluations from noise to data, grid and coefficients included, as a user calls
+it; rows are timed in turn, in processor time, and the smallest of several rounds is shown: it is
+what the machine can do when nothing interferes.
 """
 
 __all__ = ["main"]
@@ -19,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import ornstein as orn
-from ornstein.core.clock import Log
+from ornstein.core.timesteps.clock import Log
 
 SHAPE, STEPS, ROUNDS, RUNS = (16, 3, 32, 32), 20, 12, 10
 Run = Callable[[], Any]
@@ -67,18 +69,36 @@ def by_hand(x: Tensor, answer: Tensor) -> Run:
 def ours(x: Tensor, answer: Tensor) -> dict[str, Run]:
     """The library's samplers, by their public function."""
     sde = orn.VP()
-    stub, denoiser = Stub(sde, answer), orn.Denoiser(Constant(answer), sde, data_std=0.5, event_shape=SHAPE[1:])
+    stub, denoiser = (
+        Stub(sde, answer),
+        orn.Denoiser(Constant(answer), sde, data_std=0.5, event_shape=SHAPE[1:]),
+    )
     ode = {
-        "DDIM (Multistep 1)": orn.Multistep(1), "DPM++2M (Multistep 2)": orn.Multistep(2),
-        "DPM++3M (Multistep 3)": orn.Multistep(3), "AB4 in v (Multistep 4)": orn.Multistep(4, 0.5, Log()), "auto": "auto",
-        "UniPC2": orn.Multistep(2, corrector=2), "DPM++2S": orn.Singlestep(),
-    }  # fmt: skip
+        "DDIM (Multistep 1)": orn.Multistep(1),
+        "DPM++2M (Multistep 2)": orn.Multistep(2),
+        "DPM++3M (Multistep 3)": orn.Multistep(3),
+        "AB4 in v (Multistep 4)": orn.Multistep(4, 0.5, Log()),
+        "auto": "auto",
+        "UniPC2": orn.Multistep(2, corrector=2),
+        "DPM++2S": orn.Singlestep(),
+    }
 
     def run(method: Any, posterior: Any = stub, seed: Any = 0, **options: Any) -> Run:
         steps = STEPS // 2 if isinstance(method, orn.Singlestep) else STEPS
-        return lambda: orn.sample(posterior, len(x), steps, method, seed, x_T=x, spacing=orn.spacing.Balanced(0.18), **options)
+        return lambda: orn.sample(
+            posterior,
+            len(x),
+            steps,
+            method,
+            seed,
+            x_T=x,
+            spacing=orn.spacing.Balanced(0.18),
+            **options,
+        )
 
-    path = orn.BrownianPath(SHAPE, 0.0, sde.T, 0, cells=sde.times(STEPS, orn.spacing.Balanced(0.18)))
+    path = orn.BrownianPath(
+        SHAPE, 0.0, sde.T, 0, cells=sde.times(STEPS, orn.spacing.Balanced(0.18))
+    )
     rows = {f"ornstein {name}": run(method) for name, method in ode.items()}
     rows["ornstein auto, with Denoiser's preconditioning"] = run("auto", denoiser)
     rows["ornstein SDE 2M, fresh noise"] = run(orn.Multistep(2), eta=1.0)
@@ -106,9 +126,15 @@ def diffusers_rows(x: Tensor, answer: Tensor) -> dict[str, Run]:
         return go
 
     names = (
-        "DDIM", "DPMSolverMultistep", "UniPCMultistep", "DEISMultistep", "EulerDiscrete", "HeunDiscrete", "LMSDiscrete",
+        "DDIM",
+        "DPMSolverMultistep",
+        "UniPCMultistep",
+        "DEISMultistep",
+        "EulerDiscrete",
+        "HeunDiscrete",
+        "LMSDiscrete",
         "FlowMatchEulerDiscrete",
-    )  # fmt: skip
+    )
     return {f"diffusers {name}": run(f"{name}Scheduler") for name in names}
 
 
@@ -118,16 +144,27 @@ def k_diffusion_rows(x: Tensor, answer: Tensor) -> dict[str, Run]:
     sigmas = sampling.get_sigmas_karras(STEPS, 0.002, 80.0)
 
     def run(name: str) -> Run:
-        return lambda: getattr(sampling, name)(lambda y, sigma: answer, 80 * x, sigmas, disable=True)
+        return lambda: getattr(sampling, name)(
+            lambda y, sigma: answer, 80 * x, sigmas, disable=True
+        )
 
-    return {f"k-diffusion {name}": run(name) for name in ("sample_euler", "sample_lms", "sample_dpmpp_2m", "sample_dpmpp_2m_sde")}
+    return {
+        f"k-diffusion {name}": run(name)
+        for name in ("sample_euler", "sample_lms", "sample_dpmpp_2m", "sample_dpmpp_2m_sde")
+    }
 
 
 def flow_matching_rows(x: Tensor, answer: Tensor) -> dict[str, Run]:
     """The fixed-step solver of flow_matching."""
-    solver = importlib.import_module("flow_matching.solver").ODESolver(velocity_model=lambda x, t: answer)
+    solver = importlib.import_module("flow_matching.solver").ODESolver(
+        velocity_model=lambda x, t: answer
+    )
     grid = torch.linspace(0, 1, STEPS + 1)
-    return {"flow_matching euler": lambda: solver.sample(x_init=x, step_size=None, method="euler", time_grid=grid)}
+    return {
+        "flow_matching euler": lambda: solver.sample(
+            x_init=x, step_size=None, method="euler", time_grid=grid
+        )
+    }
 
 
 def azula_rows(x: Tensor, answer: Tensor) -> dict[str, Run]:
@@ -157,7 +194,12 @@ def main() -> None:
     torch.set_num_threads(1)
     x, answer = torch.randn(SHAPE), 0.5 * torch.randn(SHAPE)
     rows: dict[str, Run] = {"a loop by hand, DDIM": by_hand(x, answer), **ours(x, answer)}
-    peers = {"diffusers": diffusers_rows, "k-diffusion": k_diffusion_rows, "flow_matching": flow_matching_rows, "azula": azula_rows}
+    peers = {
+        "diffusers": diffusers_rows,
+        "k-diffusion": k_diffusion_rows,
+        "flow_matching": flow_matching_rows,
+        "azula": azula_rows,
+    }
     for name, more in peers.items():
         try:
             rows |= more(x, answer)

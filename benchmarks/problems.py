@@ -1,15 +1,25 @@
 """Laws whose denoiser and probability flow are known: what the samplers are compared on.
 
-Each law is a Gaussian mixture. In EDM coordinates ``y = x / alpha = x_0 + sigma z``, where ``sigma`` is the noise-to-signal
-ratio, every process has the same probability-flow ODE
+Each law is a Gaussian mixture. In EDM coordinates ``y = x / alpha = x_0 + sigma z``, where
+``sigma`` is the noise-to-signal ratio, every process has the same probability-flow ODE
 
-    dy/dsigma = (y - D(y, sigma)) / sigma = -sigma score(y, sigma),    D(y, sigma) = E[x_0 | y].                 (1)
+    dy/dsigma = (y - D(y, sigma)) / sigma = -sigma score(y, sigma),    D(y, sigma) = E[x_0 | y].  (1)
 
-These laws have positive width, so their score is smooth down to sigma = 0. With ``sigma = w sinh(c)``, w a width, (1) is smooth
-in c from 0 up, nearly uniform in log sigma where sigma is large, and `reference` solves it to about 1e-9.
+These laws have positive width, so their score is smooth down to sigma = 0. With ``sigma = w
+sinh(c)``, w a width, (1) is smooth in c from 0 up, nearly uniform in log sigma where sigma is
+large, and `reference` solves it to about 1e-9.
 """
 
-__all__ = ["PROBLEMS", "ExactPosterior", "Law", "Mixture", "Problem", "Reference", "RotatedMixture", "reference"]
+__all__ = [
+    "PROBLEMS",
+    "ExactPosterior",
+    "Law",
+    "Mixture",
+    "Problem",
+    "Reference",
+    "RotatedMixture",
+    "reference",
+]
 
 import hashlib
 import math
@@ -25,9 +35,9 @@ from scipy.integrate import solve_ivp
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from ornstein.core.gaussian import Gaussian
-from ornstein.core.linear import LinearSDE, Time
-from ornstein.exact.support import polar, root
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes.linear import LinearSDE, Time
+from ornstein.reference.common import polar, root
 
 
 class Law(Protocol):
@@ -49,7 +59,8 @@ class Law(Protocol):
         ...
 
     def moments(self, y: Tensor, a: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance per coordinate of ``x_0 | y``, both ``(b, d)``; ``a`` and ``s2`` broadcast to ``(b, 1)``."""
+        """Mean and variance per coordinate of ``x_0 | y``, both ``(b, d)``; ``a`` and ``s2``
+        broadcast to ``(b, 1)``."""
         ...
 
     def score(self, y: Tensor, sigma: float) -> Tensor:
@@ -69,7 +80,8 @@ def _spread(weights: Tensor, means: Tensor, variances: Tensor) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """``sum_k w_k N(m_k, v I)``: one width for all components. All arithmetic is in matrix products ``(b, k)``.
+    """``sum_k w_k N(m_k, v I)``: one width for all components. All arithmetic is in matrix products
+    ``(b, k)``.
 
     Args:
         means: ``(k, d)``, float64.
@@ -94,7 +106,8 @@ class Mixture:
         return self.means.square()
 
     def _given(self, y: Tensor, a: Tensor | float, u: Tensor | float) -> Tensor:
-        """``P(k | y)``: the softmax of ``log w - |y - a m|^2 / 2u``, less the term that is the same for all k."""
+        """``P(k | y)``: the softmax of ``log w - |y - a m|^2 / 2u``, less the term that is the same
+        for all k."""
         log_joint = (y @ self.means.T).sub_(self._squares.sum(1) * (a / 2)).mul_(a / u)
         return log_joint.add_(self.weights.log()).softmax(1)
 
@@ -114,12 +127,15 @@ class Mixture:
     def sample(self, n: int, seed: int) -> Tensor:
         g = torch.Generator().manual_seed(seed)
         k = torch.multinomial(self.weights, n, replacement=True, generator=g)
-        return self.means[k] + self.width * torch.randn(n, self.dim, generator=g, dtype=torch.float64)
+        return self.means[k] + self.width * torch.randn(
+            n, self.dim, generator=g, dtype=torch.float64
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class RotatedMixture:
-    """``sum_k w_k N(m_k, Q_k diag(l_k) Q_k^T)``: a covariance of its own for each component, diagonal in its basis ``Q_k``.
+    """``sum_k w_k N(m_k, Q_k diag(l_k) Q_k^T)``: a covariance of its own for each component,
+    diagonal in its basis ``Q_k``.
 
     Args:
         means: ``(k, d)``, float64.
@@ -146,7 +162,9 @@ class RotatedMixture:
         return _spread(self.weights, self.means, self.variances.mean(1))
 
     def _given(self, log_joint: list[Tensor]) -> list[Tensor]:
-        return list((torch.stack(log_joint, 1) + self.weights.log()).softmax(1)[..., None].unbind(1))
+        return list(
+            (torch.stack(log_joint, 1) + self.weights.log()).softmax(1)[..., None].unbind(1)
+        )
 
     def moments(self, y: Tensor, a: Tensor, s2: Tensor) -> tuple[Tensor, Tensor]:
         means, variances, log_joint = [], [], []
@@ -159,7 +177,9 @@ class RotatedMixture:
         p = self._given(log_joint)
         mean = torch.stack([p_k * m_k for p_k, m_k in zip(p, means, strict=True)]).sum(0)
         terms = zip(p, means, variances, strict=True)
-        return mean, torch.stack([p_k * (v_k + (m_k - mean).square()) for p_k, m_k, v_k in terms]).sum(0)
+        return mean, torch.stack(
+            [p_k * (v_k + (m_k - mean).square()) for p_k, m_k, v_k in terms]
+        ).sum(0)
 
     def score(self, y: Tensor, sigma: float) -> Tensor:
         scores, log_joint = [], []
@@ -168,7 +188,9 @@ class RotatedMixture:
             r = (y - m) @ q
             log_joint.append(-(r.square() / u + u.log()).sum(-1) / 2)
             scores.append((r / -u) @ q.T)
-        return torch.stack([p_k * s_k for p_k, s_k in zip(self._given(log_joint), scores, strict=True)]).sum(0)
+        return torch.stack(
+            [p_k * s_k for p_k, s_k in zip(self._given(log_joint), scores, strict=True)]
+        ).sum(0)
 
     def sample(self, n: int, seed: int) -> Tensor:
         g = torch.Generator().manual_seed(seed)
@@ -182,7 +204,8 @@ class RotatedMixture:
 
 @dataclass(frozen=True, eq=False)
 class ExactPosterior:
-    """``x_0 | x_t`` of a law under a process, finite at both ends of time: computed in float64, returned in the dtype of x."""
+    """``x_0 | x_t`` of a law under a process, finite at both ends of time: computed in float64,
+    returned in the dtype of x."""
 
     law: Law
     sde: LinearSDE
@@ -234,7 +257,12 @@ class Problem:
 
     def noise(self, seed: int) -> Tensor:
         """Standard normal ``(points, d)``, float64: a start is ``sigma_max`` times this."""
-        return torch.randn(self.points, self.dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return torch.randn(
+            self.points,
+            self.dim,
+            generator=torch.Generator().manual_seed(seed),
+            dtype=torch.float64,
+        )
 
     def sample(self, n: int, seed: int) -> Tensor:
         """``n`` exact samples, float64."""
@@ -249,24 +277,32 @@ class Problem:
         return y + sigma**2 * self.law.score(y, sigma)
 
 
-def reference(problem: Problem, y: Tensor, sigma_from: float, sigma_to: float, tol: float = 1e-11) -> Tensor:
-    """The flow (1) from one level to another, sigma_to = 0 included, by an adaptive Runge-Kutta method of order 8."""
+def reference(
+    problem: Problem, y: Tensor, sigma_from: float, sigma_to: float, tol: float = 1e-11
+) -> Tensor:
+    """The flow (1) from one level to another, sigma_to = 0 included, by an adaptive Runge-Kutta
+    method of order 8."""
     width, shape = problem.law.width, y.shape
 
     def slope(c: float, flat: object) -> object:
         sigma = width * math.sinh(c)
         state = torch.as_tensor(flat, dtype=torch.float64).reshape(shape)
-        return (problem.law.score(state, sigma) * (-sigma * width * math.cosh(c))).reshape(-1).numpy()  # (1)
+        return (
+            (problem.law.score(state, sigma) * (-sigma * width * math.cosh(c))).reshape(-1).numpy()
+        )  # (1)
 
     span = (math.asinh(sigma_from / width), math.asinh(sigma_to / width))
-    end = solve_ivp(slope, span, y.double().reshape(-1).numpy(), method="DOP853", rtol=tol, atol=tol)
+    end = solve_ivp(
+        slope, span, y.double().reshape(-1).numpy(), method="DOP853", rtol=tol, atol=tol
+    )
     if not end.success:
         raise RuntimeError(f"{problem.name}: the reference failed: {end.message}")
     return torch.from_numpy(end.y[:, -1].copy()).reshape(shape)
 
 
 class Reference:
-    """The flow from one set of start points to any number of levels: kept on disk, and continued from the nearest level above.
+    """The flow from one set of start points to any number of levels: kept on disk, and continued
+    from the nearest level above.
 
     Levels above the start are reached by the flow backwards.
 
@@ -277,7 +313,9 @@ class Reference:
         folder: where the results are kept; by default a folder for temporary files.
     """
 
-    def __init__(self, problem: Problem, y: Tensor, sigma_from: float = 80.0, folder: Path | None = None) -> None:
+    def __init__(
+        self, problem: Problem, y: Tensor, sigma_from: float = 80.0, folder: Path | None = None
+    ) -> None:
         self.problem = problem
         self._levels = {float(sigma_from): y.double()}
         self._folder = folder or Path(tempfile.gettempdir()) / "ornstein-references"
@@ -291,7 +329,9 @@ class Reference:
         if sigma not in self._levels:
             path = self._folder / f"{self.problem.name}-{self._key}-{sigma!r}.pt"
             if not path.exists():
-                above = min((level for level in self._levels if level > sigma), default=max(self._levels))
+                above = min(
+                    (level for level in self._levels if level > sigma), default=max(self._levels)
+                )
                 self._folder.mkdir(parents=True, exist_ok=True)
                 torch.save(reference(self.problem, self._levels[above], above, sigma), path)
             self._levels[sigma] = torch.load(path, weights_only=True)
@@ -310,7 +350,9 @@ def _equal(n: int) -> Tensor:
 def _ring8() -> Problem:
     """Eight means on a circle."""
     angle = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
-    return Problem("ring8", Mixture(0.7 * torch.stack([angle.cos(), angle.sin()], 1), 0.05, _weights(8)), 4096)
+    return Problem(
+        "ring8", Mixture(0.7 * torch.stack([angle.cos(), angle.sin()], 1), 0.05, _weights(8)), 4096
+    )
 
 
 def _grid25() -> Problem:
@@ -326,14 +368,20 @@ def _digits500() -> Problem:
 
 
 def _spiral() -> Problem:
-    """A curve of two turns, as the empirical measure of a thousand points equally spaced in angle."""
+    """A curve of two turns, as the empirical measure of a thousand points equally spaced in
+    angle."""
     turn = torch.linspace(0.1, 1, 1000, dtype=torch.float64)
     angle = 4 * math.pi * turn
-    return Problem("spiral", Mixture(torch.stack([turn * angle.cos(), turn * angle.sin()], 1), 0.02, _equal(1000)), 4096)
+    return Problem(
+        "spiral",
+        Mixture(torch.stack([turn * angle.cos(), turn * angle.sin()], 1), 0.02, _equal(1000)),
+        4096,
+    )
 
 
 def _mixture256() -> Problem:
-    """Ten components in d = 256: random means, random bases, standard deviations log-uniform between 0.02 and 0.5."""
+    """Ten components in d = 256: random means, random bases, standard deviations log-uniform
+    between 0.02 and 0.5."""
     g = torch.Generator().manual_seed(7)
     means = 0.3 * torch.randn(10, 256, generator=g, dtype=torch.float64)
     bases = torch.linalg.qr(torch.randn(10, 256, 256, generator=g, dtype=torch.float64))[0]
@@ -343,4 +391,6 @@ def _mixture256() -> Problem:
 
 _BUILD: tuple[Callable[[], Problem], ...] = (_ring8, _grid25, _digits500, _spiral, _mixture256)
 
-PROBLEMS: dict[str, Callable[[], Problem]] = {build.__name__[1:]: lru_cache(build) for build in _BUILD}
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    build.__name__[1:]: lru_cache(build) for build in _BUILD
+}

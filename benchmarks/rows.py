@@ -1,4 +1,5 @@
-"""Rows of results in one JSON file: merged by key, so that a run can be broken off, taken up again, and shared by processes."""
+"""Rows of results in one JSON file: merged by key, so that a run can be broken off, taken up again,
+and shared by processes."""
 
 __all__ = ["Row", "Rows"]
 
@@ -35,11 +36,21 @@ class Rows:
 
     def add(self, row: Row) -> None:
         """Print a row, but for what is nested in it, and write it."""
-        print({k: round(v, 4) if isinstance(v, float) else v for k, v in row.items() if not isinstance(v, dict)}, flush=True)
+        print(
+            {
+                k: round(v, 4) if isinstance(v, float) else v
+                for k, v in row.items()
+                if not isinstance(v, dict)
+            },
+            flush=True,
+        )
         self._change(lambda rows: rows | {self._key(row): row})
 
-    def todo(self, keys: Sequence[Key], shard: int = 0, of: int = 1, fresh: bool = False) -> Iterator[Key]:
-        """Of every ``of``-th key, from number ``shard`` on, those without a row; if ``fresh``, all of them, forgotten first."""
+    def todo(
+        self, keys: Sequence[Key], shard: int = 0, of: int = 1, fresh: bool = False
+    ) -> Iterator[Key]:
+        """Of every ``of``-th key, from number ``shard`` on, those without a row; if ``fresh``, all
+        of them, forgotten first."""
         mine = keys[shard::of]
         if fresh:
             self._change(lambda rows: {key: row for key, row in rows.items() if key not in mine})

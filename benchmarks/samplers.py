@@ -1,12 +1,14 @@
 """Accuracy per evaluation: ours and every peer's samplers on posteriors that are known exactly.
 
-    python -m benchmarks.samplers                                  # ring, grid, digits; all columns; table and plot
-    python -m benchmarks.samplers --problems spiral mixture256     # laws that no rule was made on
-    python -m benchmarks.samplers --peers none --no-tuned          # ours alone, a minute
+    python -m benchmarks.samplers                                  # ring, grid, digits; all
+    columns; table and plot python -m benchmarks.samplers --problems spiral mixture256     # laws
+    that no rule was made on python -m benchmarks.samplers --peers none --no-tuned          # ours
+    alone, a minute
 
-Errors are root mean squares per coordinate of the distance to the exact probability flow from the same noise, in float64. All columns
-run on the first seed; those that are among the best ``keep`` anywhere, and ours, run on all seeds, which are pooled. The peers are
-installed by ``pip install -e ".[bench]"`` and ``pip install --no-deps azula k-diffusion``; what is not installed is left out.
+Errors are root mean squares per coordinate of the distance to the exact probability flow from the
+same noise, in float64. All columns run on the first seed; those that are among the best ``keep``
+anywhere, and ours, run on all seeds, which are pooled. The peers are installed by ``pip install -e
+".[bench]"`` and ``pip install --no-deps azula k-diffusion``; what is not installed is left out.
 """
 
 __all__ = ["Options", "main"]
@@ -47,7 +49,8 @@ class Options:
     tuned: bool = True
     """Also tune a sampler for every problem and number of evaluations up to 20."""
     seeds: int = 3
-    """Pooled up to 20 evaluations; beyond, where changes of mode make the mean noisy, twice as many and two more."""
+    """Pooled up to 20 evaluations; beyond, where changes of mode make the mean noisy, twice as many
+    and two more."""
     keep: int = 6
     """Peers that run on all seeds, for each problem and number of evaluations."""
     leaders: int = 80
@@ -86,16 +89,26 @@ def columns(options: Options) -> dict[str, Column]:
             found |= importlib.import_module(f"benchmarks.peers.{name}").COLUMNS
         except ImportError as error:
             print(f"left out: {name} ({error})", file=sys.stderr)
-    return {name: column for name, column in found.items() if name.startswith(OURS) or re.search(options.only, name)}
+    return {
+        name: column
+        for name, column in found.items()
+        if name.startswith(OURS) or re.search(options.only, name)
+    }
 
 
-def measure(problem: Problem, column: Column, name: str, evaluations: int, seed: int, table: Table) -> None:
-    """Run one column on one seed into the table; a column that fails or is not finite counts as infinitely wrong."""
+def measure(
+    problem: Problem, column: Column, name: str, evaluations: int, seed: int, table: Table
+) -> None:
+    """Run one column on one seed into the table; a column that fails or is not finite counts as
+    infinitely wrong."""
     y = SIGMA_MAX * problem.noise(seed)
     try:
         found = column(problem, y, evaluations)
     except Exception as error:
-        print(f"{name} at {evaluations} on {problem.name}: {type(error).__name__}: {error}", file=sys.stderr)
+        print(
+            f"{name} at {evaluations} on {problem.name}: {type(error).__name__}: {error}",
+            file=sys.stderr,
+        )
         return
     if found is None:
         return
@@ -107,7 +120,11 @@ def measure(problem: Problem, column: Column, name: str, evaluations: int, seed:
     cell.squares.append(value if math.isfinite(value) else math.inf)
     cell.medians.append(float(squares.median().sqrt()))
     if seed == 0 and (name.startswith(OURS) or "karras" in name):
-        cell.sliced = float(orn.metrics.sliced_w2(end.double().nan_to_num(), problem.sample(len(end), 99), projections=64).value)
+        cell.sliced = float(
+            orn.metrics.sliced_w2(
+                end.double().nan_to_num(), problem.sample(len(end), 99), projections=64
+            ).value
+        )
 
 
 _references: dict[tuple[str, int], Reference] = {}
@@ -128,11 +145,21 @@ def run(options: Options) -> Table:
     for name in options.problems:
         problem, began, last = PROBLEMS[name](), time.monotonic(), 0
         for n in options.evaluations:
-            for column in found if n <= options.everyone else _leaders(table, name, last, options.leaders):
+            for column in (
+                found if n <= options.everyone else _leaders(table, name, last, options.leaders)
+            ):
                 measure(problem, found[column], column, n, 0, table)
             last = n
-            others = sorted((cell.rms, c) for (p, m, c), cell in table.items() if (p, m) == (name, n) and not c.startswith(OURS))
-            print(f"{name} {n}: {time.monotonic() - began:.0f} s; best peer {others[0] if others else None}", flush=True)
+            others = sorted(
+                (cell.rms, c)
+                for (p, m, c), cell in table.items()
+                if (p, m) == (name, n) and not c.startswith(OURS)
+            )
+            print(
+                f"{name} {n}: {time.monotonic() - began:.0f} s; best peer"
+                f" {others[0] if others else None}",
+                flush=True,
+            )
     again = _finalists(table, options)
     for name in options.problems:
         problem = PROBLEMS[name]()
@@ -162,7 +189,11 @@ def _finalists(table: Table, options: Options) -> set[str]:
         means = {c: _mean(table, options.problems, n, c) for c in names - kept}
         kept |= set(sorted(means, key=means.__getitem__)[: options.keep // 2])
         for p in options.problems:
-            ranked = sorted((cell.rms, c) for (q, m, c), cell in table.items() if (q, m) == (p, n) and not c.startswith(OURS))
+            ranked = sorted(
+                (cell.rms, c)
+                for (q, m, c), cell in table.items()
+                if (q, m) == (p, n) and not c.startswith(OURS)
+            )
             kept |= {c for _, c in ranked[: options.keep]}
     return kept
 
@@ -179,14 +210,21 @@ def report(table: Table, options: Options) -> str:
     """The tables in Markdown: ours against the best peer, per problem and in geometric mean."""
     lines, full = [], options.evaluations
     names = sorted({c for _, _, c in table})
-    ours, peers = [c for c in names if c.startswith(OURS)], [c for c in names if not c.startswith(OURS)]
+    ours, peers = (
+        [c for c in names if c.startswith(OURS)],
+        [c for c in names if not c.startswith(OURS)],
+    )
     seeds = defaultdict(int)
     for (_, _, c), cell in table.items():
         seeds[c] = max(seeds[c], len(cell.squares))
     pooled = [c for c in peers if seeds[c] > 1] or peers
 
     def row(label: str, values: list[float]) -> str:
-        return f"| {label} | " + " | ".join("-" if not math.isfinite(v) else f"{v:.3g}" for v in values) + " |"
+        return (
+            f"| {label} | "
+            + " | ".join("-" if not math.isfinite(v) else f"{v:.3g}" for v in values)
+            + " |"
+        )
 
     def value(p: str, n: int, c: str) -> float:
         cell = table.get((p, n, c))
@@ -199,15 +237,28 @@ def report(table: Table, options: Options) -> str:
             best = {n: min(pooled, key=lambda c, n=n: value(p, n, c)) for n in full}
             lines.append(row("best peer", [value(p, n, best[n]) for n in full]))
         lines += [row(c, [value(p, n, c) for n in full]) for c in ours]
-        lines += [row(f"{c}: median point", [_median(table, p, n, c) for n in full]) for c in ours if c.endswith("EDM")]
-        lines += [row(f"{c}: sliced W2", [_sliced(table, p, n, c) for n in full]) for c in ours if c.endswith("EDM")]
+        lines += [
+            row(f"{c}: median point", [_median(table, p, n, c) for n in full])
+            for c in ours
+            if c.endswith("EDM")
+        ]
+        lines += [
+            row(f"{c}: sliced W2", [_sliced(table, p, n, c) for n in full])
+            for c in ours
+            if c.endswith("EDM")
+        ]
         floor = _floor(PROBLEMS[p]())
         lines.append(row("sliced W2 of two exact samples (floor)", [floor] * len(full)))
         if pooled:
-            lines += ["", *(f"- {n} evaluations: {best[n]} ({value(p, n, best[n]):.3g})" for n in full)]
+            lines += [
+                "",
+                *(f"- {n} evaluations: {best[n]} ({value(p, n, best[n]):.3g})" for n in full),
+            ]
     lines += ["\n### geometric mean over the problems\n", head]
     if pooled:
-        record = {n: min(pooled, key=lambda c, n=n: _mean(table, options.problems, n, c)) for n in full}
+        record = {
+            n: min(pooled, key=lambda c, n=n: _mean(table, options.problems, n, c)) for n in full
+        }
         values = [_mean(table, options.problems, n, record[n]) for n in full]
         lines.append(row("best peer configuration", values))
     for c in ours:
@@ -243,7 +294,9 @@ def plot(table: Table, options: Options, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(options.problems), figsize=(5 * len(options.problems), 4.4), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(options.problems), figsize=(5 * len(options.problems), 4.4), squeeze=False
+    )
     for axis, p in zip(axes[0], options.problems, strict=True):
         curves: dict[str, dict[int, float]] = defaultdict(dict)
         for (q, n, c), cell in table.items():
@@ -255,7 +308,13 @@ def plot(table: Table, options: Options, path: Path) -> None:
             mine = label.startswith(OURS)
             style, name = ("o-", label) if mine else (".--", f"best of {label}")
             axis.plot(*zip(*points, strict=True), style, lw=2 if mine else 1, label=name, ms=4)
-        axis.set(xscale="log", yscale="log", title=p, xlabel="evaluations", ylabel="error per coordinate (RMS)")
+        axis.set(
+            xscale="log",
+            yscale="log",
+            title=p,
+            xlabel="evaluations",
+            ylabel="error per coordinate (RMS)",
+        )
         axis.grid(True, which="both", alpha=0.25)
     axes[0][-1].legend(fontsize=7)
     figure.tight_layout()
@@ -273,8 +332,14 @@ def main(options: Options) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     text = report(table, options)
     (options.out / "table.md").write_text(text)
-    kept = {c for (_, _, c), cell in table.items() if len(cell.squares) > 1 or c.startswith(OURS)}  # a folder must stay small
-    cells = [[*key, cell.squares, cell.medians, cell.sliced] for key, cell in sorted(table.items()) if key[2] in kept]
+    kept = {
+        c for (_, _, c), cell in table.items() if len(cell.squares) > 1 or c.startswith(OURS)
+    }  # a folder must stay small
+    cells = [
+        [*key, cell.squares, cell.medians, cell.sliced]
+        for key, cell in sorted(table.items())
+        if key[2] in kept
+    ]
     (options.out / "cells.json").write_text(json.dumps(cells))
     plot(table, options, options.out / "plot.png")
     print(text)

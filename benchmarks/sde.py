@@ -1,16 +1,22 @@
-"""What an SDE solver costs: path-steps per second and memory of ours, torchsde, diffrax, NumPy and loops by hand, on three equations.
+"""What an SDE solver costs: path-steps per second and memory of ours, torchsde, diffrax, NumPy and
+loops by hand, on three equations.
 
     python -m benchmarks.sde
 
-Euler-Maruyama on [0, 1] in float32, one thread pinned to one core: ``dX = -X dt + dB`` in one dimension, ``dX = X / 10 dt + X / 5 dB``
-in ten, and a tanh network 2-64-64-2 without biases as drift with dB in two. A loop by hand works in place and knows its equation; the
-floor draws the normal numbers and does nothing else. Times are of the processor, rows run in turn in one process, and the smallest of
-several rounds is shown. Memory is the highest resident size of a run above that before it, in a process of its own for each row, after
-a run on 16 paths (or after compilation). The end states of every row are held to the exact mean and second moment of the Euler
-scheme; of the network the mean is 0, as it is odd, and the second moment is that of an independent float64 run in NumPy.
+Euler-Maruyama on [0, 1] in float32, one thread pinned to one core: ``dX = -X dt + dB`` in one
+dimension, ``dX = X / 10 dt + X / 5 dB`` in ten, and a tanh network 2-64-64-2 without biases as
+drift with dB in two. A loop by hand works in place and knows its equation; the floor draws the
+normal numbers and does nothing else. Times are of the processor, rows run in turn in one process,
+and the smallest of several rounds is shown. Memory is the highest resident size of a run above that
+before it, in a process of its own for each row, after a run on 16 paths (or after compilation). The
+end states of every row are held to the exact mean and second moment of the Euler scheme; of the
+network the mean is 0, as it is odd, and the second moment is that of an independent float64 run in
+NumPy.
 
-A last table has mean absolute errors at step 1/128 on ``dX = X / 2 dt + 4/5 X dB``, against the exact solution on the same motion.
-Peers: ``pip install diffrax torchsde``; what is not installed is left out. Gradients: `benchmarks.gradient`.
+A last table has mean absolute errors at step 1/128 on ``dX = X / 2 dt + 4/5 X dB``, against the
+exact solution on the same motion.
+Peers: ``pip install diffrax torchsde``; what is not installed is left out. Gradients:
+`benchmarks.gradient`.
 """
 
 __all__ = ["Options", "main"]
@@ -41,7 +47,10 @@ Run = Callable[[int], Any]
 """A seed to the end states, (paths, dim)."""
 FLOOR = "the normal numbers alone"
 _RNG = np.random.default_rng(0)
-WEIGHTS = [(_RNG.standard_normal(size) / size[0] ** 0.5).astype(np.float32) for size in ((2, 64), (64, 64), (64, 2))]
+WEIGHTS = [
+    (_RNG.standard_normal(size) / size[0] ** 0.5).astype(np.float32)
+    for size in ((2, 64), (64, 64), (64, 2))
+]
 
 
 def network(lib: Any, weights: Any) -> Callable[[Any], Any]:
@@ -88,7 +97,11 @@ def _mlp(n: int) -> tuple[float, float, float]:
 
 
 def _weights(lib: Any) -> list[Any]:
-    return [torch.from_numpy(w) for w in WEIGHTS] if lib is torch else [lib.asarray(w) for w in WEIGHTS]
+    return (
+        [torch.from_numpy(w) for w in WEIGHTS]
+        if lib is torch
+        else [lib.asarray(w) for w in WEIGHTS]
+    )
 
 
 def _net(lib: Any, x: Any) -> Any:
@@ -98,18 +111,42 @@ def _net(lib: Any, x: Any) -> Any:
 _TORCH_NET = network(torch, _weights(torch))
 PROBLEMS = {
     "ou": Problem(
-        "Ornstein-Uhlenbeck, d = 1", 100_000, 1, 1000, 1.0, lambda lib, x: -x, lambda lib, x: lib.ones_like(x), True,
-        lambda x, z, h: x.mul_(1 - h).add_(z, alpha=h**0.5), _ou,
+        "Ornstein-Uhlenbeck, d = 1",
+        100_000,
+        1,
+        1000,
+        1.0,
+        lambda lib, x: -x,
+        lambda lib, x: lib.ones_like(x),
+        True,
+        lambda x, z, h: x.mul_(1 - h).add_(z, alpha=h**0.5),
+        _ou,
     ),
     "gbm": Problem(
-        "geometric Brownian motion, d = 10", 10_000, 10, 1000, 1.0, lambda lib, x: x * 0.1, lambda lib, x: x * 0.2, False,
-        lambda x, z, h: x.mul_(z.mul_(0.2 * h**0.5).add_(1 + 0.1 * h)), _gbm,
+        "geometric Brownian motion, d = 10",
+        10_000,
+        10,
+        1000,
+        1.0,
+        lambda lib, x: x * 0.1,
+        lambda lib, x: x * 0.2,
+        False,
+        lambda x, z, h: x.mul_(z.mul_(0.2 * h**0.5).add_(1 + 0.1 * h)),
+        _gbm,
     ),
     "mlp": Problem(
-        "tanh network 64-64 as drift, d = 2", 10_000, 2, 200, 0.0, _net, lambda lib, x: lib.ones_like(x), True,
-        lambda x, z, h: x.add_(_TORCH_NET(x), alpha=h).add_(z, alpha=h**0.5), _mlp,
+        "tanh network 64-64 as drift, d = 2",
+        10_000,
+        2,
+        200,
+        0.0,
+        _net,
+        lambda lib, x: lib.ones_like(x),
+        True,
+        lambda x, z, h: x.add_(_TORCH_NET(x), alpha=h).add_(z, alpha=h**0.5),
+        _mlp,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +159,8 @@ class Options:
     only: tuple[str, ...] = tuple(PROBLEMS)
     out: Path = Path("benchmarks/results/sde")
     memory: str = ""
-    """Only print the memory of one row, as "problem/row/steps": what the processes of the rows are called with."""
+    """Only print the memory of one row, as "problem/row/steps": what the processes of the rows are
+    called with."""
 
 
 def ours(p: Problem, compiled: bool = False) -> Run:
@@ -133,7 +171,9 @@ def ours(p: Problem, compiled: bool = False) -> Run:
     diffusion = (lambda x, t: one) if p.additive else (lambda x, t: p.diffusion(torch, x))
     sde = orn.SDE(lambda x, t: drift(x), diffusion, "additive" if p.additive else "diagonal")
     x0 = torch.full((p.paths, p.dim), p.start)
-    return lambda seed: orn.solve(sde, x0, [0.0, 1.0], orn.EulerMaruyama(), seed, dt=1 / p.steps)[-1]
+    return lambda seed: orn.solve(sde, x0, [0.0, 1.0], orn.EulerMaruyama(), seed, dt=1 / p.steps)[
+        -1
+    ]
 
 
 def loop(p: Problem) -> Run:
@@ -179,7 +219,11 @@ def numpy_loop(p: Problem) -> Run:
     """In place, in NumPy."""
 
     def run(seed: int) -> np.ndarray:
-        rng, x, h = np.random.default_rng(seed), np.full((p.paths, p.dim), p.start, np.float32), np.float32(1 / p.steps)
+        rng, x, h = (
+            np.random.default_rng(seed),
+            np.full((p.paths, p.dim), p.start, np.float32),
+            np.float32(1 / p.steps),
+        )
         z, root = np.empty_like(x), np.float32(p.steps**-0.5)
         for _ in range(p.steps):
             rng.standard_normal(out=z, dtype=np.float32)
@@ -194,18 +238,25 @@ def numpy_loop(p: Problem) -> Run:
 
 
 def torchsde_run(p: Problem, told: bool = False) -> Run:
-    """`torchsde.sdeint`, with the Brownian interval of its default, or one that is told the step."""
+    """`torchsde.sdeint`, with the Brownian interval of its default, or one that is told the
+    step."""
     torchsde = importlib.import_module("torchsde")
 
     f = (lambda t, y: _TORCH_NET(y)) if p.drift is _net else (lambda t, y: p.drift(torch, y))
-    equation = SimpleNamespace(noise_type="diagonal", sde_type="ito", f=f, g=lambda t, y: p.diffusion(torch, y))
+    equation = SimpleNamespace(
+        noise_type="diagonal", sde_type="ito", f=f, g=lambda t, y: p.diffusion(torch, y)
+    )
 
     def run(seed: int) -> Tensor:
         torch.manual_seed(seed)
         x, more = torch.full((p.paths, p.dim), p.start), {}
         if told:
-            more["bm"] = torchsde.BrownianInterval(0.0, 1.0, size=tuple(x.shape), dtype=x.dtype, entropy=seed, dt=1 / p.steps)
-        return torchsde.sdeint(equation, x, torch.tensor([0.0, 1.0]), method="euler", dt=1 / p.steps, **more)[-1]
+            more["bm"] = torchsde.BrownianInterval(
+                0.0, 1.0, size=tuple(x.shape), dtype=x.dtype, entropy=seed, dt=1 / p.steps
+            )
+        return torchsde.sdeint(
+            equation, x, torch.tensor([0.0, 1.0]), method="euler", dt=1 / p.steps, **more
+        )[-1]
 
     return run
 
@@ -217,12 +268,21 @@ def diffrax_run(p: Problem) -> Run:
 
     def solve(key: Any, x: Any) -> Any:
         path = diffrax.UnsafeBrownianPath(shape, key)
-        noise = diffrax.ControlTerm(lambda t, y, args: lineax.DiagonalLinearOperator(p.diffusion(lib, y)), path)
+        noise = diffrax.ControlTerm(
+            lambda t, y, args: lineax.DiagonalLinearOperator(p.diffusion(lib, y)), path
+        )
         terms = diffrax.MultiTerm(diffrax.ODETerm(lambda t, y, args: p.drift(lib, y)), noise)
         return diffrax.diffeqsolve(
-            terms, diffrax.Euler(), 0.0, 1.0, 1 / p.steps, x, max_steps=None, adjoint=diffrax.ForwardMode(),
+            terms,
+            diffrax.Euler(),
+            0.0,
+            1.0,
+            1 / p.steps,
+            x,
+            max_steps=None,
+            adjoint=diffrax.ForwardMode(),
             saveat=diffrax.SaveAt(t1=True),
-        ).ys[0]  # fmt: skip
+        ).ys[0]
 
     compiled = jax.jit(solve).lower(jax.random.key(0), lib.full(shape, p.start)).compile()
     return lambda seed: compiled(jax.random.key(seed), lib.full(shape, p.start)).block_until_ready()
@@ -248,19 +308,26 @@ def rows(key: str) -> list[str]:
 
 
 def off_law(x: Any, law: tuple[float, float, float]) -> float:
-    """How far mean and second moment are from those of the scheme, in standard errors; 0 if there are no states."""
+    """How far mean and second moment are from those of the scheme, in standard errors; 0 if there
+    are no states."""
     if x is None:
         return 0.0
     x, (mean, second, error) = torch.from_numpy(np.array(x)).double(), law
     y, q = x.mean(1), x.square().mean(1)
     n = len(x) ** 0.5
-    return max(abs(float(y.mean()) - mean) / float(y.std()) * n, abs(float(q.mean()) - second) / math.hypot(float(q.std()) / n, error))
+    return max(
+        abs(float(y.mean()) - mean) / float(y.std()) * n,
+        abs(float(q.mean()) - second) / math.hypot(float(q.std()) / n, error),
+    )
 
 
 def print_memory(key: str, name: str, steps: int) -> None:
     """Megabytes of one run above those before it."""
     p = replace(PROBLEMS[key], steps=steps)
-    run, small = ROWS[name](p), ROWS[name](replace(p, paths=16, steps=10)) if name not in COMPILED else ROWS[name](p)
+    run, small = (
+        ROWS[name](p),
+        ROWS[name](replace(p, paths=16, steps=10)) if name not in COMPILED else ROWS[name](p),
+    )
     if "jit" not in name:
         small(0)
     megabytes = megabytes_above()
@@ -295,12 +362,15 @@ def measure(key: str, options: Options) -> str:
     speed = {name: p.paths * p.steps / seconds / 1e6 for name, seconds in best.items()}
     lines = [
         f"### {p.title}: {p.paths} paths, {p.steps} steps (state {p.paths * p.dim * 4 / 1e6:.2f} MB)\n",
-        "| | M path-steps/s | ornstein is | MB above the start | off the law, standard errors |", "|---|" + "---:|" * 4,
-    ]  # fmt: skip
+        "| | M path-steps/s | ornstein is | MB above the start | off the law, standard errors |",
+        "|---|" + "---:|" * 4,
+    ]
     for name in found:
         told = f"{off[name]:.1f}" + (" WRONG" if off[name] > 5 else "") if name != FLOOR else ""
         ratio = f"{speed['ornstein'] / speed[name]:.2f} x"
-        lines.append(f"| {name} | {speed[name]:.3g} | {ratio} | {memory(key, name, p.steps):.1f} | {told} |")
+        lines.append(
+            f"| {name} | {speed[name]:.3g} | {ratio} | {memory(key, name, p.steps):.1f} | {told} |"
+        )
     return "\n".join(lines)
 
 
@@ -318,16 +388,34 @@ def strong_errors(paths: int = 20_000) -> str:
 
     path = orn.BrownianPath((paths, 1), seed=0, cells=grid, dtype=torch.float64, order=2)
     sde = orn.SDE(lambda y, t: a * y, lambda y, t: b * y)
-    cells = [error(orn.solve(sde, x, grid, method, path)[-1], path(1.0)) for method in (orn.EulerMaruyama(), orn.Milstein(), orn.SRK())]
+    cells = [
+        error(orn.solve(sde, x, grid, method, path)[-1], path(1.0))
+        for method in (orn.EulerMaruyama(), orn.Milstein(), orn.SRK())
+    ]
     lines.append(f"| ornstein | {' | '.join(cells)} |")
     try:
         torchsde = importlib.import_module("torchsde")
     except ImportError:
         return "\n".join(lines)
-    equation = SimpleNamespace(noise_type="diagonal", sde_type="ito", f=lambda t, y: a * y, g=lambda t, y: b * y)
-    bm = torchsde.BrownianInterval(0.0, 1.0, size=(paths, 1), dtype=x.dtype, entropy=0, dt=1 / n, levy_area_approximation="space-time")
-    ends = [torchsde.sdeint(equation, x, grid[[0, -1]], bm=bm, method=m, dt=1 / n)[-1] for m in ("euler", "milstein", "srk")]
-    return "\n".join([*lines, f"| torchsde | {' | '.join(error(end, bm(0.0, 1.0)) for end in ends)} |"])
+    equation = SimpleNamespace(
+        noise_type="diagonal", sde_type="ito", f=lambda t, y: a * y, g=lambda t, y: b * y
+    )
+    bm = torchsde.BrownianInterval(
+        0.0,
+        1.0,
+        size=(paths, 1),
+        dtype=x.dtype,
+        entropy=0,
+        dt=1 / n,
+        levy_area_approximation="space-time",
+    )
+    ends = [
+        torchsde.sdeint(equation, x, grid[[0, -1]], bm=bm, method=m, dt=1 / n)[-1]
+        for m in ("euler", "milstein", "srk")
+    ]
+    return "\n".join(
+        [*lines, f"| torchsde | {' | '.join(error(end, bm(0.0, 1.0)) for end in ends)} |"]
+    )
 
 
 def main(options: Options) -> None:

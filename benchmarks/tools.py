@@ -14,7 +14,8 @@ def publish(text: str, folder: Path) -> None:
 
 
 def megabytes_above() -> Callable[[], float]:
-    """A function that tells how far the resident size of this process has risen since now, at its highest, in MB. Linux alone tells."""
+    """A function that tells how far the resident size of this process has risen since now, at its
+    highest, in MB. Linux alone tells."""
     Path("/proc/self/clear_refs").write_text("5")
     before = _resident("VmRSS")
     return lambda: (_resident("VmHWM") - before) / 1e6

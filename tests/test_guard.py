@@ -9,7 +9,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from ornstein.exact.targets import GaussianMixture
+from ornstein.reference.targets import GaussianMixture
 
 GUILTY = """
 import random
@@ -33,11 +33,26 @@ def test_innocent():
 def test_a_test_that_changes_global_state_fails_and_the_next_one_does_not_notice(tmp_path):
     shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
     (tmp_path / "test_guilty.py").write_text(GUILTY)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(tmp_path),
+        str(tmp_path),
+    ]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
     assert "7 passed" in said and "6 errors" in said
-    for state in ("torch's random numbers", "NumPy's random numbers", "Python's random numbers", "the default dtype",
-                  "the number of threads", "the gradient mode"):  # fmt: skip
+    for state in (
+        "torch's random numbers",
+        "NumPy's random numbers",
+        "Python's random numbers",
+        "the default dtype",
+        "the number of threads",
+        "the gradient mode",
+    ):
         assert f"the test changed {state}" in said
 
 

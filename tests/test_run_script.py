@@ -1,4 +1,5 @@
-"""The start script: what it installs when, what it says when something fails. Nothing here touches the network."""
+"""The start script: what it installs when, what it says when something fails. Nothing here touches
+the network."""
 
 import ast
 import errno
@@ -45,9 +46,16 @@ class Machine:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.venv, self.done = root, root / ".venv", []
-        self.found = {"version": [3, 11], "pip": "x", "torch": "x", "ornstein": str(root / "src/ornstein/__init__.py")}
+        self.found = {
+            "version": [3, 11],
+            "pip": "x",
+            "torch": "x",
+            "ornstein": str(root / "src/ornstein/__init__.py"),
+        }
         self.trouble: BaseException | None = None
-        monkeypatch.setattr(run, "probe", lambda venv: self.found if (self.venv / "ok").exists() else None)
+        monkeypatch.setattr(
+            run, "probe", lambda venv: self.found if (self.venv / "ok").exists() else None
+        )
         monkeypatch.setattr(run, "make_venv", self.make)
         monkeypatch.setattr(run, "install", self.install)
         monkeypatch.setattr(run, "check_folder", lambda root, needed: None)
@@ -100,7 +108,9 @@ class TestInstallation:
         machine.found["version"] = [3, 12]
         assert machine.prepare("demo") == ["demo"]
 
-    @pytest.mark.parametrize("trouble", [run.Failure("no network", "wait"), KeyboardInterrupt()], ids=repr)
+    @pytest.mark.parametrize(
+        "trouble", [run.Failure("no network", "wait"), KeyboardInterrupt()], ids=repr
+    )
     def test_that_did_not_end_well_is_repeated(self, machine, trouble):
         machine.trouble = trouble
         with pytest.raises(type(trouble)):
@@ -144,7 +154,9 @@ class TestStamp:
         assert run.read_stamp(str(tmp_path)) == {"fingerprint": "abc", "extras": ["demo", "dev"]}
         assert [path.name for path in tmp_path.iterdir()] == ["ornstein-stamp.json"]
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", json.dumps({"fingerprint": "abc"}), '{"extras": 3}'])
+    @pytest.mark.parametrize(
+        "text", ["", "{", "[]", "3", "{}", json.dumps({"fingerprint": "abc"}), '{"extras": 3}']
+    )
     def test_that_is_damaged_counts_as_none(self, tmp_path, text):
         (tmp_path / "ornstein-stamp.json").write_text(text)
         assert run.read_stamp(str(tmp_path)) == {"fingerprint": "", "extras": []}
@@ -165,11 +177,29 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("output", "words"),
         [
-            ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk is full"),
+            (
+                (
+                    "ERROR: Could not install packages due to an OSError: [Errno 28] No space left"
+                    " on device"
+                ),
+                "disk is full",
+            ),
             ("ERROR: [Errno 13] Permission denied: '/x/lib'", "no permission"),
-            ("NewConnectionError: Failed to establish\nERROR: No matching distribution found for torch", "cannot reach"),
+            (
+                (
+                    "NewConnectionError: Failed to establish\nERROR: No matching distribution found"
+                    " for torch"
+                ),
+                "cannot reach",
+            ),
             ("Temporary failure in name resolution", "cannot reach"),
-            ("SSLError(SSLCertVerificationError(1, 'CERTIFICATE_VERIFY_FAILED'))\nMax retries exceeded", "certificate"),
+            (
+                (
+                    "SSLError(SSLCertVerificationError(1, 'CERTIFICATE_VERIFY_FAILED'))\nMax"
+                    " retries exceeded"
+                ),
+                "certificate",
+            ),
             ("ERROR: No matching distribution found for torch==2.13.0", "no build for this Python"),
             ("something new", "pip could not install"),
         ],
@@ -195,7 +225,9 @@ class TestFailures:
 
         monkeypatch.setattr(subprocess, "check_output", absent)
         monkeypatch.setattr(run.sys, "version_info", (3, 8, 1))
-        with pytest.raises(run.Failure, match=r"needs Python 3.11 or newer, and this is Python 3.8") as caught:
+        with pytest.raises(
+            run.Failure, match=r"needs Python 3.11 or newer, and this is Python 3.8"
+        ) as caught:
             run.check_python()
         assert "install Python 3.11 or newer" in caught.value.fix
 
@@ -253,7 +285,10 @@ class TestCommands:
         told = capsys.readouterr().err
         assert "FAILED: it broke" in told and "Fix:    mend it" in told and "Log:    x.log" in told
 
-    @pytest.mark.parametrize(("code", "words"), [(errno.ENOSPC, "free about 3 GB"), (errno.EACCES, "make this folder yours")])
+    @pytest.mark.parametrize(
+        ("code", "words"),
+        [(errno.ENOSPC, "free about 3 GB"), (errno.EACCES, "make this folder yours")],
+    )
     def test_an_error_of_the_system_is_told_with_its_fix(self, started, capsys, code, words):
         started.trouble = OSError(code, "x")
         assert run.main(["demo"]) == 1

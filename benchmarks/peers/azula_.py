@@ -41,7 +41,9 @@ _SCHEDULES: dict[str, noise.Schedule] = {
 }
 
 
-def _solve(denoiser: Counted, n: int, method: Any, schedule: noise.Schedule) -> tuple[Tensor, float]:
+def _solve(
+    denoiser: Counted, n: int, method: Any, schedule: noise.Schedule
+) -> tuple[Tensor, float]:
     ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
     (alpha, alpha_end), (sigma, sigma_end) = (v.tolist() for v in schedule(ends))
     sampler = method(_Exact(denoiser, schedule), steps=n, silent=True, dtype=torch.float64)
@@ -49,10 +51,16 @@ def _solve(denoiser: Counted, n: int, method: Any, schedule: noise.Schedule) -> 
 
 
 def _columns() -> dict[str, Column]:
-    methods: dict[str, tuple[Any, int]] = {"euler": (sample.EulerSampler, 1), "heun": (sample.HeunSampler, 2)}
+    methods: dict[str, tuple[Any, int]] = {
+        "euler": (sample.EulerSampler, 1),
+        "heun": (sample.HeunSampler, 2),
+    }
     for name in ("zAB", "vAB", "zEAB", "xEAB", "REAB"):
         for order in (2, 3, 4):
-            methods[f"{name} {order}"] = (partial(getattr(sample, f"{name}Sampler"), order=order), 1)
+            methods[f"{name} {order}"] = (
+                partial(getattr(sample, f"{name}Sampler"), order=order),
+                1,
+            )
     return {
         f"azula {name} {where}": column(partial(_solve, method=method, schedule=schedule), calls)
         for name, (method, calls) in methods.items()

@@ -1,4 +1,5 @@
-"""NUTS from NumPyro and BlackJAX as chains that are carried on block by block, with compilation, warm-up and sampling timed apart."""
+"""NUTS from NumPyro and BlackJAX as chains that are carried on block by block, with compilation,
+warm-up and sampling timed apart."""
 
 __all__ = ["NUTS", "Chains", "bulk_ess", "mean_ess"]
 
@@ -21,7 +22,8 @@ class Chains:
 
     Args:
         warm: a key and a start to a state.
-        advance: a key and a state to the next state, the draws ``(n, d)``, and gradients taken and divergences, ``(n,)`` each.
+        advance: a key and a state to the next state, the draws ``(n, d)``, and gradients taken and
+            divergences, ``(n,)`` each.
         starts: ``(chains, d)``.
         seed: of everything.
 
@@ -48,7 +50,10 @@ class Chains:
         self.warm = jax.jit(self.warm).lower(self._keys[0], self.starts[0]).compile()
         self.compiling = time.process_time() - began
         began = time.process_time()
-        self._states = [jax.block_until_ready(self.warm(key, x)) for key, x in zip(self._keys, self.starts, strict=True)]
+        self._states = [
+            jax.block_until_ready(self.warm(key, x))
+            for key, x in zip(self._keys, self.starts, strict=True)
+        ]
         self.warming = time.process_time() - began
         began = time.process_time()
         self.advance = jax.jit(self.advance).lower(self._keys[0], self._states[0]).compile()
@@ -59,7 +64,9 @@ class Chains:
         draws = []
         for k, key in enumerate(self._keys):
             began = time.process_time()
-            self._states[k], (x, gradients, divergent) = self.advance(jax.random.fold_in(key, len(self.blocks)), self._states[k])
+            self._states[k], (x, gradients, divergent) = self.advance(
+                jax.random.fold_in(key, len(self.blocks)), self._states[k]
+            )
             draws.append(np.asarray(x))
             self.sampling += time.process_time() - began
             self.gradients += int(gradients.sum())
@@ -72,7 +79,9 @@ class Chains:
         return np.concatenate(self.blocks, 1)
 
 
-def numpyro(log_prob: Function, starts: np.ndarray, seed: int, block: int, warmup: int = 1000) -> Chains:
+def numpyro(
+    log_prob: Function, starts: np.ndarray, seed: int, block: int, warmup: int = 1000
+) -> Chains:
     """With its defaults. Phan et al. 2019."""
     kernel = importlib.import_module("numpyro.infer").NUTS(potential_fn=lambda z: -log_prob(z))
 
@@ -89,7 +98,9 @@ def numpyro(log_prob: Function, starts: np.ndarray, seed: int, block: int, warmu
     return Chains(warm, advance, starts, seed)
 
 
-def blackjax(log_prob: Function, starts: np.ndarray, seed: int, block: int, warmup: int = 1000) -> Chains:
+def blackjax(
+    log_prob: Function, starts: np.ndarray, seed: int, block: int, warmup: int = 1000
+) -> Chains:
     """With its defaults, after its window adaptation. Cabezas et al. 2024."""
     lib = importlib.import_module("blackjax")
     adaptation = lib.window_adaptation(lib.nuts, log_prob)
@@ -122,11 +133,16 @@ def _halves(x: np.ndarray) -> np.ndarray:
 
 
 def mean_ess(x: np.ndarray) -> np.ndarray:
-    """Effective sample size of means, ``(chains, n, d) -> (d,)``, from split chains. Gelman et al. 2013, section 11.5."""
+    """Effective sample size of means, ``(chains, n, d) -> (d,)``, from split chains. Gelman et al.
+    2013, section 11.5."""
     return np.asarray(effective_sample_size(_halves(x)))
 
 
 def bulk_ess(x: np.ndarray) -> np.ndarray:
     """The same of rank-normalised draws, which heavy tails do not upset. Vehtari et al. 2021."""
     ranks = x.reshape(-1, x.shape[-1]).argsort(0).argsort(0).reshape(x.shape)
-    return mean_ess(np.asarray(jax.scipy.special.ndtri((jnp.asarray(ranks) + 0.625) / (ranks[..., 0].size + 0.25))))
+    return mean_ess(
+        np.asarray(
+            jax.scipy.special.ndtri((jnp.asarray(ranks) + 0.625) / (ranks[..., 0].size + 0.25))
+        )
+    )

@@ -1,4 +1,5 @@
-"""NUTS from NumPyro on the library's targets, whose log-densities are written again here, in JAX, for one point."""
+"""NUTS from NumPyro on the library's targets, whose log-densities are written again here, in JAX,
+for one point."""
 
 __all__ = ["LOG_PROBS", "nuts"]
 
@@ -7,7 +8,9 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)
 
 import jax
 
@@ -30,15 +33,23 @@ def _normal(x: jax.Array, mean: Any = 0.0, std: Any = 1.0) -> jax.Array:
 
 def _mixture(target: Any) -> Function:
     means, stds, weights = (np.asarray(v) for v in (target.means, target.stds, target.weights))
-    return lambda x: logsumexp(jnp.log(weights) + jnp.sum(-(((x - means) / stds) ** 2) / 2 - jnp.log(stds) - _LOG_2PI / 2, 1))
+    return lambda x: logsumexp(
+        jnp.log(weights)
+        + jnp.sum(-(((x - means) / stds) ** 2) / 2 - jnp.log(stds) - _LOG_2PI / 2, 1)
+    )
 
 
 def _funnel(target: Any) -> Function:
-    return lambda x: _normal(x[0], 0.0, target.std) + jnp.sum(-(x[1:] ** 2) * jnp.exp(-x[0]) / 2 - x[0] / 2 - _LOG_2PI / 2)
+    return lambda x: (
+        _normal(x[0], 0.0, target.std)
+        + jnp.sum(-(x[1:] ** 2) * jnp.exp(-x[0]) / 2 - x[0] / 2 - _LOG_2PI / 2)
+    )
 
 
 def _many_well(target: Any) -> Function:
-    return lambda x: jnp.sum(-(x[0::2] ** 4) + 6 * x[0::2] ** 2 + x[0::2] / 2) - jnp.sum(x[1::2] ** 2) / 2
+    return lambda x: (
+        jnp.sum(-(x[0::2] ** 4) + 6 * x[0::2] ** 2 + x[0::2] / 2) - jnp.sum(x[1::2] ** 2) / 2
+    )
 
 
 def _multi_well(target: Any) -> Function:
@@ -89,29 +100,52 @@ def _cox(target: Any) -> Function:
 
 
 LOG_PROBS: dict[str, Callable[[Any], Function]] = {
-    "GaussianMixture": _mixture, "Normal": _mixture, "Funnel": _funnel, "ManyWell": _many_well, "MultiWell": _multi_well,
-    "Rings": _rings, "EightSchools": _schools, "BrownianMissing": _brownian, "LogisticRegression": _logistic, "CoxProcess": _cox,
-}  # fmt: skip
+    "GaussianMixture": _mixture,
+    "Normal": _mixture,
+    "Funnel": _funnel,
+    "ManyWell": _many_well,
+    "MultiWell": _multi_well,
+    "Rings": _rings,
+    "EightSchools": _schools,
+    "BrownianMissing": _brownian,
+    "LogisticRegression": _logistic,
+    "CoxProcess": _cox,
+}
 """By the class of the target."""
 
 
 class Chains(NamedTuple):
-    """Samples ``(n, d)``, the least effective sample size of a coordinate, and gradients taken, warm-up included."""
+    """Samples ``(n, d)``, the least effective sample size of a coordinate, and gradients taken,
+    warm-up included."""
 
     samples: np.ndarray
     ess: float
     gradients: int
 
 
-def nuts(log_prob: Function, start: np.ndarray, seed: int, warmup: int = 1000, draws: int = 1000) -> Chains:
-    """One chain from each row of ``start``, side by side. Hoffman and Gelman 2014; Phan et al. 2019."""
+def nuts(
+    log_prob: Function, start: np.ndarray, seed: int, warmup: int = 1000, draws: int = 1000
+) -> Chains:
+    """One chain from each row of ``start``, side by side. Hoffman and Gelman 2014; Phan et al.
+    2019."""
     numpyro.set_host_device_count(1)
     kernel = NUTS(potential_fn=lambda z: -log_prob(z))
-    mcmc = MCMC(kernel, num_warmup=warmup, num_samples=draws, num_chains=len(start), chain_method="vectorized", progress_bar=False)
+    mcmc = MCMC(
+        kernel,
+        num_warmup=warmup,
+        num_samples=draws,
+        num_chains=len(start),
+        chain_method="vectorized",
+        progress_bar=False,
+    )
     key = jax.random.PRNGKey(seed)
-    mcmc.warmup(key, init_params=jnp.asarray(start), extra_fields=("num_steps",), collect_warmup=True)
+    mcmc.warmup(
+        key, init_params=jnp.asarray(start), extra_fields=("num_steps",), collect_warmup=True
+    )
     steps = int(np.asarray(mcmc.get_extra_fields()["num_steps"]).sum())
     mcmc.run(key, extra_fields=("num_steps",))
     samples = np.asarray(mcmc.get_samples(group_by_chain=True))
     steps += int(np.asarray(mcmc.get_extra_fields()["num_steps"]).sum())
-    return Chains(samples.reshape(-1, samples.shape[-1]), float(effective_sample_size(samples).min()), steps)
+    return Chains(
+        samples.reshape(-1, samples.shape[-1]), float(effective_sample_size(samples).min()), steps
+    )

@@ -1,14 +1,17 @@
-"""DPM-Solver and DPM-Solver++ (Lu et al. 2022a, 2022b), restated in EDM coordinates, where ``lambda = -log sigma``.
+"""DPM-Solver and DPM-Solver++ (Lu et al. 2022a, 2022b), restated in EDM coordinates, where ``lambda
+= -log sigma``.
 
-Both are exponential integrators of the probability flow over ``h = lambda_t - lambda_s``. With ``F`` the clean point (c = -1) or the
-noise ``(y - D) / sigma`` (c = 1), ``e = expm1(c h) / c h`` and divided differences ``D_1, D_2`` of F in units of h,
+Both are exponential integrators of the probability flow over ``h = lambda_t - lambda_s``. With
+``F`` the clean point (c = -1) or the noise ``(y - D) / sigma`` (c = 1), ``e = expm1(c h) / c h``
+and divided differences ``D_1, D_2`` of F in units of h,
 
-    y_t = k y_s + g [-c h e F - (c h e / 2) D_1]                                    (order 2)                      (1)
-    y_t = k y_s + g [-c h e F + (1 - e) D_1 + (1/2 + c (1 - e) / h) D_2]            (order 3)                      (2)
+    y_t = k y_s + g [-c h e F - (c h e / 2) D_1]                                    (order 2)    (1)
+    y_t = k y_s + g [-c h e F + (1 - e) D_1 + (1/2 + c (1 - e) / h) D_2]            (order 3)    (2)
 
-with ``k = sigma_t / sigma_s, g = 1`` for c = -1 and ``k = 1, g = sigma_t`` for c = 1. The differences come from earlier steps
-(multistep) or from stages at the fractions 1/2, or 1/3 and 2/3, of the step (singlestep, where (2) drops D_2).
-The process is VP with beta from 0.1 to 20, from t = 1 to 0.001; the times are uniform in t, in t^2 or in lambda.
+with ``k = sigma_t / sigma_s, g = 1`` for c = -1 and ``k = 1, g = sigma_t`` for c = 1. The
+differences come from earlier steps (multistep) or from stages at the fractions 1/2, or 1/3 and 2/3,
+of the step (singlestep, where (2) drops D_2). The process is VP with beta from 0.1 to 20, from t =
+1 to 0.001; the times are uniform in t, in t^2 or in lambda.
 """
 
 __all__ = ["COLUMNS"]
@@ -54,7 +57,15 @@ def _value(denoiser: Counted, y: Tensor, sigma: float, c: int) -> Tensor:
     return clean if c < 0 else (y - clean) / sigma
 
 
-def _step(y: Tensor, s: float, t: float, c: int, value: Tensor, d1: Tensor | None = None, d2: Tensor | None = None) -> Tensor:
+def _step(
+    y: Tensor,
+    s: float,
+    t: float,
+    c: int,
+    value: Tensor,
+    d1: Tensor | None = None,
+    d2: Tensor | None = None,
+) -> Tensor:
     """(1) with ``d1`` alone, (2) with both, the first order without."""
     h = math.log(s / t)
     e = math.expm1(c * h) / (c * h)
@@ -117,7 +128,11 @@ def _orders(n: int, order: int) -> list[int]:
 
 def _singlestep(denoiser: Counted, n: int, order: int, c: int, grid: Grid) -> tuple[Tensor, float]:
     orders: Sequence[int] = _orders(n, order)
-    levels = grid(len(orders)) if grid is _log_snr else [grid(n)[sum(orders[:i])] for i in range(len(orders) + 1)]
+    levels = (
+        grid(len(orders))
+        if grid is _log_snr
+        else [grid(n)[sum(orders[:i])] for i in range(len(orders) + 1)]
+    )
     y = denoiser.start(levels[0])
     for s, t, p in zip(levels, levels[1:], orders, strict=False):
         y = _STEPS[p](denoiser, y, s, t, c)
@@ -129,9 +144,13 @@ def _columns() -> dict[str, Column]:
     for family, c in {"dpm-solver++": -1, "dpm-solver": 1}.items():
         for where, grid in GRIDS.items():
             for order in (1, 2, 3):
-                out[f"{family} {order}M {where}"] = column(partial(_multistep, order=order, c=c, grid=grid))
+                out[f"{family} {order}M {where}"] = column(
+                    partial(_multistep, order=order, c=c, grid=grid)
+                )
                 if order > 1:
-                    out[f"{family} {order}S {where}"] = column(partial(_singlestep, order=order, c=c, grid=grid))
+                    out[f"{family} {order}S {where}"] = column(
+                        partial(_singlestep, order=order, c=c, grid=grid)
+                    )
     return out
 
 

@@ -1,9 +1,10 @@
-"""The deterministic sampler of Karras et al. 2022 (EDM, algorithm 1), restated: Euler and second-order steps in sigma.
+"""The deterministic sampler of Karras et al. 2022 (EDM, algorithm 1), restated: Euler and
+second-order steps in sigma.
 
-    d(y, s) = (y - D(y, s)) / s,    y' = y + (m - s) d,    y_next = y + h [(1 - 1/2a) d(y, s) + 1/2a d(y', m)],    (1)
+    d(y, s) = (y - D(y, s)) / s,    y' = y + (m - s) d,    y_next = y + h [(1 - 1/2a) d(y, s) + 1/2a d(y', m)],  (1)
 
-with ``m = s + a h``, ``h`` the step in sigma: a = 1 is Heun's method, 1/2 the midpoint rule, 2/3 Ralston's. The last step, to 0,
-is Euler's.
+with ``m = s + a h``, ``h`` the step in sigma: a = 1 is Heun's method, 1/2 the midpoint rule, 2/3
+Ralston's. The last step, to 0, is Euler's.
 """
 
 __all__ = ["COLUMNS", "karras"]
@@ -42,10 +43,14 @@ def _columns() -> dict[str, Column]:
         calls = 1 if a is None else 2
         for rho in (3.0, 7.0):
 
-            def to_zero(denoiser: Counted, n: int, a: float | None = a, rho: float = rho) -> tuple[Tensor, float]:
+            def to_zero(
+                denoiser: Counted, n: int, a: float | None = a, rho: float = rho
+            ) -> tuple[Tensor, float]:
                 return _solve(denoiser, karras(n, rho=rho).tolist(), a)
 
-            def to_low(denoiser: Counted, n: int, a: float | None = a, rho: float = rho) -> tuple[Tensor, float]:
+            def to_low(
+                denoiser: Counted, n: int, a: float | None = a, rho: float = rho
+            ) -> tuple[Tensor, float]:
                 return _solve(denoiser, karras(n + 1, rho=rho).tolist()[:-1], a)
 
             out[f"edm {name} rho={rho:g}"] = column(to_zero, calls)

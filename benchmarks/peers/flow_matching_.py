@@ -1,6 +1,8 @@
-"""flow_matching's `ODESolver` (fixed steps of torchdiffeq) on the straight path ``x_t = t x_0 + (1 - t) z``, t from 0 to 1.
+"""flow_matching's `ODESolver` (fixed steps of torchdiffeq) on the straight path ``x_t = t x_0 + (1
+- t) z``, t from 0 to 1.
 
-The velocity is ``(E[x_0 | x_t] - x_t) / (1 - t)``; its limits at both ends are taken a little inside.
+The velocity is ``(E[x_0 | x_t] - x_t) / (1 - t)``; its limits at both ends are taken a little
+inside.
 """
 
 __all__ = ["COLUMNS"]
@@ -43,11 +45,25 @@ def _karras(n: int) -> Tensor:
     return times
 
 
-_GRIDS: dict[str, Callable[[int], Tensor]] = {"uniform": _uniform, "shift=3": _shifted, "cosine": _cosine, "karras": _karras}
-_METHODS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 1}  # calls per step
+_GRIDS: dict[str, Callable[[int], Tensor]] = {
+    "uniform": _uniform,
+    "shift=3": _shifted,
+    "cosine": _cosine,
+    "karras": _karras,
+}
+_METHODS = {
+    "euler": 1,
+    "midpoint": 2,
+    "heun2": 2,
+    "heun3": 3,
+    "rk4": 4,
+    "explicit_adams": 1,
+}  # calls per step
 
 
-def _solve(denoiser: Counted, n: int, method: str, grid: Callable[[int], Tensor]) -> tuple[Tensor, float]:
+def _solve(
+    denoiser: Counted, n: int, method: str, grid: Callable[[int], Tensor]
+) -> tuple[Tensor, float]:
     start = denoiser.start(1 / _FIRST) * _FIRST
     solver = ODESolver(velocity_model=partial(_velocity, denoiser))
     return solver.sample(start, step_size=None, method=method, time_grid=grid(n)), 0.0

@@ -1,4 +1,5 @@
-"""ornstein samples from a distribution by reversing a diffusion: from samples, or from an unnormalised density.
+"""ornstein samples from a distribution by reversing a diffusion: from samples, or from an
+unnormalised density.
 
     model = orn.fit(data)                          # samples -> a model
     x = model.sample(64)
@@ -6,19 +7,15 @@
     r = orn.sample_density(log_prob, dim=10)       # log-density -> samples, log Z and its interval
     r.samples, r.log_z, r.log_z_interval
 
-Both run over one core: a linear SDE is two functions of time, a model is a posterior of the clean point, a step is a Gaussian
-kernel, and one loop draws from kernels while watchers look on.
+Both run over one core: a linear SDE is two functions of time, a model is a posterior of the clean
+point, a step is a Gaussian kernel, and one loop draws from kernels while watchers look on.
 """
 
 __version__ = "0.1.0"
 
 from ornstein import errors
-from ornstein.app.fit import fit
-from ornstein.app.recipes import Recipe
-from ornstein.core import clock, divergence, spacing, supports
-from ornstein.core.adjoint import Checkpointed
-from ornstein.core.brownian import BrownianPath, Correlated, PathValued, Pinned, foster_area, stochastic_area
-from ornstein.core.calculus import (
+from ornstein.calculus import laws
+from ornstein.calculus.integrals import (
     OfPath,
     adjoint,
     by_parts,
@@ -38,12 +35,30 @@ from ornstein.core.calculus import (
     to_stratonovich,
     wiener_integral,
 )
-from ornstein.core.estimate import Discretisation
-from ornstein.core.events import FirstPassage
-from ornstein.core.expectation import Antithetic, Expectation, Multilevel, Plain, Sobol, expectation
-from ornstein.core.gaussian import Gaussian
-from ornstein.core.integrate import solve
-from ornstein.core.linear import LinearSDE
+from ornstein.calculus.integrals.girsanov import Accumulate, Girsanov
+from ornstein.calculus.integrals.process import PathValued
+from ornstein.calculus.laws import heat
+from ornstein.calculus.laws.displacement import fit_diffusion, mean_squared_displacement
+from ornstein.calculus.laws.random_walk import RandomWalk
+from ornstein.calculus.montecarlo import (
+    Antithetic,
+    Expectation,
+    Multilevel,
+    Plain,
+    Sobol,
+    expectation,
+)
+from ornstein.calculus.pde.flux_limited import FluxLimited
+from ornstein.calculus.pde.fokker_planck import FokkerPlanck
+from ornstein.calculus.pde.grid import Absorbing, Axis, Grid, Periodic, Reflecting
+from ornstein.calculus.pde.hjb import HJB, Control
+from ornstein.calculus.pde.kolmogorov_backward import (
+    KolmogorovBackward,
+    committor,
+    mean_first_passage,
+)
+from ornstein.calculus.pde.uniformisation import Uniformisation
+from ornstein.core.mcmc.geometric_path import Annealed
 from ornstein.core.methods import (
     BAOAB,
     OBABO,
@@ -79,11 +94,28 @@ from ornstein.core.methods import (
     TamedEuler,
     Underdamped,
     WeakSecond,
-    weights,
 )
-from ornstein.core.methods.annealed import Annealed
-from ornstein.core.noise import Noise
-from ornstein.core.processes import (
+from ornstein.core.methods import exponential_weights as weights
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.paths.losses import (
+    log_variance,
+    reverse_kl,
+    score_function,
+    sub_trajectory,
+    trajectory_balance,
+)
+from ornstein.core.paths.measure import (
+    PathMeasure,
+    Start,
+    annealed_paths,
+    denoising_paths,
+    kinetic_paths,
+    langevin_paths,
+    log_weights,
+)
+from ornstein.core.paths.particles import resampled, twist
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.processes.schedules import (
     EDM,
     OU,
     VE,
@@ -97,23 +129,63 @@ from ornstein.core.processes import (
     Straight,
     SubVP,
 )
-from ornstein.core.reversible import Reversible
-from ornstein.core.sde import SDE, Langevin, Reverse
-from ornstein.core.solve import Evaluations, KernelKL, LogWeight, Step, Trajectory, simulate
-from ornstein.exact import heat, laws, metrics, targets
-from ornstein.exact.displacement import fit_diffusion, mean_squared_displacement
-from ornstein.exact.grid.axes import Absorbing, Axis, Grid, Periodic, Reflecting
-from ornstein.exact.grid.backward import KolmogorovBackward, committor, mean_first_passage
-from ornstein.exact.grid.control import HJB, Control
-from ornstein.exact.grid.flux_limited import FluxLimited
-from ornstein.exact.grid.fokker_planck import FokkerPlanck
-from ornstein.exact.grid.girsanov import Accumulate, Girsanov
-from ornstein.exact.grid.uniformisation import Uniformisation
-from ornstein.exact.walk import RandomWalk
-from ornstein.learn.bracket import Bracket, bracket
-from ornstein.learn.calibrate import calibrate
-from ornstein.learn.continuous import Proposal, continuous_elbo
-from ornstein.learn.data import (
+from ornstein.core.processes.sde import SDE, Langevin, Reverse
+from ornstein.core.random import BrownianPath, Correlated, Pinned, foster_area, stochastic_area
+from ornstein.core.random.noise import Noise
+from ornstein.core.simulation.loop import (
+    Evaluations,
+    KernelKL,
+    LogWeight,
+    Step,
+    Trajectory,
+    simulate,
+)
+from ornstein.core.solve.checkpointed import Checkpointed
+from ornstein.core.solve.error_estimate import Discretisation
+from ornstein.core.solve.exact import sample_exact
+from ornstein.core.solve.first_passage import FirstPassage
+from ornstein.core.solve.reversible import Reversible
+from ornstein.core.solve.solve import solve
+from ornstein.core.timesteps import clock, spacing
+from ornstein.density.as_density import as_density
+from ornstein.density.constraints import supports
+from ornstein.density.density import Density
+from ornstein.density.expectations import Average, Particles
+from ornstein.density.interop.jax import from_jax
+from ornstein.density.interop.numpy import from_numpy
+from ornstein.density.interop.numpyro import from_numpyro
+from ornstein.density.interop.pymc import from_pymc
+from ornstein.density.interop.stan import from_stan
+from ornstein.density.learned.weighted_draws import Draws, resampled_draws, weighted_draws
+from ornstein.density.log_z import LogZ, disagreement, log_z
+from ornstein.density.result import DensityResult, Stage
+from ornstein.density.sample_density import Budget, sample_density
+from ornstein.inference.diffusion_model import DiffusionModel, load
+from ornstein.inference.likelihood import trace as divergence
+from ornstein.inference.likelihood.continuous_elbo import Proposal, continuous_elbo
+from ornstein.inference.likelihood.dequantise import (
+    Bits,
+    Noised,
+    Truncated,
+    Uniform,
+    log_probability,
+)
+from ornstein.inference.likelihood.elbo import Bound, elbo
+from ornstein.inference.likelihood.probability_flow import LogLikelihood, log_likelihood
+from ornstein.inference.likelihood.terminal import Terminal
+from ornstein.inference.likelihood.two_sided import Bracket, bracket
+from ornstein.inference.sampling.sample import Sampler, sample
+from ornstein.inference.sampling.tune import Tuned, tune
+from ornstein.models.analytic_networks import Anchored, Factored
+from ornstein.models.codecs.affine import Codec, Levels
+from ornstein.models.codecs.triangular import Bend
+from ornstein.models.denoiser import Denoiser, Parametrisation, edm, eps, score, v, x0
+from ornstein.models.guidance.classifier_free import guide
+from ornstein.nets.mlp import MLP
+from ornstein.nets.unet import UNet
+from ornstein.reference import metrics, targets
+from ornstein.training.calibrate import calibrate
+from ornstein.training.denoising import (
     Denoising,
     LogitNormal,
     LogNormal,
@@ -127,45 +199,11 @@ from ornstein.learn.data import (
     stratified,
     unit_weight,
 )
-from ornstein.learn.density.average import Average, Particles
-from ornstein.learn.density.estimate import LogZ, disagreement, log_z
-from ornstein.learn.density.learned.draws import Draws, resampled_draws, weighted_draws
-from ornstein.learn.density.paths.losses import log_variance, reverse_kl, score_function, sub_trajectory, trajectory_balance
-from ornstein.learn.density.paths.measure import (
-    PathMeasure,
-    Start,
-    annealed_paths,
-    denoising_paths,
-    kinetic_paths,
-    langevin_paths,
-    log_weights,
-)
-from ornstein.learn.density.paths.objectives import PathLoss, Replay, ScoreRegression
-from ornstein.learn.density.paths.particles import resampled, twist
-from ornstein.learn.density.pipeline import Budget, sample_density
-from ornstein.learn.density.problem import Density, as_density
-from ornstein.learn.density.result import DensityResult, Stage
-from ornstein.learn.density.ways.foreign import from_numpy
-from ornstein.learn.density.ways.jax import from_jax
-from ornstein.learn.density.ways.numpyro import from_numpyro
-from ornstein.learn.density.ways.pymc import from_pymc
-from ornstein.learn.density.ways.stan import from_stan
-from ornstein.learn.dequantise import Bits, Noised, Truncated, Uniform, log_probability
-from ornstein.learn.diffusion_model import DiffusionModel, load
-from ornstein.learn.flow import LogLikelihood, log_likelihood
-from ornstein.learn.likelihood import Bound, elbo
-from ornstein.learn.sampling import Sampler, sample
-from ornstein.learn.schedule import MonotoneLogSNR, Schedule
-from ornstein.learn.terminal import Terminal
-from ornstein.learn.train import Training, train
-from ornstein.learn.tune import Tuned, tune
-from ornstein.model.bend import Bend
-from ornstein.model.codec import Codec, Levels
-from ornstein.model.denoiser import Denoiser, Parametrisation, edm, eps, score, v, x0
-from ornstein.model.guidance import guide
-from ornstein.nets.anchored import Anchored, Factored
-from ornstein.nets.mlp import MLP
-from ornstein.nets.unet import UNet
+from ornstein.training.fit import fit
+from ornstein.training.learned_noise_levels import MonotoneLogSNR, Schedule
+from ornstein.training.loop import Training, train
+from ornstein.training.path_objectives import PathLoss, Replay, ScoreRegression
+from ornstein.training.recipes import Recipe
 
 __all__ = [
     "BAOAB",
@@ -353,6 +391,7 @@ __all__ = [
     "reverse_kl",
     "sample",
     "sample_density",
+    "sample_exact",
     "score",
     "score_function",
     "simulate",

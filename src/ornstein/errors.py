@@ -1,4 +1,5 @@
-"""The errors that ornstein raises on purpose. Each states the value, the constraint and the usual fix."""
+"""The errors that ornstein raises on purpose. Each states the value, the constraint and the usual
+fix."""
 
 __all__ = ["CheckpointError", "DataError", "OrnsteinError", "UnknownNameError"]
 
@@ -7,7 +8,8 @@ from difflib import get_close_matches
 
 
 class OrnsteinError(ValueError):
-    """Base of every deliberate error; a ``ValueError``, so that plain ``except ValueError`` catches it."""
+    """Base of every deliberate error; a ``ValueError``, so that plain ``except ValueError`` catches
+    it."""
 
 
 class DataError(OrnsteinError):

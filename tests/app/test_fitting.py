@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.app.recipes import RECIPES
 from ornstein.errors import CheckpointError, DataError
+from ornstein.training.recipes import RECIPES
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -22,7 +22,14 @@ NET = {
 
 
 def small(kind="plain", **changes):
-    return replace(RECIPES["points"], net=NET[kind], training=orn.Training(steps=6, warmup=2), batch=16, held_out=0.5, **changes)
+    return replace(
+        RECIPES["points"],
+        net=NET[kind],
+        training=orn.Training(steps=6, warmup=2),
+        batch=16,
+        held_out=0.5,
+        **changes,
+    )
 
 
 def fit(kind="plain", data=X, **options):
@@ -43,7 +50,9 @@ def test_same_seed_same_model_whatever_the_global_generator(kind):
     first = fit(kind)
     torch.manual_seed(1234)
     second = fit(kind)
-    assert torch.equal(weights(first), weights(second)) and torch.equal(first.sample(4, 5), second.sample(4, 5))
+    assert torch.equal(weights(first), weights(second)) and torch.equal(
+        first.sample(4, 5), second.sample(4, 5)
+    )
     assert not torch.equal(weights(first), weights(fit(kind, seed=1)))
 
 
@@ -62,7 +71,9 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, kind)
     assert orn.load(tmp_path).sample(3, 4).shape == (3, 2)
     torch.manual_seed(77)
     resumed = fit(kind, out=tmp_path)
-    assert torch.equal(weights(resumed), weights(whole)) and torch.equal(resumed.denoiser.std_table, whole.denoiser.std_table)
+    assert torch.equal(weights(resumed), weights(whole)) and torch.equal(
+        resumed.denoiser.std_table, whole.denoiser.std_table
+    )
     assert torch.equal(orn.load(tmp_path).sample(3, 4), whole.sample(3, 4))
 
 
@@ -78,7 +89,8 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
 
 
 def test_a_folder_with_a_run_of_another_seed_or_other_labels_is_refused(tmp_path):
-    """They are other trainings: to go on with them silently would give a model that neither call asked for."""
+    """They are other trainings: to go on with them silently would give a model that neither call
+    asked for."""
     fit(out=tmp_path / "a")
     with pytest.raises(CheckpointError, match="seed"):
         fit(out=tmp_path / "a", seed=1)
@@ -97,7 +109,9 @@ def test_a_process_with_a_tuple_of_numbers_can_be_resumed(tmp_path):
 
 def test_a_finished_run_is_given_back_unchanged(tmp_path):
     first, again = fit(out=tmp_path), fit(out=tmp_path)
-    assert torch.equal(weights(first), weights(again)) and torch.equal(first.denoiser.std_table, again.denoiser.std_table)
+    assert torch.equal(weights(first), weights(again)) and torch.equal(
+        first.denoiser.std_table, again.denoiser.std_table
+    )
 
 
 def test_labels_make_a_conditional_model():
@@ -108,20 +122,28 @@ def test_labels_make_a_conditional_model():
 
 
 def test_samples_come_in_the_layout_and_the_values_of_the_data():
-    """Channel-last pictures of whole numbers: the same shape, whole numbers within the data's range."""
+    """Channel-last pictures of whole numbers: the same shape, whole numbers within the data's
+    range."""
     pixels = np.random.default_rng(1).integers(0, 5, (20, 4, 4, 3))
-    chosen = replace(RECIPES["digits"], net=NET["plain"], training=orn.Training(steps=2), batch=8, held_out=0.5)
+    chosen = replace(
+        RECIPES["digits"], net=NET["plain"], training=orn.Training(steps=2), batch=8, held_out=0.5
+    )
     x = orn.fit(pixels, chosen, progress=False).sample(3, 4)
     assert x.shape == (3, 4, 4, 3) and set(x.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
 
 
 def test_learns_a_gaussian_in_the_users_units():
-    """200 steps on 1000 points: mean and standard deviation of 2000 samples within 0.15 standard deviations of the data's."""
+    """200 steps on 1000 points: mean and standard deviation of 2000 samples within 0.15 standard
+    deviations of the data's."""
     rng = np.random.default_rng(3)
     x = rng.normal(size=(1000, 2)) * [30.0, 0.01] + [-500.0, 2.0]
-    recipe = replace(small(), training=orn.Training(steps=200, rate=5e-3, warmup=10, ema=0.95), batch=128)
+    recipe = replace(
+        small(), training=orn.Training(steps=200, rate=5e-3, warmup=10, ema=0.95), batch=128
+    )
     y = orn.fit(x, recipe, progress=False).sample(2000, 20).numpy()
-    assert np.all(np.abs(y.mean(0) - x.mean(0)) < 0.15 * x.std(0)) and np.all(np.abs(y.std(0) / x.std(0) - 1) < 0.15)
+    assert np.all(np.abs(y.mean(0) - x.mean(0)) < 0.15 * x.std(0)) and np.all(
+        np.abs(y.std(0) / x.std(0) - 1) < 0.15
+    )
 
 
 def test_too_few_samples_are_refused():

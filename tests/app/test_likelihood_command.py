@@ -1,4 +1,5 @@
-"""``ornstein likelihood`` on run folders of tables, pictures and densities: the files hold what the library computes."""
+"""``ornstein likelihood`` on run folders of tables, pictures and densities: the files hold what the
+library computes."""
 
 import csv
 import json
@@ -13,7 +14,7 @@ from PIL import Image
 import ornstein as orn
 from ornstein.app import cli, likelihood
 from ornstein.app.likelihood import Number, Scores
-from ornstein.app.recipes import RECIPES
+from ornstein.training.recipes import RECIPES
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -22,12 +23,19 @@ def small(name):
     def net(event, labels):
         return orn.MLP(event, width=16, depth=1, labels=labels)
 
-    return replace(RECIPES[name], net=net, training=orn.Training(steps=30, rate=5e-3, warmup=5, ema=0.9), batch=64, held_out=0.2)
+    return replace(
+        RECIPES[name],
+        net=net,
+        training=orn.Training(steps=30, rate=5e-3, warmup=5, ema=0.9),
+        batch=64,
+        held_out=0.2,
+    )
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Run folders of a table with a header, of 4 x 4 pictures of whole numbers with labels, and of a density, and data for each."""
+    """Run folders of a table with a header, of 4 x 4 pictures of whole numbers with labels, and of
+    a density, and data for each."""
     folder, rng = tmp_path_factory.mktemp("runs"), np.random.default_rng(0)
     table = rng.normal(size=(300, 3)) * [1.0, 20.0, 0.1] + [0.0, 5.0, 2.0]
     orn.fit(table, small("points"), folder / "table", progress=False)
@@ -50,12 +58,17 @@ def verb(*arguments):
 def columns(path):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: torch.tensor([float(row[name]) for row in rows], dtype=torch.float64).float() for name in rows[0]}
+    return {
+        name: torch.tensor([float(row[name]) for row in rows], dtype=torch.float64).float()
+        for name in rows[0]
+    }
 
 
 def written(x):
     """Nine digits of each number."""
-    return torch.tensor([float(f"{value:.9g}") for value in x.tolist()], dtype=torch.float64).float()
+    return torch.tensor(
+        [float(f"{value:.9g}") for value in x.tolist()], dtype=torch.float64
+    ).float()
 
 
 def check(folder, model, x, capsys, dim, options, rule=None):
@@ -65,10 +78,17 @@ def check(folder, model, x, capsys, dim, options, rule=None):
     table = columns(folder / "likelihood.csv")
     for name in ("stderr", "discretisation", "terminal", "error"):
         assert torch.equal(table[name], written(getattr(found, name))), name
-    assert torch.equal(table["log_prob"], written(found.value)) and torch.equal(table["index"], torch.arange(len(x)).float())
+    assert torch.equal(table["log_prob"], written(found.value)) and torch.equal(
+        table["index"], torch.arange(len(x)).float()
+    )
     for name, value in (("elbo", bound.value), ("elbo_stderr", bound.stderr)):
-        torch.testing.assert_close(table[name], value.float(), rtol=1e-6, atol=0)  # nine digits of a double, rounded again
-    mean, stderr = float(found.value.double().mean()), float(found.value.double().std()) / len(x) ** 0.5
+        torch.testing.assert_close(
+            table[name], value.float(), rtol=1e-6, atol=0
+        )  # nine digits of a double, rounded again
+    mean, stderr = (
+        float(found.value.double().mean()),
+        float(found.value.double().std()) / len(x) ** 0.5,
+    )
     assert summary["log_prob"] == pytest.approx({"mean": mean, "stderr": stderr})
     assert summary["log_prob_per_dim"]["mean"] == pytest.approx(mean / dim)
     assert summary["elbo"]["mean"] == pytest.approx(float(bound.value.mean()), rel=1e-5)
@@ -90,33 +110,67 @@ def test_a_table_by_its_csv_file(runs, capsys):
     verb(runs / "table", "--data", runs / "table.csv", "--n", 9, *QUICK)
     x = np.loadtxt(runs / "table.csv", delimiter=",", skiprows=1)[:9]
     model = orn.load(runs / "table")
-    out, summary, table = check(runs / "table" / "likelihood", model, x, capsys, 3, {"n": 9, "seed": 4, "probes": None, "out": None})
+    out, summary, table = check(
+        runs / "table" / "likelihood",
+        model,
+        x,
+        capsys,
+        3,
+        {"n": 9, "seed": 4, "probes": None, "out": None},
+    )
     gap = table["log_prob"].double() - table["elbo"].double()
-    assert summary["log_prob_minus_elbo"] == pytest.approx({"mean": float(gap.mean()), "stderr": float(gap.std()) / 3})
-    assert "(bound)" in out and summary["elbo_is_of"] == "density" and "elbo_bits_per_dim" not in table
+    assert summary["log_prob_minus_elbo"] == pytest.approx(
+        {"mean": float(gap.mean()), "stderr": float(gap.std()) / 3}
+    )
+    assert (
+        "(bound)" in out and summary["elbo_is_of"] == "density" and "elbo_bits_per_dim" not in table
+    )
 
 
 def test_quantised_pictures_get_bits_and_no_comparison(runs, tmp_path, capsys):
-    verb(runs / "pictures", "--data", runs / "pictures.npz", "--probes", 4, "--out", tmp_path / "new" / "folder", *QUICK)
+    verb(
+        runs / "pictures",
+        "--data",
+        runs / "pictures.npz",
+        "--probes",
+        4,
+        "--out",
+        tmp_path / "new" / "folder",
+        *QUICK,
+    )
     model, x = orn.load(runs / "pictures"), np.load(runs / "pictures.npz")["x"]
     rule = orn.divergence.Hutchinson(4)
-    out, summary, table = check(tmp_path / "new" / "folder", model, x, capsys, 16, {"probes": 4}, rule)
+    out, summary, table = check(
+        tmp_path / "new" / "folder", model, x, capsys, 16, {"probes": 4}, rule
+    )
     bits, stderr = model.elbo(x, 7, 4).bits_per_dim(16)
     assert summary["elbo_bits_per_dim"] == pytest.approx({"mean": bits, "stderr": stderr})
     torch.testing.assert_close(table["elbo_bits_per_dim"], -table["elbo"] / 16 / math.log(2))
-    assert float(table["stderr"].min()) > 0 and "log_prob_minus_elbo" not in summary and summary["elbo_is_of"] == "probability"
-    assert "log-probability of the discrete values" in out and "not to be compared" in out and "<=" not in out
+    assert (
+        float(table["stderr"].min()) > 0
+        and "log_prob_minus_elbo" not in summary
+        and summary["elbo_is_of"] == "probability"
+    )
+    assert (
+        "log-probability of the discrete values" in out
+        and "not to be compared" in out
+        and "<=" not in out
+    )
 
 
 def test_a_model_of_a_density(runs, tmp_path, capsys):
     verb(runs / "density", "--data", runs / "density.npy", "--out", tmp_path, *QUICK)
-    _, _, table = check(tmp_path, orn.load(runs / "density"), np.load(runs / "density.npy"), capsys, 2, {})
+    _, _, table = check(
+        tmp_path, orn.load(runs / "density"), np.load(runs / "density.npy"), capsys, 2, {}
+    )
     x = torch.from_numpy(np.load(runs / "density.npy"))
     truth = torch.distributions.Normal(0.0, 2.0).log_prob(x).sum(1)
     assert float((table["log_prob"] - truth).abs().max()) < 0.3
 
 
-def test_samples_are_taken_in_batches_that_change_nothing_but_the_steps(runs, tmp_path, capsys, monkeypatch):
+def test_samples_are_taken_in_batches_that_change_nothing_but_the_steps(
+    runs, tmp_path, capsys, monkeypatch
+):
     """Batches of 4: the bound to the last digit, progress on the terminal."""
     verb(runs / "table", "--data", runs / "table.csv", "--out", tmp_path / "a", *QUICK)
     monkeypatch.setattr(likelihood, "BATCH", 4)
@@ -142,7 +196,10 @@ def test_the_order_of_bound_and_density_is_told_as_it_is():
         value = spread + shift - 3
         zero = torch.zeros(30)
         found = orn.LogLikelihood(value, zero, zero, zero, 0.0, torch.zeros(30, 2), 5, 10)
-        assert any(words in line for line in Scores(found, torch.full((30,), -3.0), zero + 0.1, 2, False).lines()), words
+        assert any(
+            words in line
+            for line in Scores(found, torch.full((30,), -3.0), zero + 0.1, 2, False).lines()
+        ), words
 
 
 def test_numbers_show_two_digits_of_their_error():
@@ -170,4 +227,9 @@ def test_mistakes_end_with_status_2_and_one_line(runs, capsys, run, data, option
     with pytest.raises(SystemExit) as stop:
         verb(runs / run, "--data", path, *(option.format(runs=runs) for option in options))
     error = capsys.readouterr().err
-    assert stop.value.code == 2 and error.startswith("ornstein: ") and words in error and len(error.strip().splitlines()) == 1
+    assert (
+        stop.value.code == 2
+        and error.startswith("ornstein: ")
+        and words in error
+        and len(error.strip().splitlines()) == 1
+    )

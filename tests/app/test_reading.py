@@ -1,4 +1,5 @@
-"""Data from whatever holds it; what cannot be learned from is refused with the reason; recipes fit the data's shape."""
+"""Data from whatever holds it; what cannot be learned from is refused with the reason; recipes fit
+the data's shape."""
 
 import numpy as np
 import pytest
@@ -7,9 +8,9 @@ from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 import ornstein as orn
-from ornstein.app.data import read
-from ornstein.app.recipes import RECIPES, recipe
 from ornstein.errors import DataError, UnknownNameError
+from ornstein.training.datasets.read import read
+from ornstein.training.recipes import RECIPES, recipe
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -92,7 +93,11 @@ def test_torch_data_sets():
 
     same(read(Pairs()), TABLE, [0, 1, 0, 1])
     same(read(Alone()), TABLE)
-    same(read(TensorDataset(torch.from_numpy(TABLE), torch.tensor([0, 1, 1, 0]))), TABLE, [0, 1, 1, 0])
+    same(
+        read(TensorDataset(torch.from_numpy(TABLE), torch.tensor([0, 1, 1, 0]))),
+        TABLE,
+        [0, 1, 1, 0],
+    )
 
 
 def test_a_data_set_of_one_tensor_has_no_labels():
@@ -166,16 +171,22 @@ def test_an_array_of_objects_is_refused_without_unpickling(tmp_path):
         read(tmp_path / "x.npy")
 
 
-# ----------------------------------------------------------------------------------------------------- codecs, recipes
+# ---------------------------------------------------------------------------------- codecs, recipes
 
 
 @pytest.mark.parametrize(
     ("event", "dims", "inside"),
     [
-        ((3,), 0, (3,)), ((8, 9), 2, (1, 8, 9)), ((8, 9, 3), 2, (3, 8, 9)), ((3, 8, 9), 2, (3, 8, 9)), ((12,), 1, (1, 12)),
-        ((2, 12), 1, (2, 12)), ((12, 3), 1, (3, 12)), ((4, 5, 6), 3, (1, 4, 5, 6)),
+        ((3,), 0, (3,)),
+        ((8, 9), 2, (1, 8, 9)),
+        ((8, 9, 3), 2, (3, 8, 9)),
+        ((3, 8, 9), 2, (3, 8, 9)),
+        ((12,), 1, (1, 12)),
+        ((2, 12), 1, (2, 12)),
+        ((12, 3), 1, (3, 12)),
+        ((4, 5, 6), 3, (1, 4, 5, 6)),
     ],
-)  # fmt: skip
+)
 def test_codec_puts_channels_first_and_gives_the_layout_back(event, dims, inside):
     x = np.random.default_rng(0).normal(size=(6, *event))
     samples = read(x)
@@ -184,7 +195,9 @@ def test_codec_puts_channels_first_and_gives_the_layout_back(event, dims, inside
     assert tuple(z.shape[1:]) == inside
     torch.testing.assert_close(codec.decode(z), samples.x)
     if dims:
-        assert float(z.min()) == pytest.approx(-1, abs=1e-6) and float(z.max()) == pytest.approx(1, abs=1e-6)
+        assert float(z.min()) == pytest.approx(-1, abs=1e-6) and float(z.max()) == pytest.approx(
+            1, abs=1e-6
+        )
     else:
         torch.testing.assert_close(z.mean(0), torch.zeros(event), rtol=0, atol=1e-6)
         torch.testing.assert_close(z.std(0), torch.ones(event))
@@ -194,7 +207,9 @@ def test_whole_numbers_in_pictures_are_levels():
     pixels = np.array([[[0, 16], [3, 8]], [[1, 1], [2, 5]]])
     codec = read(pixels).codec(2)
     assert codec.levels == orn.Levels(0.0, 1.0, 17)
-    assert torch.equal(codec.decode(codec.encode(read(pixels).x) + 0.03), torch.tensor(pixels).float())
+    assert torch.equal(
+        codec.decode(codec.encode(read(pixels).x) + 0.03), torch.tensor(pixels).float()
+    )
     assert read(pixels + 0.5).codec(2).levels is None
     assert read(TABLE.round()).codec(0).levels is None
 
@@ -208,10 +223,17 @@ def test_a_constant_column_is_kept():
 @pytest.mark.parametrize(
     ("shape", "name"),
     [
-        ((50, 2), "points"), ((50, 3), "points"), ((50, 13), "table"), ((5, 8, 8), "digits"), ((5, 1, 16, 16), "digits"),
-        ((5, 28, 28), "images"), ((5, 3, 32, 32), "images"), ((5, 32, 32, 3), "images"), ((3, 1, 6, 6, 6), "volumes"),
+        ((50, 2), "points"),
+        ((50, 3), "points"),
+        ((50, 13), "table"),
+        ((5, 8, 8), "digits"),
+        ((5, 1, 16, 16), "digits"),
+        ((5, 28, 28), "images"),
+        ((5, 3, 32, 32), "images"),
+        ((5, 32, 32, 3), "images"),
+        ((3, 1, 6, 6, 6), "volumes"),
     ],
-)  # fmt: skip
+)
 def test_auto_chooses_by_shape(shape, name):
     assert recipe("auto", read(np.random.default_rng(0).normal(size=shape))) is RECIPES[name]
 

@@ -1,4 +1,5 @@
-"""What the tests of the core share: every process with its closed form, exact posteriors, small tools."""
+"""What the tests of the core share: every process with its closed form, exact posteriors, small
+tools."""
 
 import math
 from collections.abc import Callable
@@ -8,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.core import processes as p
-from ornstein.core.gaussian import Gaussian, per_sample
-from ornstein.core.linear import LinearSDE
-from ornstein.exact.targets import GaussianMixture
+from ornstein.core.numerics.gaussian import Gaussian, per_sample
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.reference.targets import GaussianMixture
 
 Fn = Callable[[Tensor], Tensor]
 
@@ -20,7 +21,8 @@ BETAS = tuple(np.linspace(1e-3, 0.25, 40))
 
 @dataclass(frozen=True)
 class Law:
-    """A process beside its coefficients and its signal and variance as they stand in the literature."""
+    """A process beside its coefficients and its signal and variance as they stand in the
+    literature."""
 
     sde: LinearSDE
     f: Fn
@@ -93,7 +95,13 @@ LAWS: dict[str, Law] = {
         lambda t: torch.cos(math.pi * t / 4),
         lambda t: torch.sin(math.pi * t / 4) ** 2,
     ),
-    "Straight": Law(p.Straight(), lambda t: -1 / (1 - t), lambda t: 2 * t / (1 - t), lambda t: 1 - t, lambda t: t**2),
+    "Straight": Law(
+        p.Straight(),
+        lambda t: -1 / (1 - t),
+        lambda t: 2 * t / (1 - t),
+        lambda t: 1 - t,
+        lambda t: t**2,
+    ),
     "OU": Law(
         p.OU(theta=1.5, sigma=2.0, T=2.0),
         _constant(-1.5),
@@ -102,7 +110,11 @@ LAWS: dict[str, Law] = {
         lambda t: 4 / 3 * (1 - torch.exp(-3 * t)),
     ),
     "Damped": Law(
-        p.Damped(lambda u: 1 + u), _constant(-1.0), lambda t: (1 + t) ** 2, lambda t: torch.exp(-t), _damped_var
+        p.Damped(lambda u: 1 + u),
+        _constant(-1.0),
+        lambda t: (1 + t) ** 2,
+        lambda t: torch.exp(-t),
+        _damped_var,
     ),
     "Bridge": Law(
         p.Bridge(scale=1.5, T=2.0),
@@ -125,7 +137,8 @@ LAWS: dict[str, Law] = {
         lambda t: torch.exp(-_int_beta(t) / 2),
         lambda t: 1 - torch.exp(-_int_beta(t)),
     ),
-    "FromLogSNR": Law(  # log-SNR 2 log((1 - t) / t): the signal-to-noise ratio of the straight path, at unit variance
+    # log-SNR 2 log((1 - t) / t): the signal-to-noise ratio of the straight path, at unit variance
+    "FromLogSNR": Law(
         p.FromLogSNR(lambda t: 2 * (torch.log1p(-t) - t.log())),
         lambda t: -t / ((1 - t) * ((1 - t) ** 2 + t**2)),
         lambda t: 2 * t / ((1 - t) * ((1 - t) ** 2 + t**2)),
@@ -152,7 +165,8 @@ def mixture(d: int = 2) -> GaussianMixture:
 
 @dataclass(frozen=True)
 class NormalPosterior:
-    """The exact ``x_0 | x_t`` for ``x_0 ~ N(mean, var)`` in every coordinate and any event shape."""
+    """The exact ``x_0 | x_t`` for ``x_0 ~ N(mean, var)`` in every coordinate and any event
+    shape."""
 
     sde: LinearSDE
     mean: float = 0.0

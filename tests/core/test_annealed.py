@@ -1,4 +1,5 @@
-"""Annealed Metropolis: its weights average to the normaliser for any schedule, its moves leave the density alone.
+"""Annealed Metropolis: its weights average to the normaliser for any schedule, its moves leave the
+density alone.
 
 Statistical tolerances are 4 standard errors; seeds are in the tests.
 """
@@ -8,10 +9,10 @@ import math
 import pytest
 import torch
 
+from ornstein.core.mcmc.geometric_path import Annealed
 from ornstein.core.methods import Metropolis
-from ornstein.core.methods.annealed import Annealed
-from ornstein.core.noise import Noise
-from ornstein.core.solve import Evaluations, LogWeight, simulate
+from ornstein.core.random.noise import Noise
+from ornstein.core.simulation.loop import Evaluations, LogWeight, simulate
 
 F64 = torch.float64
 K = 4
@@ -26,7 +27,9 @@ def gaussian(mean: torch.Tensor, covariance: torch.Tensor, log_z: float = 0.0):
 def problem(d: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and covariance of a correlated target in d dimensions."""
     mean = torch.linspace(0.8, -0.4, d, dtype=F64)
-    covariance = 0.3 * torch.ones(d, d, dtype=F64) + torch.diag(torch.linspace(0.2, 0.5, d, dtype=F64))
+    covariance = 0.3 * torch.ones(d, d, dtype=F64) + torch.diag(
+        torch.linspace(0.2, 0.5, d, dtype=F64)
+    )
     return mean, covariance
 
 
@@ -41,7 +44,9 @@ def test_the_mean_weight_is_the_normaliser_for_every_schedule_and_step(d, steps,
     x = math.sqrt(var) * Noise(0).normal((n, d), F64)
     weight, calls = LogWeight(), Evaluations()
     method = Metropolis(size, torch.linalg.cholesky(covariance), moves=2)
-    end = simulate(path, x, torch.linspace(1, 0, steps + 1, dtype=F64), method, Noise(1), [weight, calls])
+    end = simulate(
+        path, x, torch.linspace(1, 0, steps + 1, dtype=F64), method, Noise(1), [weight, calls]
+    )
     w = (weight.value + path.target(end) - start(x) - log_z).exp()
     assert abs(float(w.mean()) - 1) < K * float(w.std()) / math.sqrt(n)
     assert calls.count == 3 * steps
@@ -59,7 +64,9 @@ def test_moves_leave_the_density_of_their_level_invariant(t, size):
     centre = level @ ((1 - t) * torch.linalg.inv(covariance) @ mean)
     x = centre + Noise(3).normal((n, 3), F64) @ torch.linalg.cholesky(level).mT
     method = Metropolis(size, torch.linalg.cholesky(covariance), moves=5)
-    step = method.step(path, x, torch.tensor(1.0), torch.tensor(t, dtype=F64), Noise(4).stream_like(x), None)
+    step = method.step(
+        path, x, torch.tensor(1.0), torch.tensor(t, dtype=F64), Noise(4).stream_like(x), None
+    )
     assert 0.05 < float(step.memory) <= 1
     moved = step.x - centre
     assert float((step.x != x).any(1).double().mean()) > 0.5
@@ -74,7 +81,9 @@ def test_the_density_of_a_level_is_the_geometric_path_with_its_gradient():
     x = Noise(0).normal((6, 2), F64)
     value, gradient = path.log_density(x, 0.3)
     assert torch.allclose(value, 0.3 * path.start(x) + 0.7 * path.target(x), rtol=1e-12)
-    assert torch.allclose(gradient, -0.3 * x - 0.7 * (x - mean) @ torch.linalg.inv(covariance), rtol=1e-10)
+    assert torch.allclose(
+        gradient, -0.3 * x - 0.7 * (x - mean) @ torch.linalg.inv(covariance), rtol=1e-10
+    )
 
 
 def test_small_steps_are_accepted():
@@ -87,7 +96,8 @@ def test_small_steps_are_accepted():
 
 
 def test_a_chain_does_not_leave_the_support():
-    """Uniform on the unit square: outside the density is 0, and no proposal from there is accepted."""
+    """Uniform on the unit square: outside the density is 0, and no proposal from there is
+    accepted."""
 
     def log_density(x):
         return torch.where(((x > 0) & (x < 1)).all(1), 0.0, -torch.inf) + 0 * x.sum(1)

@@ -1,4 +1,5 @@
-"""A Brownian path has the law of Brownian motion and is one path, however, whenever and in what company it is asked.
+"""A Brownian path has the law of Brownian motion and is one path, however, whenever and in what
+company it is asked.
 
 Statistical tolerances are k = 4 standard errors; the seeds are in the tests.
 """
@@ -10,9 +11,10 @@ import pytest
 import scipy.stats
 import torch
 
-from ornstein.core.brownian import BrownianPath, Correlated, PathValued, Pinned, foster_area, stochastic_area
-from ornstein.core.brownian.refine import join, rotation, split
-from ornstein.core.noise import Noise
+from ornstein.calculus.integrals.process import PathValued
+from ornstein.core.random import BrownianPath, Correlated, Pinned, foster_area, stochastic_area
+from ornstein.core.random.legendre import join, rotation, split
+from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 
 K = 4
@@ -65,7 +67,8 @@ class TestLaw:
     @pytest.mark.parametrize("cells", [None, GRID])
     @pytest.mark.parametrize("start", [0.3, 0.15, 1 / 3])
     def test_short_increments_have_the_law_of_short_increments(self, cells, start):
-        """Far below what the difference of two values could resolve in float32, and to the last bit of the times in float64."""
+        """Far below what the difference of two values could resolve in float32, and to the last bit
+        of the times in float64."""
         for gap in (1e-12, 2**-53):
             b = BrownianPath((N,), seed=8, cells=cells)
             dw = b(start, start + gap)
@@ -88,13 +91,27 @@ class TestLaw:
         b = make(GRID)
         for s, t in [(0.1, 0.15), (0.15, 0.1), (0.1, 0.75), (0.9, 0.2)]:
             assert_mean(b.between(s, t).square(), 1)
-            assert torch.allclose(b.between(s, t) * math.sqrt(abs(t - s)), b(s, t), rtol=1e-14, atol=0)
+            assert torch.allclose(
+                b.between(s, t) * math.sqrt(abs(t - s)), b(s, t), rtol=1e-14, atol=0
+            )
 
 
 class TestOnePath:
-    queries = ((0.0, 0.1), (0.1, 0.15), (0.4, 0.1), (0.0, 0.75), (0.0, 1.0), (0.0, 0.3), (0.3, 0.31), (0.05, 0.95), (0.7, 0.2))
+    queries = (
+        (0.0, 0.1),
+        (0.1, 0.15),
+        (0.4, 0.1),
+        (0.0, 0.75),
+        (0.0, 1.0),
+        (0.0, 0.3),
+        (0.3, 0.31),
+        (0.05, 0.95),
+        (0.7, 0.2),
+    )
 
-    @pytest.mark.parametrize("options", [{}, {"tol": 0.004}, {"tol": 0.004, "order": 2}, {"tol": 0.004, "order": 3}])
+    @pytest.mark.parametrize(
+        "options", [{}, {"tol": 0.004}, {"tol": 0.004, "order": 2}, {"tol": 0.004, "order": 3}]
+    )
     @pytest.mark.parametrize("cells", [None, GRID])
     def test_answers_do_not_depend_on_earlier_questions(self, cells, options):
         alone = {q: make(cells, n=16, **options)(*q) for q in self.queries}
@@ -103,7 +120,9 @@ class TestOnePath:
             for q in self.queries[shift:] + self.queries[:shift] + self.queries[::-1]:
                 assert torch.equal(b(*q), alone[q]), q
 
-    @pytest.mark.parametrize("times", [GRID, torch.linspace(0, 1, 30).tolist(), sorted([*GRID, 0.2, 0.21, 0.8])])
+    @pytest.mark.parametrize(
+        "times", [GRID, torch.linspace(0, 1, 30).tolist(), sorted([*GRID, 0.2, 0.21, 0.8])]
+    )
     def test_sweeps_in_either_direction_see_the_values_of_single_questions(self, times):
         alone = [make(GRID, n=5)(t) for t in times]
         up, down = make(GRID, n=5), make(GRID, n=5)
@@ -141,11 +160,22 @@ class TestOnePath:
     @pytest.mark.parametrize("event", [(), (3,), (3, 20, 20), (7, 1171)])
     @pytest.mark.parametrize("dtype", [F32, F64])
     def test_a_sample_is_the_same_in_every_batch(self, event, dtype):
-        """In blocks of 65536, 16384, 32 and 4 samples, of which the last do not end where a group of 16 numbers does."""
+        """In blocks of 65536, 16384, 32 and 4 samples, of which the last do not end where a group
+        of 16 numbers does."""
 
         def values(n, seed=3):
-            b = BrownianPath((n, *event), seed=seed, cells=[0.25, 0.5], dtype=dtype, tol=0.05, order=2)
-            return [b(0.5, 0.25), b(0.2), b(0.9), b(0.3, 0.7), b.between(0.6, 0.1), b.levy_area(0.2, 0.3), b.levy_area(0.25, 0.5)]
+            b = BrownianPath(
+                (n, *event), seed=seed, cells=[0.25, 0.5], dtype=dtype, tol=0.05, order=2
+            )
+            return [
+                b(0.5, 0.25),
+                b(0.2),
+                b(0.9),
+                b(0.3, 0.7),
+                b.between(0.6, 0.1),
+                b.levy_area(0.2, 0.3),
+                b.levy_area(0.25, 0.5),
+            ]
 
         large = values(36)
         for n in (1, 7, 33):
@@ -156,7 +186,9 @@ class TestOnePath:
     def test_declared_times_may_run_down_and_come_in_any_container(self):
         grids = [GRID, GRID[::-1], list(GRID), torch.tensor(GRID[::-1], dtype=F64), GRID[1:-1]]
         paths = [make(grid, n=4) for grid in grids]
-        assert all(path == paths[0] and torch.equal(path(0.15, 0.6), paths[0](0.15, 0.6)) for path in paths)
+        assert all(
+            path == paths[0] and torch.equal(path(0.15, 0.6), paths[0](0.15, 0.6)) for path in paths
+        )
 
     def test_times_may_be_tensors_of_any_dtype(self):
         grid = torch.linspace(1, 0, 11)
@@ -201,9 +233,9 @@ class TestCost:
             assert first <= 2 * depth and rest <= depth * len(questions[1:])
             assert len(b._cuts) <= 2 * (depth + 2)
 
-
     def test_steps_of_the_length_of_the_tolerance_cost_two_draws(self):
-        """One for each interval that is no longer than ``tol``, and one for each time: the steps here meet 1.02 intervals each."""
+        """One for each interval that is no longer than ``tol``, and one for each time: the steps
+        here meet 1.02 intervals each."""
         b = Counting((2,), tol=1e-3, dtype=F64)
         times = [k * 1e-3 for k in range(1001)]
         assert self.draws(b, itertools.pairwise(times)) < 2.1 * 1000
@@ -256,7 +288,8 @@ class TestAreas:
         ],
     )
     def test_increments_and_areas_have_their_laws(self, options, interval):
-        """Kolmogorov-Smirnov over 6e5 samples, and no correlation: W ~ N(0, h), H ~ N(0, h / 12), K ~ N(0, h / 720)."""
+        """Kolmogorov-Smirnov over 6e5 samples, and no correlation: W ~ N(0, h), H ~ N(0, h / 12), K
+        ~ N(0, h / 720)."""
         s, t = interval
         b = BrownianPath((SAMPLES,), seed=11, order=3, **options)
         w, area, second = b(s, t), b.levy_area(s, t), b.levy_area(s, t, 2)
@@ -269,10 +302,13 @@ class TestAreas:
     @pytest.mark.parametrize("order", [1, 2, 3])
     @pytest.mark.parametrize("m", [0.5, 0.3, 0.123])
     def test_the_law_in_the_middle_given_the_whole(self, m, order):
-        """The first part given W, H, K of the whole: the residual from the regression of the theory, by KS."""
+        """The first part given W, H, K of the whole: the residual from the regression of the
+        theory, by KS."""
         b = BrownianPath((SAMPLES,), seed=12, order=order, tol=0.0 if m == 0.5 else 0.1)
         given = [b(0.0, 1.0), *(b.levy_area(0.0, 1.0, k) for k in range(1, order))]
-        q = 1 - m  # B(m) = m W + 6 m q H + 60 m q (q - m) K + rest, by the projections of the indicator on Legendre polynomials
+        q = (
+            1 - m
+        )  # B(m) = m W + 6 m q H + 60 m q (q - m) K + rest, by the projections of the indicator on Legendre polynomials
         means = [m, 6 * m * q, 60 * m * q * (q - m)]
         rest = b(0.0, m) - sum(c * x for c, x in zip(means, given, strict=False))
         spent = [m * m, 3 * (m * q) ** 2, 5 * (m * q * (q - m)) ** 2]
@@ -281,13 +317,16 @@ class TestAreas:
             assert_mean(rest.double() * x.double(), 0)
 
     def test_areas_are_those_of_the_path(self):
-        """H and K of the path as it is seen on 128 points: the trapezoidal rule leaves out about 1 / (sqrt(12) 128)."""
+        """H and K of the path as it is seen on 128 points: the trapezoidal rule leaves out about 1
+        / (sqrt(12) 128)."""
         b = make(n=64, seed=13, order=3, tol=2**-9)
         for s, t in [(0.25, 0.75), (0.1, 0.93)]:
             x = torch.linspace(0, 1, 129, dtype=F64)
             values = torch.stack([b(s, s + (t - s) * float(v)) for v in x])
             bridge = values - x[:, None] * values[-1]
-            assert float((torch.trapezoid(bridge, x, dim=0) - b.levy_area(s, t)).abs().max()) < 4 / (12**0.5 * 128)
+            assert float(
+                (torch.trapezoid(bridge, x, dim=0) - b.levy_area(s, t)).abs().max()
+            ) < 4 / (12**0.5 * 128)
             second = torch.trapezoid((0.5 - x)[:, None] * bridge, x, dim=0)
             assert float((second - b.levy_area(s, t, 2)).abs().max()) < 2 / (12**0.5 * 128)
 
@@ -296,7 +335,9 @@ class TestAreas:
         b = make(n=8, order=2, **options)
         for s, m, t in [(0.0, 0.5, 1.0), (0.1, 0.4, 0.75), (0.07, 0.3, 0.93)]:
             a, c, h = m - s, t - m, t - s
-            joined = (a * b.levy_area(s, m) + c * b.levy_area(m, t) + (c * b(s, m) - a * b(m, t)) / 2) / h
+            joined = (
+                a * b.levy_area(s, m) + c * b.levy_area(m, t) + (c * b(s, m) - a * b(m, t)) / 2
+            ) / h
             assert torch.allclose(joined, b.levy_area(s, t), rtol=0, atol=1e-14)
 
     def test_against_time_h_is_the_same_and_k_its_negative(self):
@@ -313,14 +354,19 @@ class TestAreas:
         assert torch.allclose(r @ r.T, torch.eye(2 * order, dtype=F64), rtol=0, atol=1e-14)
         c, z = (tuple(Noise(k).normal((order, 5), F64)) for k in (1, 2))
         left, right = split(c, lambda k, std: z[k] * std, p, 1 - p, 2.0)
-        assert all(torch.allclose(x, y, rtol=0, atol=1e-13) for x, y in zip(join(left, right, p, 1 - p), c, strict=True))
+        assert all(
+            torch.allclose(x, y, rtol=0, atol=1e-13)
+            for x, y in zip(join(left, right, p, 1 - p), c, strict=True)
+        )
 
     def test_streams_give_the_area_of_the_step(self):
         x = torch.zeros(SAMPLES)
         t, s = torch.tensor(0.75), torch.tensor(0.5)
         path = BrownianPath((SAMPLES,), cells=GRID, order=2)
         stream = path.stream_like(x.double())
-        assert stream.area(t, s).dtype == F64 and torch.equal(stream.area(t, s), path.levy_area(0.5, 0.75).double())
+        assert stream.area(t, s).dtype == F64 and torch.equal(
+            stream.area(t, s), path.levy_area(0.5, 0.75).double()
+        )
         for draws in (Noise(3).stream_like(x), BrownianPath((SAMPLES,)).stream_like(x)):
             area = draws.area(t, s)
             assert_normal(area, 0.25 / 12)
@@ -329,9 +375,17 @@ class TestAreas:
 
 class TestStochasticArea:
     def test_the_step_formula_has_the_moments_of_levys_area(self):
-        """Variance h^2 / 4; given H, h^2 / 20 + h (H_i^2 + H_j^2) / 5 beside the known part: as of a fine polygon of the path."""
+        """Variance h^2 / 4; given H, h^2 / 20 + h (H_i^2 + H_j^2) / 5 beside the known part: as of
+        a fine polygon of the path."""
         h, n, cells = 0.5, 20_000, 64
-        b = BrownianPath((n, 2), t1=h, seed=14, cells=torch.linspace(0, h, cells + 1, dtype=F64), dtype=F64, order=2)
+        b = BrownianPath(
+            (n, 2),
+            t1=h,
+            seed=14,
+            cells=torch.linspace(0, h, cells + 1, dtype=F64),
+            dtype=F64,
+            order=2,
+        )
         true = stochastic_area(b, 0.0, h, pieces=cells)[:, 0, 1]
         w, area = b(0.0, h), b.levy_area(0.0, h)
         model = foster_area(w, area, h, Noise(1).normal((n, 2, 2), F64))
@@ -354,7 +408,8 @@ class TestStochasticArea:
         assert torch.equal(stochastic_area(b, 1.0, 0.0, 8), -stochastic_area(b, 0.0, 1.0, 8))
 
     def test_correlated_motions_enclose_correlated_areas(self):
-        """``L A L'``: in the plane, its area times det L; in mean square the h^2 / 4 of independent ones by 1 - rho^2."""
+        """``L A L'``: in the plane, its area times det L; in mean square the h^2 / 4 of independent
+        ones by 1 - rho^2."""
         b = BrownianPath((N, 2), seed=16, cells=rising(4), dtype=F64, order=2)
         c = Correlated.of(b, torch.tensor([[1.0, 0.6], [0.6, 1.0]]))
         area = stochastic_area(c, 0.0, 1.0, 4)
@@ -373,18 +428,25 @@ class TestMotions:
         for x, var in ((b(0.2, 0.7), 0.5), (b.levy_area(0.2, 0.7), 0.5 / 12)):
             for i, j in itertools.product(range(3), repeat=2):
                 assert_mean(x[:, i] * x[:, j] / var, float(c[i, j]))
-        assert torch.equal(b(0.2, 0.7)[:5], Correlated.of(BrownianPath((5, 3), seed=16, dtype=F64, order=2), c)(0.2, 0.7))
+        assert torch.equal(
+            b(0.2, 0.7)[:5],
+            Correlated.of(BrownianPath((5, 3), seed=16, dtype=F64, order=2), c)(0.2, 0.7),
+        )
         assert torch.allclose(b(0.2, 0.5) + b(0.5, 0.7), b(0.2, 0.7), rtol=0, atol=1e-14)
 
     def test_a_factor_may_be_rectangular_and_a_correlation_singular(self):
         path = BrownianPath((N, 2), seed=17, dtype=F64)
         wide = Correlated(path, torch.tensor([[1.0, 0.0], [0.6, 0.8], [3.0, 4.0]]))
-        assert wide.shape == (N, 3) and wide.stream_like(torch.zeros(N, 3)).increment(0.5, 0.2).shape == (N, 3)
+        assert wide.shape == (N, 3) and wide.stream_like(torch.zeros(N, 3)).increment(
+            0.5, 0.2
+        ).shape == (N, 3)
         assert_mean(wide(1.0)[:, 2].square(), 25)
         same = Correlated.of(path, torch.ones(2, 2))
         assert torch.allclose(same(0.4)[:, 0], same(0.4)[:, 1])
 
-    @pytest.mark.parametrize("c", [[[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.5], [0.1, 1.0]], [[2.0, 0.0], [0.0, 1.0]]])
+    @pytest.mark.parametrize(
+        "c", [[[1.0, 2.0], [2.0, 1.0]], [[1.0, 0.5], [0.1, 1.0]], [[2.0, 0.0], [0.0, 1.0]]]
+    )
     def test_what_is_no_correlation(self, c):
         with pytest.raises(OrnsteinError, match="not a correlation"):
             Correlated.of(BrownianPath((4, 2)), torch.tensor(c))
@@ -394,10 +456,13 @@ class TestMotions:
             Correlated(BrownianPath((4, 2)), torch.eye(3))
 
     def test_a_bridge_is_pinned_and_has_the_covariance_of_one(self):
-        """Mean linear between the ends, covariance ``(s - t0)(t1 - t) / (t1 - t0)``; its areas are those of the path."""
+        """Mean linear between the ends, covariance ``(s - t0)(t1 - t) / (t1 - t0)``; its areas are
+        those of the path."""
         b = make(t0=-1.0, t1=3.0, seed=18, order=2)
         x = Pinned(b, end=2.0, start=-1.0)
-        assert torch.allclose(x(3.0), torch.full((N,), 2.0, dtype=F64)) and torch.equal(x(-1.0), torch.full((N,), -1.0, dtype=F64))
+        assert torch.allclose(x(3.0), torch.full((N,), 2.0, dtype=F64)) and torch.equal(
+            x(-1.0), torch.full((N,), -1.0, dtype=F64)
+        )
         for s, t in [(0.0, 1.0), (-0.5, 2.5)]:
             mean = [-1 + 3 * (u + 1) / 4 for u in (s, t)]
             assert_mean(x(s), mean[0])
@@ -406,7 +471,9 @@ class TestMotions:
         fine = torch.linspace(0, 1, 129, dtype=F64)
         values = torch.stack([x(float(u)) for u in fine])
         mean = torch.trapezoid(values, fine, dim=0)
-        assert float((mean - (values[0] + values[-1]) / 2 - x.levy_area(0.0, 1.0)).abs().max()) < 5 / (12**0.5 * 128)
+        assert float(
+            (mean - (values[0] + values[-1]) / 2 - x.levy_area(0.0, 1.0)).abs().max()
+        ) < 5 / (12**0.5 * 128)
 
 
 class TestPathValued:
@@ -417,7 +484,8 @@ class TestPathValued:
         assert torch.equal(self.B.at(0.3)(7), self.B(7)(0.3))
 
     def test_functions_of_it_are_made_of_the_same_chance(self):
-        """The exponential martingale has mean 1; B and its delayed path have the covariance of the earlier time."""
+        """The exponential martingale has mean 1; B and its delayed path have the covariance of the
+        earlier time."""
         x = self.B.map(lambda b, t: (b - t / 2).exp())
         assert_mean(x(7)(0.8), 1)
         delayed = self.B.through(lambda path: lambda t: path(max(t - 0.2, 0.0)))
@@ -425,9 +493,12 @@ class TestPathValued:
         assert torch.equal(self.B.combine(x)(3)(0.5)[1], x(3)(0.5))
 
     def test_a_functional_is_a_random_variable(self):
-        """The integral of the path has variance 1/3: here of a trapezoidal rule on 64 steps, whose variance is 1/3 + 1 / (6 64^2)."""
+        """The integral of the path has variance 1/3: here of a trapezoidal rule on 64 steps, whose
+        variance is 1/3 + 1 / (6 64^2)."""
         grid = rising(64)
-        area = self.B.then(lambda path: torch.trapezoid(torch.stack([path(t) for t in grid]), grid, dim=0))
+        area = self.B.then(
+            lambda path: torch.trapezoid(torch.stack([path(t) for t in grid]), grid, dim=0)
+        )
         assert_mean(area(5).square(), 1 / 3 + 1 / (6 * 64**2))
 
 
@@ -435,34 +506,56 @@ class TestStream:
     x = torch.zeros(6, 3)
 
     def test_runs_on_coarse_and_fine_grids_follow_one_path(self):
-        """Ornstein-Uhlenbeck by Euler's rule: halving the step brings runs together as sqrt(h) noise never would."""
+        """Ornstein-Uhlenbeck by Euler's rule: halving the step brings runs together as sqrt(h)
+        noise never would."""
         b = BrownianPath((2000,), seed=1, cells=rising(160), dtype=F64)
         ends = {}
         for n in (20, 40, 80, 160):
-            x, stream = torch.ones(2000, dtype=F64), b.fold(1, 2).stream_like(torch.ones(2000, dtype=F64))
+            x, stream = (
+                torch.ones(2000, dtype=F64),
+                b.fold(1, 2).stream_like(torch.ones(2000, dtype=F64)),
+            )
             for t, s in itertools.pairwise(rising(n).flip(0).unbind()):
                 x = x - x * (t - s) + math.sqrt(float(t - s)) * stream.between(t, s)
             ends[n] = x
         errors = [float((ends[n] - ends[2 * n]).square().mean().sqrt()) for n in (20, 40, 80)]
-        assert errors[0] < 0.03 and all(1.8 < a / b < 2.2 for a, b in itertools.pairwise(errors))  # additive noise: order 1
+        assert errors[0] < 0.03 and all(
+            1.8 < a / b < 2.2 for a, b in itertools.pairwise(errors)
+        )  # additive noise: order 1
 
     def test_steps_are_increments_in_the_dtype_of_the_state(self):
         b = BrownianPath((6, 3), cells=GRID)
         stream = b.stream_like(self.x.double())
-        assert stream.increment(0.4, 0.15).dtype == stream.between(0.4, 0.15).dtype == stream.normal().dtype == F64
+        assert (
+            stream.increment(0.4, 0.15).dtype
+            == stream.between(0.4, 0.15).dtype
+            == stream.normal().dtype
+            == F64
+        )
         assert torch.equal(stream.increment(0.4, 0.15), b(0.4, 0.15).double())
-        assert torch.equal(stream.between(torch.tensor(0.75), torch.tensor(0.5)), b.between(0.75, 0.5).double())
+        assert torch.equal(
+            stream.between(torch.tensor(0.75), torch.tensor(0.5)), b.between(0.75, 0.5).double()
+        )
 
     def test_other_draws_are_apart_from_the_path(self):
         stream = make(GRID).stream_like(torch.zeros(N, dtype=F64))
-        draws = [stream.normal(), stream.normal(), stream.uniform() - 0.5, stream.between(0.1, 0.0), stream.between(0.4, 0.2)]
+        draws = [
+            stream.normal(),
+            stream.normal(),
+            stream.uniform() - 0.5,
+            stream.between(0.1, 0.0),
+            stream.between(0.4, 0.2),
+        ]
         for x, y in itertools.combinations(draws, 2):
             assert_mean(x * y, 0)
         assert torch.equal(make(GRID).stream_like(torch.zeros(N, dtype=F64)).normal(), draws[0])
 
     @pytest.mark.parametrize(("order", "least", "most"), [(2, 1.35, 1.75), (1, 0.85, 1.15)])
-    def test_with_the_areas_of_the_path_a_method_has_strong_order_three_halves(self, order, least, most):
-        """Roessler's SRA1 for ``dX = sin(X) dt + dB``: with H beside the path in place of its own, runs on it have order 1."""
+    def test_with_the_areas_of_the_path_a_method_has_strong_order_three_halves(
+        self, order, least, most
+    ):
+        """Roessler's SRA1 for ``dX = sin(X) dt + dB``: with H beside the path in place of its own,
+        runs on it have order 1."""
         b = BrownianPath((1000,), seed=2, cells=rising(512), dtype=F64, order=order)
         ends = {}
         for n in (16, 64, 512):
@@ -524,7 +617,9 @@ class TestErrors:
             b(0.301, 0.302)
         assert torch.equal(b(0.301, 0.302 + 0.1), -b(0.302 + 0.1, 0.301))
 
-    @pytest.mark.parametrize(("order", "moment", "fix"), [(1, 1, "order=2"), (2, 2, "order=3"), (3, 3, "H is moment 1")])
+    @pytest.mark.parametrize(
+        ("order", "moment", "fix"), [(1, 1, "order=2"), (2, 2, "order=3"), (3, 3, "H is moment 1")]
+    )
     def test_areas_that_the_path_does_not_have(self, order, moment, fix):
         with pytest.raises(OrnsteinError, match=fix):
             make(n=2, order=order).levy_area(0.1, 0.2, moment)

@@ -1,11 +1,18 @@
-"""Divergences against Jacobians written out: where they are exact, what is left where they are not, and what they cost."""
+"""Divergences against Jacobians written out: where they are exact, what is left where they are not,
+and what they cost."""
 
 import pytest
 import torch
 
-from ornstein.core.divergence import Divergence, Exact, Hutchinson, HutchPlusPlus, pullbacks
-from ornstein.core.noise import Noise
+from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
+from ornstein.inference.likelihood.trace import (
+    Divergence,
+    Exact,
+    Hutchinson,
+    HutchPlusPlus,
+    pullbacks,
+)
 
 F64 = torch.float64
 RULES = {
@@ -27,12 +34,15 @@ def linear(a: torch.Tensor):
 
 
 def curved(d: int):
-    """A field whose Jacobian is full and differs from point to point; entry by entry, so that a batch cannot change the rounding."""
+    """A field whose Jacobian is full and differs from point to point; entry by entry, so that a
+    batch cannot change the rounding."""
     a = matrix(d, 5) / d**0.5
 
     def field(x):
         y = x.flatten(1)
-        return (((y[:, None] * a.to(y)).sum(2)).tanh() * (1 + y.roll(1, 1).square()) + y.square()).reshape(x.shape)
+        return (
+            ((y[:, None] * a.to(y)).sum(2)).tanh() * (1 + y.roll(1, 1).square()) + y.square()
+        ).reshape(x.shape)
 
     return field
 
@@ -73,7 +83,9 @@ class TestExact:
         field = curved(x[0].numel())
         value, found = Exact()(field, x, Exact().directions(x, Noise(0)))
         assert value.dtype == found.dtype == torch.float32
-        torch.testing.assert_close(found.double(), traces(field, x.double())[:, None], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            found.double(), traces(field, x.double())[:, None], rtol=1e-5, atol=1e-5
+        )
 
     def test_pullbacks_are_the_rows_of_the_jacobian(self):
         x, a = Noise(1).normal((5, 3), F64), matrix(3)
@@ -98,7 +110,8 @@ class TestSamples:
 
     @pytest.mark.parametrize("name", ["Hutchinson", "HutchPlusPlus"])
     def test_directions_depend_on_the_noise_and_the_index_alone(self, name):
-        """Bit for bit: not on the point, its dtype (signs) or the batch; other samples and other seeds get others."""
+        """Bit for bit: not on the point, its dtype (signs) or the batch; other samples and other
+        seeds get others."""
         rule = RULES[name]
         x = Noise(1).normal((50, 6), F64)
         found = rule.directions(x, Noise(3))
@@ -125,7 +138,8 @@ class TestSamples:
 class TestHutchinson:
     @pytest.mark.parametrize("d", [1, 2, 3, 4, 5, 8, 13])
     def test_all_rows_give_the_exact_trace(self, d):
-        """The mean over N = 2^k >= d probes, of which no error is left; asking for more makes no difference."""
+        """The mean over N = 2^k >= d probes, of which no error is left; asking for more makes no
+        difference."""
         n = 1 << (d - 1).bit_length()
         x = Noise(1).normal((7, d), F64)
         for probes in {max(n, 2), 64}:
@@ -133,7 +147,9 @@ class TestHutchinson:
             totals = estimates(rule, curved(d), x, Noise(2))
             assert totals.shape == (7, n) and rule.passes(d) == rule.estimates(d) == n
             torch.testing.assert_close(totals.mean(1), traces(curved(d), x), rtol=1e-12, atol=1e-12)
-            torch.testing.assert_close(rule.stderr(totals, d), torch.zeros(7, dtype=F64), rtol=0, atol=0)
+            torch.testing.assert_close(
+                rule.stderr(totals, d), torch.zeros(7, dtype=F64), rtol=0, atol=0
+            )
 
     @pytest.mark.parametrize("event", [(8,), (2, 2, 2), (5,)], ids=str)
     def test_entries_are_signs_and_rows_are_orthogonal(self, event):
@@ -149,7 +165,8 @@ class TestHutchinson:
             assert torch.equal(few @ few.mT, 8 * torch.eye(3, dtype=F64).expand(6, 3, 3))
 
     def test_the_second_moment_of_a_direction_is_the_identity(self):
-        """``E[v v^T] = I``: entry by entry within 4.5 standard errors over 4000 copies, seed 0; d = 6 of N = 8."""
+        """``E[v v^T] = I``: entry by entry within 4.5 standard errors over 4000 copies, seed 0; d =
+        6 of N = 8."""
         v = Hutchinson(2).directions(torch.zeros(COPIES, 6, dtype=F64), Noise(0))[0]
         outer = v[:, :, None] * v[:, None, :]
         gap = outer.mean(0) - torch.eye(6, dtype=F64)
@@ -159,42 +176,52 @@ class TestHutchinson:
 
     @pytest.mark.parametrize(("d", "probes"), [(6, 2), (6, 5), (8, 3), (32, 16), (33, 16)])
     def test_is_unbiased_with_the_variance_that_it_reports(self, d, probes):
-        """Over 4000 copies, seeds d + probes: the mean error is 0, and the mean of ``error^2 / E[stderr^2]`` is 1, each within 4
-        standard errors."""
+        """Over 4000 copies, seeds d + probes: the mean error is 0, and the mean of ``error^2 /
+        E[stderr^2]`` is 1, each within 4 standard errors."""
         error, stderr = errors_of(Hutchinson(probes), matrix(d), d + probes)
         assert abs(float(error.mean())) < 4 * float(error.std()) / COPIES**0.5
         excess = error.square() - stderr.square()
         assert abs(float(excess.mean())) < 4 * float(excess.std()) / COPIES**0.5
-        assert float(excess.std()) / COPIES**0.5 < 0.1 * float(stderr.square().mean())  # so that the line above says something
+        assert float(excess.std()) / COPIES**0.5 < 0.1 * float(
+            stderr.square().mean()
+        )  # so that the line above says something
 
     @pytest.mark.parametrize(("probes", "held"), [(16, 0.97), (8, 0.94)])
     def test_three_standard_errors_hold_the_trace(self, probes, held):
-        """For full matrices with many eigenvalues of one size, where the values are nearly normal; seed 1."""
+        """For full matrices with many eigenvalues of one size, where the values are nearly normal;
+        seed 1."""
         error, stderr = errors_of(Hutchinson(probes), matrix(32), 1)
         assert float((error.abs() <= 3 * stderr).double().mean()) > held
 
     def test_without_replacement_is_better_than_independent_signs(self):
-        """The variance is that of independent signs, ``sum_(i != j) ((A + A^T)_ij)^2 / 2 / k``, times ``1 - (k - 1) / (N - 1)`` where
-        d = N: within 4 standard errors, seed 2. (The variance over the rows of one matrix is on average N / (N - 1) times that.)"""
+        """The variance is that of independent signs, ``sum_(i != j) ((A + A^T)_ij)^2 / 2 / k``,
+        times ``1 - (k - 1) / (N - 1)`` where d = N: within 4 standard errors, seed 2. (The variance
+        over the rows of one matrix is on average N / (N - 1) times that.)"""
         d, k = 16, 8
         a = matrix(d)
         error, _ = errors_of(Hutchinson(k), a, 2)
         both = a + a.T
         independent = float((both.square().sum() - both.diagonal().square().sum()) / 2 / k)
         squares = error.square()
-        assert abs(float(squares.mean()) - independent * (1 - (k - 1) / (d - 1))) < 4 * float(squares.std()) / COPIES**0.5
+        assert (
+            abs(float(squares.mean()) - independent * (1 - (k - 1) / (d - 1)))
+            < 4 * float(squares.std()) / COPIES**0.5
+        )
 
     def test_a_diagonal_jacobian_leaves_no_error(self):
         x = Noise(1).normal((5, 6), F64)
         totals = estimates(Hutchinson(3), lambda y: y**3 + y.sin(), x)
-        torch.testing.assert_close(totals, (3 * x**2 + x.cos()).sum(1, keepdim=True).expand(5, 3), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            totals, (3 * x**2 + x.cos()).sum(1, keepdim=True).expand(5, 3), rtol=1e-12, atol=1e-12
+        )
         assert float(Hutchinson(3).stderr(totals, 6).max()) < 1e-12
 
 
 class TestHutchPlusPlus:
     @pytest.mark.parametrize("rank", [1, 2, 3])
     def test_is_exact_up_to_its_rank_and_for_a_multiple_of_the_identity(self, rank):
-        """``J = U V^T`` with no more columns than rank: the sketch spans the range of ``J^T``. ``J = c I``: any basis will do."""
+        """``J = U V^T`` with no more columns than rank: the sketch spans the range of ``J^T``. ``J
+        = c I``: any basis will do."""
         u, v = Noise(1).normal((7, rank), F64), Noise(2).normal((7, rank), F64)
         for a in (u @ v.T, 1.7 * torch.eye(7, dtype=F64), torch.zeros(7, 7, dtype=F64)):
             totals = estimates(HutchPlusPlus(3, rank), linear(a), torch.zeros(20, 7, dtype=F64))
@@ -209,19 +236,23 @@ class TestHutchPlusPlus:
 
     @pytest.mark.parametrize(("probes", "rank"), [(2, 1), (4, 3), (5, 7)])
     def test_is_unbiased_with_the_variance_that_it_reports(self, probes, rank):
-        """d = 8, over 4000 copies, seed 3: mean error, and mean of ``error^2 - stderr^2``, 0 within 4 standard errors."""
+        """d = 8, over 4000 copies, seed 3: mean error, and mean of ``error^2 - stderr^2``, 0 within
+        4 standard errors."""
         error, stderr = errors_of(HutchPlusPlus(probes, rank), matrix(8), 3)
         assert abs(float(error.mean())) < 4 * float(error.std()) / COPIES**0.5
         excess = error.square() - stderr.square()
         assert abs(float(excess.mean())) < 4 * float(excess.std()) / COPIES**0.5 + 1e-20
 
     def test_sees_one_large_eigenvalue_that_random_signs_do_not(self):
-        """``J = I + 40 u u^T``, d = 64, at 12 passes each: the root mean square error is a tenth, seed 4."""
+        """``J = I + 40 u u^T``, d = 64, at 12 passes each: the root mean square error is a tenth,
+        seed 4."""
         u = torch.nn.functional.normalize(Noise(1).normal((1, 64), F64), dim=1)
         a = torch.eye(64, dtype=F64) + 40 * u.T @ u
         plus, plain = HutchPlusPlus(4, 4), Hutchinson(12)
         assert plus.passes(64) == plain.passes(64) == 12
-        ours, theirs = (float(errors_of(rule, a, 4)[0].square().mean().sqrt()) for rule in (plus, plain))
+        ours, theirs = (
+            float(errors_of(rule, a, 4)[0].square().mean().sqrt()) for rule in (plus, plain)
+        )
         assert ours < theirs / 10
 
 
@@ -260,7 +291,8 @@ class TestCost:
 class TestEdges:
     @pytest.mark.parametrize("name", RULES)
     def test_a_field_that_does_not_depend_on_x_has_divergence_0(self, name):
-        """Where parameters ask for gradients, where x enters without effect, and where there is nothing to differentiate."""
+        """Where parameters ask for gradients, where x enters without effect, and where there is
+        nothing to differentiate."""
         rule, x = RULES[name], Noise(1).normal((4, 3), F64)
         weight = torch.ones(3, dtype=F64, requires_grad=True)
         for field in (lambda y: weight.expand_as(y) * 2, lambda y: 0 * y + 1, torch.ones_like):
@@ -270,7 +302,9 @@ class TestEdges:
     @pytest.mark.parametrize("probes", [1, 0, -3])
     def test_fewer_than_two_probes_are_refused(self, probes):
         for rule in (Hutchinson, HutchPlusPlus):
-            with pytest.raises(OrnsteinError, match=rf"{rule.__name__}\(probes={probes}\): at least 2"):
+            with pytest.raises(
+                OrnsteinError, match=rf"{rule.__name__}\(probes={probes}\): at least 2"
+            ):
                 rule(probes=probes)
 
     @pytest.mark.parametrize("rank", [0, -1])

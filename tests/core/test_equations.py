@@ -6,11 +6,11 @@ import pytest
 import torch
 from core_problems import LAWS, NormalPosterior, mixture
 
-from ornstein.core import processes as p
 from ornstein.core.methods import EulerMaruyama, Noising
-from ornstein.core.noise import Noise
-from ornstein.core.sde import SDE, Langevin, Reverse
-from ornstein.core.solve import simulate
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.sde import SDE, Langevin, Reverse
+from ornstein.core.random.noise import Noise
+from ornstein.core.simulation.loop import simulate
 
 F64 = torch.float64
 
@@ -18,7 +18,8 @@ F64 = torch.float64
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_drift_is_andersons_reversal(name, eta):
-    """``f x - (1 + eta^2) / 2 g^2 grad log p_t(x)``, with the score by autodiff of the noised density."""
+    """``f x - (1 + eta^2) / 2 g^2 grad log p_t(x)``, with the score by autodiff of the noised
+    density."""
     law = LAWS[name]
     posterior = mixture().posterior(law.sde)
     for t in law.inner(4):
@@ -35,7 +36,8 @@ def test_drift_is_andersons_reversal(name, eta):
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_reversal_keeps_the_marginals(eta):
-    """Fokker-Planck for Gaussian data, time decreasing: ``-V' = -2 a V + eta^2 g^2`` with the drift ``a x``."""
+    """Fokker-Planck for Gaussian data, time decreasing: ``-V' = -2 a V + eta^2 g^2`` with the drift
+    ``a x``."""
     sde, var, t = p.VP(), 0.6, torch.tensor(0.4, dtype=F64)
 
     def total(u):
@@ -43,7 +45,9 @@ def test_reversal_keeps_the_marginals(eta):
 
     growth = (total(t + 1e-5) - total(t - 1e-5)) / 2e-5
     slope = Reverse(NormalPosterior(sde, 0.0, var), eta).drift(torch.ones(1, 1, dtype=F64), t)
-    assert float(2 * slope * total(t) - eta**2 * sde.g2(t)) == pytest.approx(float(growth), rel=1e-6)
+    assert float(2 * slope * total(t) - eta**2 * sde.g2(t)) == pytest.approx(
+        float(growth), rel=1e-6
+    )
 
 
 def test_only_the_end_of_time_is_clean():
@@ -52,7 +56,8 @@ def test_only_the_end_of_time_is_clean():
 
 
 def test_langevin_dynamics_keep_their_density():
-    """Euler's steps for ``N(0, v)``: variance ``v / (1 - h / 2v)`` when stationary. 40 000 samples, 4 standard errors."""
+    """Euler's steps for ``N(0, v)``: variance ``v / (1 - h / 2v)`` when stationary. 40 000 samples,
+    4 standard errors."""
     v, h, n = 0.7, 0.05, 40_000
     stationary = v / (1 - h / (2 * v))
     x = math.sqrt(stationary) * Noise(0).normal((n, 1), F64)
@@ -63,7 +68,8 @@ def test_langevin_dynamics_keep_their_density():
 
 
 def test_noising_has_the_law_of_the_marginal():
-    """Four steps of the exact kernel from one point: mean and variance within 4 standard errors of 40 000 samples."""
+    """Four steps of the exact kernel from one point: mean and variance within 4 standard errors of
+    40 000 samples."""
     sde, n = p.OU(1.5, 2.0), 40_000
     x0 = torch.full((n, 1), 3.0, dtype=F64)
     end = simulate(sde, x0, torch.linspace(0, 1, 5, dtype=F64), Noising(), Noise(2))
@@ -76,7 +82,9 @@ def test_an_ode_runs_there_and_back():
     equation = SDE(lambda x, t: torch.sin(x) + t)
     assert equation.deterministic
     x, times = Noise(0).normal((4, 2), F64), torch.linspace(0, 1, 4001, dtype=F64)
-    back = simulate(equation, simulate(equation, x, times, EulerMaruyama()), times.flip(0), EulerMaruyama())
+    back = simulate(
+        equation, simulate(equation, x, times, EulerMaruyama()), times.flip(0), EulerMaruyama()
+    )
     assert (back - x).abs().max() < 2e-3
 
 

@@ -1,8 +1,10 @@
-"""`Discretisation`: what it says exactly, how close it comes on a mixture, and what it does not speak about.
+"""`Discretisation`: what it says exactly, how close it comes on a mixture, and what it does not
+speak about.
 
-For data ``N(mu, v)`` and a method of ``data_std = sqrt(v)`` the part F of the denoiser that a method interpolates,
-``D - kappa x = mu sigma_t^2 / (alpha_t^2 v + sigma_t^2)``, depends on the time alone: nothing is held that would move, and the
-estimate is the difference between the run and one whose every step has one order less.
+For data ``N(mu, v)`` and a method of ``data_std = sqrt(v)`` the part F of the denoiser that a
+method interpolates, ``D - kappa x = mu sigma_t^2 / (alpha_t^2 v + sigma_t^2)``, depends on the time
+alone: nothing is held that would move, and the estimate is the difference between the run and one
+whose every step has one order less.
 """
 
 import math
@@ -11,30 +13,36 @@ import pytest
 import torch
 from core_problems import NormalPosterior, mixture
 
-from ornstein.core import processes as p
-from ornstein.core.clock import Asinh, Log
-from ornstein.core.estimate import Discretisation
 from ornstein.core.methods import Ancestral, Heun, Multistep, Singlestep
-from ornstein.core.methods.exponential import rows
-from ornstein.core.noise import Noise
-from ornstein.core.sde import Reverse
-from ornstein.core.solve import simulate
+from ornstein.core.methods.multistep import rows
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.sde import Reverse
+from ornstein.core.random.noise import Noise
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.solve.error_estimate import Discretisation
+from ornstein.core.timesteps.clock import Asinh, Log
 from ornstein.errors import OrnsteinError
-from ornstein.learn.sampling import automatic, sample
+from ornstein.inference.sampling.sample import automatic, sample
 
 F64 = torch.float64
 MU, VAR = 1.3, 0.49
 
 
 def affine_run(sde, times, x, method, lower: bool):
-    """The run step by step with the closed form of F; each step of the order it has, or of one less."""
+    """The run step by step with the closed form of F; each step of the order it has, or of one
+    less."""
     reverse = Reverse(NormalPosterior(sde, MU, VAR), 0.0)
     top = rows(method, reverse.process, reverse.eta, times)
     alpha2, sigma2 = sde.alpha(times).square(), sde.sigma(times).square()
     f = (MU * sigma2 / (alpha2 * VAR + sigma2)).tolist()
     for k, row in enumerate(top):
         order = len(row.weights) - 1 if lower else len(row.weights)
-        used = rows(Multistep(max(order, 1), method.data_std, method.clock), reverse.process, reverse.eta, times)[k].weights
+        used = rows(
+            Multistep(max(order, 1), method.data_std, method.clock),
+            reverse.process,
+            reverse.eta,
+            times,
+        )[k].weights
         x = row.keep * x + sum(w * f[k - j] for j, w in enumerate(used))
     return x
 
@@ -51,20 +59,27 @@ def test_is_the_distance_to_the_run_of_one_order_less_where_nothing_else_moves(s
     watch, times = Discretisation(), sde.times(9)
     x = Noise(0).normal((3, 2), F64)
     end = simulate(Reverse(NormalPosterior(sde, MU, VAR), 0.0), x, times, method, watch=[watch])
-    torch.testing.assert_close(end, affine_run(sde, times, x, method, lower=False), rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(
+        end, affine_run(sde, times, x, method, lower=False), rtol=1e-9, atol=1e-11
+    )
     less = affine_run(sde, times, x, method, lower=True)
     torch.testing.assert_close(watch.gap, end - less, rtol=1e-7, atol=1e-10)
-    torch.testing.assert_close(watch.rms(), (end - less).square().mean(1).sqrt(), rtol=1e-7, atol=1e-10)
+    torch.testing.assert_close(
+        watch.rms(), (end - less).square().mean(1).sqrt(), rtol=1e-7, atol=1e-10
+    )
     assert float(watch.gap.abs().max()) > 1e-4
     if method.order == 2:
-        plain = simulate(Reverse(NormalPosterior(sde, MU, VAR), 0.0), x, times, Multistep(1, method.data_std))
+        plain = simulate(
+            Reverse(NormalPosterior(sde, MU, VAR), 0.0), x, times, Multistep(1, method.data_std)
+        )
         torch.testing.assert_close(watch.gap, end - plain, rtol=1e-7, atol=1e-10)
 
 
 @pytest.mark.parametrize("sde", [p.VP(), p.EDM()], ids=repr)
 @pytest.mark.parametrize(("n", "factor"), [(15, 10), (30, 10), (50, 20)])
 def test_is_close_to_the_error_of_a_mixture_and_on_the_safe_side(sde, n, factor):
-    """Medians over 64 samples, against 200 steps; the factor grows with n, since the estimate falls with one order less."""
+    """Medians over 64 samples, against 200 steps; the factor grows with n, since the estimate falls
+    with one order less."""
     posterior = mixture().posterior(sde)
     auto, watch = automatic(posterior), Discretisation()
     x = sde.prior((64, 2), posterior.data_std**2).std * Noise(0).normal((64, 2), F64)
@@ -99,4 +114,10 @@ def test_methods_without_a_lower_order_are_refused(method):
     """A gap of 0 would be no estimate."""
     sde = p.VP()
     with pytest.raises(OrnsteinError, match=r"Multistep\(order=2\) or higher"):
-        simulate(Reverse(mixture().posterior(sde), 0.0), torch.zeros(2, 2, dtype=F64), sde.times(5), method, watch=[Discretisation()])
+        simulate(
+            Reverse(mixture().posterior(sde), 0.0),
+            torch.zeros(2, 2, dtype=F64),
+            sde.times(5),
+            method,
+            watch=[Discretisation()],
+        )

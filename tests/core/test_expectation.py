@@ -1,4 +1,5 @@
-"""Monte Carlo estimators: right within their errors, and their errors right. On geometric Brownian motion with rate and volatility."""
+"""Monte Carlo estimators: right within their errors, and their errors right. On geometric Brownian
+motion with rate and volatility."""
 
 import math
 
@@ -35,71 +36,131 @@ class TestValue:
     @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
     @pytest.mark.parametrize(("f", "exact"), [(mean, MEAN), (call, CALL)])
     def test_is_within_its_errors(self, estimator, f, exact):
-        """4 standard errors and 1e-4 for steps of 1/32 (their bias for the mean is ``e^R - (1 + R h)^n = 4e-5``)."""
-        found = orn.expectation(f, GBM, ONE, 1.0, estimator, orn.Milstein(), steps=4 if isinstance(estimator, orn.Multilevel) else 32)
+        """4 standard errors and 1e-4 for steps of 1/32 (their bias for the mean is ``e^R - (1 + R
+        h)^n = 4e-5``)."""
+        found = orn.expectation(
+            f,
+            GBM,
+            ONE,
+            1.0,
+            estimator,
+            orn.Milstein(),
+            steps=4 if isinstance(estimator, orn.Multilevel) else 32,
+        )
         assert abs(found.value - exact) < 4 * found.stderr + 1e-4 + (found.bias or 0.0)
         assert 0 < found.stderr < 3e-3
 
-    @pytest.mark.parametrize("estimator", [orn.Plain(400), orn.Antithetic(400), orn.Sobol(16, 16), orn.Multilevel(0.01, first=300)])
+    @pytest.mark.parametrize(
+        "estimator",
+        [orn.Plain(400), orn.Antithetic(400), orn.Sobol(16, 16), orn.Multilevel(0.01, first=300)],
+    )
     def test_errors_cover(self, estimator):
-        """Over 40 seeds the value is off by a standard error, as root mean square: 1.07 of 16 scramblings, within 3.5 of its errors."""
-        exact = MEAN if isinstance(estimator, orn.Multilevel) else (1 + R / 4) ** 4  # that of the scheme
+        """Over 40 seeds the value is off by a standard error, as root mean square: 1.07 of 16
+        scramblings, within 3.5 of its errors."""
+        exact = (
+            MEAN if isinstance(estimator, orn.Multilevel) else (1 + R / 4) ** 4
+        )  # that of the scheme
         steps = 2 if isinstance(estimator, orn.Multilevel) else 4
-        runs = [orn.expectation(mean, GBM, ONE, 1.0, estimator, orn.Milstein(), steps, seed) for seed in range(40)]
+        runs = [
+            orn.expectation(mean, GBM, ONE, 1.0, estimator, orn.Milstein(), steps, seed)
+            for seed in range(40)
+        ]
         off = torch.tensor([(run.value - exact) / run.stderr for run in runs])
         assert 0.62 < float(off.square().mean().sqrt()) < 1.45
 
     def test_every_kind_of_noise(self):
-        """``E |X|^2`` in the plane: additive, with X normal of variance ``(1 - e^-2) / 2`` in each entry, and the same as general."""
+        """``E |X|^2`` in the plane: additive, with X normal of variance ``(1 - e^-2) / 2`` in each
+        entry, and the same as general."""
         exact = 1 - math.exp(-2)
         additive = orn.SDE(lambda x, t: -x, lambda x, t: torch.ones_like(x), "additive")
-        general = orn.SDE(lambda x, t: -x, lambda x, t: torch.eye(2).expand(len(x), 2, 2), "general")
+        general = orn.SDE(
+            lambda x, t: -x, lambda x, t: torch.eye(2).expand(len(x), 2, 2), "general"
+        )
         for sde, method in ((additive, orn.SRK()), (general, orn.EulerMaruyama())):
             for estimator in (*ESTIMATORS[:3], orn.Multilevel(0.02)):
                 steps = 4 if isinstance(estimator, orn.Multilevel) else 64
-                found = orn.expectation(lambda x: x.square().sum(1), sde, torch.zeros(2), 1.0, estimator, method, steps)
+                found = orn.expectation(
+                    lambda x: x.square().sum(1), sde, torch.zeros(2), 1.0, estimator, method, steps
+                )
                 assert abs(found.value - exact) < 4 * found.stderr + 0.02
 
 
 class TestVarianceReduction:
     def test_pairs_and_points(self):
-        """Variance at equal cost, beside that of plain paths: of pairs and of Sobol' points less than a quarter for a monotone f, and
-        for an even one pairs are no better."""
+        """Variance at equal cost, beside that of plain paths: of pairs and of Sobol' points less
+        than a quarter for a monotone f, and for an even one pairs are no better."""
         plain = orn.expectation(mean, GBM, ONE, 1.0, orn.Plain(16_384), steps=16).stderr ** 2
-        assert orn.expectation(mean, GBM, ONE, 1.0, orn.Antithetic(16_384), steps=16).stderr ** 2 < plain / 4
-        assert orn.expectation(mean, GBM, ONE, 1.0, orn.Sobol(1024, 16), steps=16).stderr ** 2 < plain / 100
+        assert (
+            orn.expectation(mean, GBM, ONE, 1.0, orn.Antithetic(16_384), steps=16).stderr ** 2
+            < plain / 4
+        )
+        assert (
+            orn.expectation(mean, GBM, ONE, 1.0, orn.Sobol(1024, 16), steps=16).stderr ** 2
+            < plain / 100
+        )
         even = orn.SDE(lambda x, t: -x, lambda x, t: torch.ones_like(x), "additive")
-        found = [orn.expectation(torch.square, even, 0 * ONE, 1.0, e(8192), steps=8).stderr for e in (orn.Plain, orn.Antithetic)]
+        found = [
+            orn.expectation(torch.square, even, 0 * ONE, 1.0, e(8192), steps=8).stderr
+            for e in (orn.Plain, orn.Antithetic)
+        ]
         assert found[1] > found[0] * 1.2
 
     def test_sobol_converges_faster_than_the_root(self):
         """16 times the points: less than a tenth of the error, not a quarter."""
-        found = [orn.expectation(mean, GBM, ONE, 1.0, orn.Sobol(n, 32), steps=8).stderr for n in (128, 2048)]
+        found = [
+            orn.expectation(mean, GBM, ONE, 1.0, orn.Sobol(n, 32), steps=8).stderr
+            for n in (128, 2048)
+        ]
         assert found[1] < found[0] / 10
 
 
 class TestMultilevel:
     def test_variances_fall_and_the_numbers_follow(self):
-        """Of Milstein like h^2, of Euler like h: slopes over levels within 0.5; and fewer samples on each finer level."""
+        """Of Milstein like h^2, of Euler like h: slopes over levels within 0.5; and fewer samples
+        on each finer level."""
         for method, rate in ((orn.Milstein(), 2), (orn.EulerMaruyama(), 1)):
-            levels = orn.expectation(call, GBM, ONE, 1.0, orn.Multilevel(1e-3, first=4000), method, steps=2).levels
+            levels = orn.expectation(
+                call, GBM, ONE, 1.0, orn.Multilevel(1e-3, first=4000), method, steps=2
+            ).levels
             v = [level.variance for level in levels[1:]]
             assert math.log2(v[0] / v[-1]) / (len(v) - 1) == pytest.approx(rate, abs=0.5)
             numbers = [level.n for level in levels]
             assert numbers == sorted(numbers, reverse=True)
 
     def test_cost_is_that_of_the_law(self):
-        """With Milstein ``cost = c eps^-2``: no run above 1.3 times the fit over a range of 8 in eps, and below plain Monte Carlo's."""
+        """With Milstein ``cost = c eps^-2``: no run above 1.3 times the fit over a range of 8 in
+        eps, and below plain Monte Carlo's."""
         eps = [4e-3, 2e-3, 1e-3, 5e-4]
-        runs = [orn.expectation(call, GBM, ONE, 1.0, orn.Multilevel(e, first=100), orn.Milstein(), steps=4) for e in eps]
+        runs = [
+            orn.expectation(
+                call, GBM, ONE, 1.0, orn.Multilevel(e, first=100), orn.Milstein(), steps=4
+            )
+            for e in eps
+        ]
         law = [run.cost * e**2 for run, e in zip(runs, eps, strict=True)]
         assert max(law) < 1.3 * math.exp(sum(map(math.log, law)) / len(law))
-        assert all(run.stderr <= 1.02 * e / math.sqrt(2) and run.bias <= e / math.sqrt(2) for run, e in zip(runs, eps, strict=True))
+        assert all(
+            run.stderr <= 1.02 * e / math.sqrt(2) and run.bias <= e / math.sqrt(2)
+            for run, e in zip(runs, eps, strict=True)
+        )
 
     def test_refusals(self):
         with pytest.raises(OrnsteinError, match="bias may still be"):
-            orn.expectation(mean, orn.SDE(lambda x, t: -3 * x), ONE, 1.0, orn.Multilevel(1e-4, most=3), orn.EulerMaruyama(), steps=2)
-        for bad in (lambda: orn.Multilevel(0.0), lambda: orn.Sobol(100), lambda: orn.Antithetic(5), lambda: orn.Plain(1)):
+            orn.expectation(
+                mean,
+                orn.SDE(lambda x, t: -3 * x),
+                ONE,
+                1.0,
+                orn.Multilevel(1e-4, most=3),
+                orn.EulerMaruyama(),
+                steps=2,
+            )
+        for bad in (
+            lambda: orn.Multilevel(0.0),
+            lambda: orn.Sobol(100),
+            lambda: orn.Antithetic(5),
+            lambda: orn.Plain(1),
+        ):
             with pytest.raises(OrnsteinError):
                 bad()
 
@@ -107,7 +168,7 @@ class TestMultilevel:
 class TestSamples:
     def test_do_not_depend_on_batches(self):
         """Many small batches, the same value but for rounding."""
-        import ornstein.core.expectation.estimators as module
+        import ornstein.calculus.montecarlo.estimators as module
 
         found = [orn.expectation(mean, GBM, ONE, 1.0, orn.Plain(5000), steps=4).value]
         size, module._BATCH = module._BATCH, 700

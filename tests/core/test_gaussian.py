@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from ornstein.core.gaussian import Gaussian, per_sample, sum_event
-from ornstein.core.noise import Noise
+from ornstein.core.numerics.gaussian import Gaussian, per_sample, sum_event
+from ornstein.core.random.noise import Noise
 
 F64 = torch.float64
 SHAPES = [(5,), (5, 3), (5, 2, 3, 4)]
@@ -42,12 +42,18 @@ class TestAgainstTorchDistributions:
     def test_kl(self, shape, which, other):
         ours = Gaussian(numbers(shape, 1), stds(shape)[which])
         theirs = Gaussian(numbers(shape, 2), 1.3 * stds(shape)[other])
-        assert torch.allclose(ours.kl(theirs), kl_divergence(oracle(ours), oracle(theirs)), rtol=1e-10)
+        assert torch.allclose(
+            ours.kl(theirs), kl_divergence(oracle(ours), oracle(theirs)), rtol=1e-10
+        )
 
     def test_draw_is_mean_plus_std_times_z(self, shape, which):
         ours, z = Gaussian(numbers(shape, 1), stds(shape)[which]), numbers(shape, 3)
-        torch.testing.assert_close(ours.draw(z), ours.mean + stds(shape)[which] * z, rtol=1e-14, atol=1e-14)
-        assert torch.allclose(ours.log_prob(ours.draw(z)), oracle(ours).log_prob(ours.draw(z)), rtol=1e-12)
+        torch.testing.assert_close(
+            ours.draw(z), ours.mean + stds(shape)[which] * z, rtol=1e-14, atol=1e-14
+        )
+        assert torch.allclose(
+            ours.log_prob(ours.draw(z)), oracle(ours).log_prob(ours.draw(z)), rtol=1e-12
+        )
 
 
 def test_kl_of_a_gaussian_with_itself_is_0():
@@ -56,7 +62,10 @@ def test_kl_of_a_gaussian_with_itself_is_0():
 
 
 def test_log_prob_differentiates_to_the_score():
-    ours, x = Gaussian(numbers((5, 3), 1), torch.tensor(0.6, dtype=F64)), numbers((5, 3), 2).requires_grad_()
+    ours, x = (
+        Gaussian(numbers((5, 3), 1), torch.tensor(0.6, dtype=F64)),
+        numbers((5, 3), 2).requires_grad_(),
+    )
     (score,) = torch.autograd.grad(ours.log_prob(x).sum(), x)
     assert torch.allclose(score, (ours.mean - x) / 0.36, rtol=1e-12)
 

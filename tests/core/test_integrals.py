@@ -1,7 +1,7 @@
 """Integrals along a path are the sums they say they are, and have the laws of the theorems.
 
-Identities hold path by path, to rounding where sums telescope. Statistical tolerances are k = 4 standard errors at the seeds in the
-tests; normality is tested by Kolmogorov-Smirnov at level 1e-3.
+Identities hold path by path, to rounding where sums telescope. Statistical tolerances are k = 4
+standard errors at the seeds in the tests; normality is tested by Kolmogorov-Smirnov at level 1e-3.
 """
 
 import itertools
@@ -12,8 +12,7 @@ import scipy.integrate
 import scipy.stats
 import torch
 
-from ornstein.core.brownian import BrownianPath, Correlated
-from ornstein.core.calculus import (
+from ornstein.calculus.integrals import (
     OfPath,
     by_parts,
     check_adapted,
@@ -27,8 +26,9 @@ from ornstein.core.calculus import (
     time_change,
     wiener_integral,
 )
-from ornstein.core.calculus.time_change import kolmogorov
-from ornstein.core.noise import Noise
+from ornstein.calculus.integrals.time_change import kolmogorov
+from ornstein.core.random import BrownianPath, Correlated
+from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 
 K = 4
@@ -48,34 +48,47 @@ def assert_mean(values, mean, k=K):
 class TestSums:
     @pytest.mark.parametrize("grid", [GRID, UNEVEN])
     def test_twice_the_path_against_itself(self, grid):
-        """d(B^2) = 2 B dB + dt, the dt being the quadratic variation: on a grid (Ito) exactly; without it (Stratonovich)."""
+        """d(B^2) = 2 B dB + dt, the dt being the quadratic variation: on a grid (Ito) exactly;
+        without it (Stratonovich)."""
         b = path(100, grid)
-        left, middle, right = (theta_integral(lambda x, t: 2 * x, b, grid, theta) for theta in (0.0, 0.5, 1.0))
+        left, middle, right = (
+            theta_integral(lambda x, t: 2 * x, b, grid, theta) for theta in (0.0, 0.5, 1.0)
+        )
         bracket = quadratic_variation(b, grid)
         assert torch.allclose(left, b(1.0).square() - bracket, rtol=0, atol=1e-13)
         assert torch.allclose(middle, b(1.0).square(), rtol=0, atol=1e-13)
         assert torch.allclose(right, b(1.0).square() + bracket, rtol=0, atol=1e-13)
-        assert torch.equal(left, ito(lambda x, t: 2 * x, b, grid)) and torch.equal(middle, stratonovich(lambda x, t: 2 * x, b, grid))
+        assert torch.equal(left, ito(lambda x, t: 2 * x, b, grid)) and torch.equal(
+            middle, stratonovich(lambda x, t: 2 * x, b, grid)
+        )
 
     def test_the_bracket_is_time_and_the_printed_formula_is_wrong(self):
-        """The sum of squares has mean T and variance 2 T^2 / n. With ``B dB + dt / 2`` in its place B_T^2 would be twice too small."""
+        """The sum of squares has mean T and variance 2 T^2 / n. With ``B dB + dt / 2`` in its place
+        B_T^2 would be twice too small."""
         b = path()
         bracket = quadratic_variation(b, GRID)
         assert_mean(bracket, 1)
         assert abs(float(bracket.var()) * 128 / 2 - 1) < K * math.sqrt(2 / 4000)
         integral = ito(lambda x, t: x, b, GRID)
-        assert float((2 * integral + 1 - b(1.0).square()).square().mean().sqrt()) < 1.5 * math.sqrt(2 / 128)
+        assert float((2 * integral + 1 - b(1.0).square()).square().mean().sqrt()) < 1.5 * math.sqrt(
+            2 / 128
+        )
         assert float((integral + 0.5 - b(1.0).square()).square().mean().sqrt()) > 0.5
 
     def test_a_strong_order_of_one_half(self):
-        """``int B^2 dB = B^3 / 3 - int B dt``: the left sums miss the double integrals over a step, ``2 B int int dB dB``."""
+        """``int B^2 dB = B^3 / 3 - int B dt``: the left sums miss the double integrals over a step,
+        ``2 B int int dB dB``."""
         b = path(grid=torch.linspace(0, 1, 1025, dtype=F64))
         errors = []
         for n in (64, 256):
             coarse = torch.linspace(0, 1, n + 1, dtype=F64)
             fine = ito(lambda x, t: x.square(), b, torch.linspace(0, 1, 1025, dtype=F64))
-            errors.append(float((ito(lambda x, t: x.square(), b, coarse) - fine).square().mean().sqrt()))
-            exact = math.sqrt(1 / n - 1 / 1024)  # variance: sum over steps of 4 E[B^2] h^2 / 2, E int B^2 = 1 / 2
+            errors.append(
+                float((ito(lambda x, t: x.square(), b, coarse) - fine).square().mean().sqrt())
+            )
+            exact = math.sqrt(
+                1 / n - 1 / 1024
+            )  # variance: sum over steps of 4 E[B^2] h^2 / 2, E int B^2 = 1 / 2
             assert 0.9 * exact < errors[-1] < 1.12 * exact
         assert 1.9 < errors[0] / errors[1] < 2.4
 
@@ -89,7 +102,12 @@ class TestSums:
             (2.5, lambda t: 2.5 + 0 * t),
             (b, lambda x, t: x) if theta == 0 else (2.5, torch.tensor(2.5)),
         ]:
-            assert torch.allclose(theta_integral(f, b, times, theta), theta_integral(same, b, times, theta), rtol=0, atol=1e-13)
+            assert torch.allclose(
+                theta_integral(f, b, times, theta),
+                theta_integral(same, b, times, theta),
+                rtol=0,
+                atol=1e-13,
+            )
         one, other_way = (theta_integral(lambda x, t: x * t, x, times, theta) for x in (b, values))
         assert torch.allclose(one, other_way, rtol=0, atol=1e-13)
         mixed = ito(other, b, times) + ito(b, other, times) + covariation(b, other, times)
@@ -97,7 +115,9 @@ class TestSums:
 
     def test_stratonovich_of_another_process_asks_it_in_the_middle(self):
         b, other = path(5), path(5, seed=4)
-        by_hand = sum(other(float((s + t) / 2)) * b(float(s), float(t)) for s, t in itertools.pairwise(UNEVEN))
+        by_hand = sum(
+            other(float((s + t) / 2)) * b(float(s), float(t)) for s, t in itertools.pairwise(UNEVEN)
+        )
         assert torch.allclose(stratonovich(other, b, UNEVEN), by_hand, rtol=0, atol=1e-14)
 
     def test_the_process_ends_in_the_integral(self):
@@ -109,14 +129,21 @@ class TestSums:
 
     def test_a_grid_inside_the_path_starts_at_its_value(self):
         b, inner = path(6), GRID[32:97]
-        assert torch.allclose(stratonovich(lambda x, t: x, b, inner), (b(0.75).square() - b(0.25).square()) / 2, rtol=0, atol=1e-14)
+        assert torch.allclose(
+            stratonovich(lambda x, t: x, b, inner),
+            (b(0.75).square() - b(0.25).square()) / 2,
+            rtol=0,
+            atol=1e-14,
+        )
 
     def test_covariation_of_correlated_motions(self):
         c = torch.tensor([[1.0, 0.6], [0.6, 1.0]])
         b = Correlated.of(BrownianPath((4000, 2), seed=5, cells=GRID, dtype=F64), c)
         values = torch.stack([b(float(t)) for t in GRID])
         assert_mean(covariation(values[..., 0], values[..., 1], GRID), 0.6)
-        assert float(quadratic_variation(GRID[:, None] ** 2, GRID)) < 4 / 128  # smooth: 0 in the limit
+        assert (
+            float(quadratic_variation(GRID[:, None] ** 2, GRID)) < 4 / 128
+        )  # smooth: 0 in the limit
 
     def test_gradients_pass(self):
         scale = torch.tensor(2.0, dtype=F64, requires_grad=True)
@@ -126,17 +153,28 @@ class TestSums:
 
 
 class TestLaws:
-    @pytest.mark.parametrize("f", [lambda x, t: x, lambda x, t: (x + t).sin(), lambda t: 1 + t], ids=["B", "sin", "1 + t"])
+    @pytest.mark.parametrize(
+        "f",
+        [lambda x, t: x, lambda x, t: (x + t).sin(), lambda t: 1 + t],
+        ids=["B", "sin", "1 + t"],
+    )
     def test_the_isometry(self, f):
-        """Both sides agree within four errors of their difference, and with the exact value where it is known."""
+        """Both sides agree within four errors of their difference, and with the exact value where
+        it is known."""
         found = ito_isometry(f, path(20_000), GRID)
-        assert abs(found.gap) < K * found.gap_stderr and found.gap_stderr < 0.05 * found.energy + 0.02
+        assert (
+            abs(found.gap) < K * found.gap_stderr and found.gap_stderr < 0.05 * found.energy + 0.02
+        )
         assert math.isclose(found.gap, found.variance - found.energy, rel_tol=1e-9, abs_tol=1e-12)
 
     def test_the_isometry_against_closed_forms(self):
-        """``E (int B dB)^2 = 1/2 (1 - 1/n)`` on n steps; ``int (1 + t)^2 dt`` by its left sum has no chance in it."""
+        """``E (int B dB)^2 = 1/2 (1 - 1/n)`` on n steps; ``int (1 + t)^2 dt`` by its left sum has
+        no chance in it."""
         found = ito_isometry(lambda x, t: x, path(20_000), GRID)
-        for value, error in ((found.variance, found.variance_stderr), (found.energy, found.energy_stderr)):
+        for value, error in (
+            (found.variance, found.variance_stderr),
+            (found.energy, found.energy_stderr),
+        ):
             assert abs(value - 0.5 * (1 - 1 / 128)) < K * error
         fixed = ito_isometry(lambda t: 1 + t, path(), GRID)
         assert fixed.energy_stderr < 1e-15
@@ -151,7 +189,12 @@ class TestLaws:
 
     @pytest.mark.parametrize(
         ("f", "s", "t"),
-        [(torch.exp, 0.0, 1.0), (torch.cos, -1.0, 20.0), (lambda u: u.abs().sqrt(), -1.0, 2.0), (lambda u: 0 * u + 3, 2.0, 5.0)],
+        [
+            (torch.exp, 0.0, 1.0),
+            (torch.cos, -1.0, 20.0),
+            (lambda u: u.abs().sqrt(), -1.0, 2.0),
+            (lambda u: 0 * u + 3, 2.0, 5.0),
+        ],
     )
     def test_the_gaussian_law_of_a_deterministic_integrand(self, f, s, t):
         """Its variance against SciPy's adaptive quadrature, to 1e-8."""
@@ -162,7 +205,8 @@ class TestLaws:
         assert math.isclose(float(law.std) ** 2, exact[0], rel_tol=1e-8)
 
     def test_samples_of_the_integral_have_that_law(self):
-        """``Z_t = x + int e^{lambda s} sigma dB``, the martingale of Ornstein and Uhlenbeck: by parts, which is nearly exact."""
+        """``Z_t = x + int e^{lambda s} sigma dB``, the martingale of Ornstein and Uhlenbeck: by
+        parts, which is nearly exact."""
         b = path(60_000, torch.linspace(0, 1, 33, dtype=F64), order=2)
         integral = by_parts(lambda s: 0.7 * (1.5 * s).exp(), b, torch.linspace(0, 1, 33, dtype=F64))
         law = wiener_integral(lambda s: 0.7 * (1.5 * s).exp(), 0.0, 1.0)
@@ -180,23 +224,35 @@ class TestLaws:
 
 class TestByParts:
     def test_it_is_the_integral(self):
-        """``int f dB = f(T) B_T - int B f' ds``, not ``- int B f ds``: the sums of the definition approach it, as 1/n."""
+        """``int f dB = f(T) B_T - int B f' ds``, not ``- int B f ds``: the sums of the definition
+        approach it, as 1/n."""
         fine = torch.linspace(0, 1, 513, dtype=F64)
         b = path(500, fine, order=2)
         exact = by_parts(lambda t: (2 * t).sin(), b, fine)
-        errors = [float((ito(lambda t: (2 * t).sin(), b, fine[:: 512 // n]) - exact).square().mean().sqrt()) for n in (16, 64)]
+        errors = [
+            float(
+                (ito(lambda t: (2 * t).sin(), b, fine[:: 512 // n]) - exact).square().mean().sqrt()
+            )
+            for n in (16, 64)
+        ]
         assert errors[0] < 0.05 and 3.6 < errors[0] / errors[1] < 4.4
-        printed = (2 * fine[-1]).sin() * b(1.0) - sum((2 * t).sin() * b(float(t)) for t in fine[:-1]) / 512
+        printed = (2 * fine[-1]).sin() * b(1.0) - sum(
+            (2 * t).sin() * b(float(t)) for t in fine[:-1]
+        ) / 512
         assert float((printed - exact).square().mean().sqrt()) > 0.1
 
     def test_the_means_of_the_path_make_it_second_order(self):
-        """With H the mean of the path over each step is its own. Here on 8 and 16 steps against 256; without H the order is one."""
+        """With H the mean of the path over each step is its own. Here on 8 and 16 steps against
+        256; without H the order is one."""
         fine = torch.linspace(0, 1, 257, dtype=F64)
         f = lambda t: (3 * t).cos()  # noqa: E731
         with_means, without = path(500, fine, order=2), path(500, fine)
         for b, low, high in ((with_means, 3.5, 4.6), (without, 1.7, 2.4)):
             exact = by_parts(f, b, fine)
-            errors = [float((by_parts(f, b, fine[:: 256 // n]) - exact).square().mean().sqrt()) for n in (8, 16)]
+            errors = [
+                float((by_parts(f, b, fine[:: 256 // n]) - exact).square().mean().sqrt())
+                for n in (8, 16)
+            ]
             assert low < errors[0] / errors[1] < high, errors
 
 
@@ -208,12 +264,15 @@ class TestTimeChange:
         return 1.2 + (3 * x).sin() / 5 + t
 
     def test_the_integral_is_a_brownian_motion_on_its_own_clock(self):
-        """Exact on any grid: increments N(0, dt) by Kolmogorov-Smirnov, as SciPy's, and independent of each other."""
+        """Exact on any grid: increments N(0, dt) by Kolmogorov-Smirnov, as SciPy's, and independent
+        of each other."""
         found = time_change(self.integrand, path(20_000, self.grid), self.grid, self.times)
         assert found.p_value > 1e-3
         jumps = found.motion.diff(dim=0) / math.sqrt(0.1)
         check = scipy.stats.kstest(jumps.flatten().numpy(), "norm")
-        assert math.isclose(found.distance, check.statistic, rel_tol=1e-9) and math.isclose(found.p_value, check.pvalue, abs_tol=1e-3)
+        assert math.isclose(found.distance, check.statistic, rel_tol=1e-9) and math.isclose(
+            found.p_value, check.pvalue, abs_tol=1e-3
+        )
         assert torch.equal(found.motion[0], torch.zeros(20_000, dtype=F64))
         for i in range(1, 9):
             assert_mean(jumps[i] * jumps[i - 1], 0)
@@ -225,13 +284,18 @@ class TestTimeChange:
         assert kolmogorov(increments.flatten() / increments.std())[1] < 1e-6
 
     def test_tau_is_when_the_clock_passes(self):
-        """``A(tau(t)) = t``, with A linear between the times of the grid; and W at a time of the clock's own is the integral there."""
+        """``A(tau(t)) = t``, with A linear between the times of the grid; and W at a time of the
+        clock's own is the integral there."""
         found = time_change(self.integrand, path(50, self.grid), self.grid, self.times)
         for j in range(50):
             at = torch.tensor([float(torch.as_tensor(x)) for x in found.tau[:, j]], dtype=F64)
             k = (torch.searchsorted(self.grid, at, right=True) - 1).clamp(max=63)
             clock = found.clock[:, j]
-            assert torch.allclose(clock[k] + (at - self.grid[k]) * 64 * (clock[k + 1] - clock[k]), self.times, atol=1e-12)
+            assert torch.allclose(
+                clock[k] + (at - self.grid[k]) * 64 * (clock[k + 1] - clock[k]),
+                self.times,
+                atol=1e-12,
+            )
         steady = time_change(lambda t: 2.0 + 0 * t, path(9, self.grid), self.grid, 4 * self.grid)
         assert torch.allclose(steady.motion, steady.integral, rtol=0, atol=1e-12)
         assert torch.allclose(steady.tau, self.grid[:, None].expand(-1, 9), atol=1e-12)
@@ -243,7 +307,9 @@ class TestTimeChange:
 
     def test_an_integrand_that_peeks_gives_no_brownian_motion(self):
         b = path(20_000, self.grid)
-        ahead = torch.stack([2 + b(float(t)).sign() for t in self.grid]).roll(-1, 0)  # larger where the step ends above 0
+        ahead = torch.stack([2 + b(float(t)).sign() for t in self.grid]).roll(
+            -1, 0
+        )  # larger where the step ends above 0
         assert time_change(ahead, b, self.grid, self.times).p_value < 1e-6
 
     def test_clocks_that_stop(self):
@@ -262,8 +328,14 @@ class TestAdapted:
             return torch.stack([p(float(s)) for s in UNEVEN if s <= t]).max(0).values
 
         values = torch.stack([b(float(t)) for t in UNEVEN]).cummax(0).values
-        assert torch.allclose(ito(OfPath(running), b, UNEVEN), ito(values, b, UNEVEN), rtol=0, atol=1e-13)
-        for peek in (lambda p, t: p(1.0), lambda p, t: p(0.0, float(t) + 0.01), lambda p, t: p.levy_area(0.0, 1.0)):
+        assert torch.allclose(
+            ito(OfPath(running), b, UNEVEN), ito(values, b, UNEVEN), rtol=0, atol=1e-13
+        )
+        for peek in (
+            lambda p, t: p(1.0),
+            lambda p, t: p(0.0, float(t) + 0.01),
+            lambda p, t: p.levy_area(0.0, 1.0),
+        ):
             with pytest.raises(OrnsteinError, match="not known yet"):
                 ito(OfPath(peek), b, UNEVEN)
 
@@ -279,7 +351,11 @@ class TestAdapted:
     )
     def test_another_future_tells(self, f, adapted):
         found = check_adapted(f, path(5), path(5, seed=6), UNEVEN)
-        assert found.adapted is adapted and (found.time is None) is adapted and (found.change > 0.01) is not adapted
+        assert (
+            found.adapted is adapted
+            and (found.time is None) is adapted
+            and (found.change > 0.01) is not adapted
+        )
 
 
 class TestErrors:
@@ -312,4 +388,7 @@ def test_kolmogorov_is_scipys():
     for n, shift in ((50, 0.0), (1000, 0.05), (20_000, 0.0)):
         x = Noise(n).normal((n,), F64) + shift
         found, exact = kolmogorov(x), scipy.stats.kstest(x.numpy(), "norm")
-        assert math.isclose(found[0], exact.statistic, rel_tol=1e-9) and abs(found[1] - exact.pvalue) < 0.02
+        assert (
+            math.isclose(found[0], exact.statistic, rel_tol=1e-9)
+            and abs(found[1] - exact.pvalue) < 0.02
+        )

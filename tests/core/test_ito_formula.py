@@ -1,4 +1,5 @@
-"""Ito's formula against derivatives by hand, by SymPy, along paths and in the mean; the generator against its adjoint."""
+"""Ito's formula against derivatives by hand, by SymPy, along paths and in the mean; the generator
+against its adjoint."""
 
 import math
 from dataclasses import dataclass
@@ -8,13 +9,21 @@ import pytest
 import sympy
 import torch
 
-from ornstein.core import processes
-from ornstein.core.brownian import BrownianPath
-from ornstein.core.calculus import adjoint, generator, ito, ito_formula, symbolic, to_ito, to_stratonovich
-from ornstein.core.integrate import solve
+from ornstein.calculus.integrals import (
+    adjoint,
+    generator,
+    ito,
+    ito_formula,
+    symbolic,
+    to_ito,
+    to_stratonovich,
+)
 from ornstein.core.methods import StratonovichHeun
-from ornstein.core.noise import Noise
-from ornstein.core.sde import SDE, Langevin
+from ornstein.core.processes import schedules as processes
+from ornstein.core.processes.sde import SDE, Langevin
+from ornstein.core.random import BrownianPath
+from ornstein.core.random.noise import Noise
+from ornstein.core.solve.solve import solve
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
@@ -31,7 +40,8 @@ def close(a, b, atol=1e-12):
 
 @dataclass(frozen=True)
 class Turning:
-    """``dX = -X dt + G(X, t) dB`` in the plane with three Brownian motions and a diffusion that depends on state and time."""
+    """``dX = -X dt + G(X, t) dB`` in the plane with three Brownian motions and a diffusion that
+    depends on state and time."""
 
     noise: str = "general"
 
@@ -41,7 +51,9 @@ class Turning:
     def diffusion(self, x, t):
         a, b = x.unbind(1)
         one = torch.ones_like(a)
-        return torch.stack([torch.stack([b, one, 0.3 * a * b], 1), torch.stack([-a, t * one, a.cos()], 1)], 1)
+        return torch.stack(
+            [torch.stack([b, one, 0.3 * a * b], 1), torch.stack([-a, t * one, a.cos()], 1)], 1
+        )
 
 
 class TestByHand:
@@ -73,14 +85,20 @@ class TestByHand:
 
     def test_a_vector_of_a_vector(self):
         """(x y, y^2 z) of Brownian motion: drift (0, z), diffusion the Jacobian."""
-        found = ito_formula(lambda v, t: torch.stack([v[:, 0] * v[:, 1], v[:, 1] ** 2 * v[:, 2]], 1), BROWNIAN)
+        found = ito_formula(
+            lambda v, t: torch.stack([v[:, 0] * v[:, 1], v[:, 1] ** 2 * v[:, 2]], 1), BROWNIAN
+        )
         x, y, z = V.unbind(1)
         o = torch.zeros_like(x)
         assert close(found.drift(V, 0.0), torch.stack([o, z], 1))
-        assert close(found.diffusion(V, 0.0), torch.stack([torch.stack([y, x, o], 1), torch.stack([o, 2 * y * z, y * y], 1)], 1))
+        assert close(
+            found.diffusion(V, 0.0),
+            torch.stack([torch.stack([y, x, o], 1), torch.stack([o, 2 * y * z, y * y], 1)], 1),
+        )
 
     def test_bessel_in_any_event_shape(self):
-        """The radius of a Brownian motion in d dimensions: drift (d - 1) / 2r, and a diffusion of length 1."""
+        """The radius of a Brownian motion in d dimensions: drift (d - 1) / 2r, and a diffusion of
+        length 1."""
         x = Noise(3).normal((4, 2, 3), F64)
         found = ito_formula(lambda v, t: v.flatten(1).norm(dim=1), BROWNIAN)
         assert close(found.drift(x, 0.0), 5 / (2 * x.flatten(1).norm(dim=1)))
@@ -89,7 +107,9 @@ class TestByHand:
     def test_in_single_precision_with_times_in_double(self):
         found = ito_formula(lambda x, t: x * t, GBM)
         drift = found.drift(X.float(), torch.tensor(0.5, dtype=F64))
-        assert drift.dtype == torch.float32 and close(drift.double(), X.float().double() * 1.25, 1e-6)
+        assert drift.dtype == torch.float32 and close(
+            drift.double(), X.float().double() * 1.25, 1e-6
+        )
 
     def test_scalar_noise_is_one_column(self):
         @dataclass(frozen=True)
@@ -104,7 +124,9 @@ class TestByHand:
 
         found = ito_formula(lambda x, t: x.prod(1), Scalar())
         x, y, z = V.unbind(1)
-        assert close(found.drift(V, 0.0), 3 * x * y * z) and close(found.diffusion(V, 0.0), 3 * (x * y * z)[:, None])
+        assert close(found.drift(V, 0.0), 3 * x * y * z) and close(
+            found.diffusion(V, 0.0), 3 * (x * y * z)[:, None]
+        )
 
     def test_a_diffusion_that_does_not_fit(self):
         class Wrong(Turning):
@@ -117,7 +139,8 @@ class TestByHand:
 
 class TestOnAPath:
     def test_the_formula_adds_up_along_a_path(self):
-        """``f(X_T) - f(X_0)`` against the integrals of its drift and diffusion, for GBM in closed form: an error of order 1/2."""
+        """``f(X_T) - f(X_0)`` against the integrals of its drift and diffusion, for GBM in closed
+        form: an error of order 1/2."""
         fine, errors, ordinary = 256, [], []
         times = torch.linspace(0, 1, fine + 1, dtype=F64)
         b = BrownianPath((1000,), seed=4, cells=times, dtype=F64)
@@ -129,58 +152,100 @@ class TestOnAPath:
             noise = torch.stack([f.diffusion(v, t) for v, t in zip(values, grid, strict=True)])
             change = (values[-1] + 1).cos() - values[0].cos()
             rest = change - drift - ito(noise, b, grid)
-            second = sum(-(v + t).cos() * 0.16 * v.square() / 2 / n for v, t in zip(values[:-1], grid[:-1], strict=True))
+            second = sum(
+                -(v + t).cos() * 0.16 * v.square() / 2 / n
+                for v, t in zip(values[:-1], grid[:-1], strict=True)
+            )
             errors.append(float(rest.square().mean().sqrt()))
             ordinary.append(float((rest + second).square().mean().sqrt()))
         assert errors[1] < 0.02 and 1.8 < errors[0] / errors[1] < 2.4, errors
-        assert ordinary[1] > 3 * errors[1]  # without 1/2 f'' g^2, nothing is gained by smaller steps
+        assert (
+            ordinary[1] > 3 * errors[1]
+        )  # without 1/2 f'' g^2, nothing is gained by smaller steps
 
     def test_the_generator_is_the_rate_of_the_mean(self):
-        """For OU: L x^2 = -2 theta x^2 + sigma^2; and (E f(X_h) - f(x)) / h at h = 1e-4 by Gauss-Hermite from the exact transition."""
+        """For OU: L x^2 = -2 theta x^2 + sigma^2; and (E f(X_h) - f(x)) / h at h = 1e-4 by
+        Gauss-Hermite from the exact transition."""
         sde = processes.OU(theta=1.5, sigma=2.0)
         rate = generator(lambda x: x.square(), sde)
         assert close(rate(X, 0.2), -3 * X.square() + 4)
         h = 1e-4
         nodes, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(20))
         law = sde.transition(X, 0.0, h)
-        mean = ((law.mean[:, None] + law.std * nodes).cos() * weights).sum(1) / math.sqrt(2 * math.pi)
+        mean = ((law.mean[:, None] + law.std * nodes).cos() * weights).sum(1) / math.sqrt(
+            2 * math.pi
+        )
         assert close((mean - X.cos()) / h, generator(torch.cos, sde)(X, 0.0), 2e-3)
 
 
 class TestSymbolic:
     def test_it_prints_the_formula(self):
         assert str(symbolic(lambda x, t: x**2)) == "d(x**2) = dt + 2*x dB"
-        assert str(symbolic(sympy.log(sympy.Symbol("x", real=True)), lambda x, t: x / 2, lambda x, t: x)) == "d(log(x)) = dB"
+        assert (
+            str(
+                symbolic(
+                    sympy.log(sympy.Symbol("x", real=True)), lambda x, t: x / 2, lambda x, t: x
+                )
+            )
+            == "d(log(x)) = dB"
+        )
         assert str(symbolic(lambda x, t: x[0] * x[1], dim=2)) == "d(x1*x2) = x2 dB1 + x1 dB2"
         assert str(symbolic(3)) == "d(3) = 0"
-        assert symbolic(lambda x, t: x**2).latex() == r"d\left(x^{2}\right) = \left(1\right) dt + \left(2 x\right) dB"
+        assert (
+            symbolic(lambda x, t: x**2).latex()
+            == r"d\left(x^{2}\right) = \left(1\right) dt + \left(2 x\right) dB"
+        )
 
     @pytest.mark.parametrize(
         ("f", "f_torch", "drift", "diffusion"),
         [
-            (lambda x, t: sympy.sin(x * t), lambda x, t: (x * t).sin(), lambda x, t: -x * t, lambda x, t: 1 + x**2),
-            (lambda x, t: x**3 * sympy.exp(-t), lambda x, t: x**3 * (-t).exp(), lambda x, t: 1 - x, lambda x, t: t * x),
+            (
+                lambda x, t: sympy.sin(x * t),
+                lambda x, t: (x * t).sin(),
+                lambda x, t: -x * t,
+                lambda x, t: 1 + x**2,
+            ),
+            (
+                lambda x, t: x**3 * sympy.exp(-t),
+                lambda x, t: x**3 * (-t).exp(),
+                lambda x, t: 1 - x,
+                lambda x, t: t * x,
+            ),
         ],
     )
     def test_symbols_and_numbers_agree(self, f, f_torch, drift, diffusion):
         paper, numbers = symbolic(f, drift, diffusion), ito_formula(f_torch, SDE(drift, diffusion))
-        for expression, values in ((paper.drift, numbers.drift(X, 0.7)), (paper.diffusion[0], numbers.diffusion(X, 0.7))):
+        for expression, values in (
+            (paper.drift, numbers.drift(X, 0.7)),
+            (paper.diffusion[0], numbers.diffusion(X, 0.7)),
+        ):
             evaluated = sympy.lambdify((*paper.x, paper.t), expression)
-            assert close(values, torch.tensor([float(evaluated(float(x), 0.7)) for x in X], dtype=F64))
+            assert close(
+                values, torch.tensor([float(evaluated(float(x), 0.7)) for x in X], dtype=F64)
+            )
 
     def test_symbols_and_numbers_agree_for_general_noise(self):
         sde, x = Turning(), V[:, :2]
         paper = symbolic(
             lambda x, t: x[0] ** 2 * x[1] + t * x[1],
             lambda x, t: [-x[0], -x[1]],
-            lambda x, t: [[x[1], 1, sympy.Rational(3, 10) * x[0] * x[1]], [-x[0], t, sympy.cos(x[0])]],
+            lambda x, t: [
+                [x[1], 1, sympy.Rational(3, 10) * x[0] * x[1]],
+                [-x[0], t, sympy.cos(x[0])],
+            ],
             dim=2,
         )
         numbers = ito_formula(lambda x, t: x[:, 0] ** 2 * x[:, 1] + t * x[:, 1], sde)
-        expressions, found = [paper.drift, *paper.diffusion], [numbers.drift(x, 0.7), *numbers.diffusion(x, 0.7).unbind(1)]
+        expressions, found = (
+            [paper.drift, *paper.diffusion],
+            [numbers.drift(x, 0.7), *numbers.diffusion(x, 0.7).unbind(1)],
+        )
         for expression, values in zip(expressions, found, strict=True):
             evaluated = sympy.lambdify((*paper.x, paper.t), expression)
-            assert close(values, torch.tensor([float(evaluated(*map(float, row), 0.7)) for row in x], dtype=F64))
+            assert close(
+                values,
+                torch.tensor([float(evaluated(*map(float, row), 0.7)) for row in x], dtype=F64),
+            )
 
     def test_what_does_not_fit(self):
         with pytest.raises(OrnsteinError, match="dim=2"):
@@ -193,28 +258,44 @@ class TestAdjoint:
         ou = processes.OU(theta=1.5, sigma=2.0)
         assert close(adjoint(lambda x: (-x.square() * 3 / 8).exp(), ou)(X, 0.0), 0.0)
         well = Langevin(lambda x: -4 * x * (x.square() - 1))
-        assert close(adjoint(lambda x: (-(x.square() - 1).square()).sum(1).exp(), well)(V, 0.0), 0.0, 1e-10)
+        assert close(
+            adjoint(lambda x: (-(x.square() - 1).square()).sum(1).exp(), well)(V, 0.0), 0.0, 1e-10
+        )
 
     def test_it_is_the_adjoint(self):
-        """``int f L* p = int p L f`` by the trapezoidal rule, spectrally accurate for what vanishes at the ends."""
+        """``int f L* p = int p L f`` by the trapezoidal rule, spectrally accurate for what vanishes
+        at the ends."""
         x = torch.linspace(-12, 12, 2001, dtype=F64)
         sde = SDE(lambda x, t: x.sin() - x, lambda x, t: 1 + 0.5 * x.cos())
-        f, p = (lambda x: (x + x.square() / 4).cos()), (lambda x: (-x.square()).exp() * (1 + 0.3 * x))
-        one, other = (f(x) * adjoint(p, sde)(x, 0.0)).sum(), (p(x) * generator(f, sde)(x, 0.0)).sum()
+        f, p = (
+            (lambda x: (x + x.square() / 4).cos()),
+            (lambda x: (-x.square()).exp() * (1 + 0.3 * x)),
+        )
+        one, other = (
+            (f(x) * adjoint(p, sde)(x, 0.0)).sum(),
+            (p(x) * generator(f, sde)(x, 0.0)).sum(),
+        )
         assert close(one, other, 1e-9) and abs(float(one)) > 1
 
     def test_it_is_the_adjoint_for_general_noise(self):
         line = torch.linspace(-7, 7, 141, dtype=F64)
         x = torch.cartesian_prod(line, line)
-        f, p = (lambda x: (x[:, 0] + 0.5 * x[:, 1]).cos()), (lambda x: (-x.square().sum(1)).exp() * (1 + 0.3 * x[:, 0] * x[:, 1]))
+        f, p = (
+            (lambda x: (x[:, 0] + 0.5 * x[:, 1]).cos()),
+            (lambda x: (-x.square().sum(1)).exp() * (1 + 0.3 * x[:, 0] * x[:, 1])),
+        )
         sde = Turning()
-        one, other = (f(x) * adjoint(p, sde)(x, 0.4)).sum(), (p(x) * generator(f, sde)(x, 0.4)).sum()
+        one, other = (
+            (f(x) * adjoint(p, sde)(x, 0.4)).sum(),
+            (p(x) * generator(f, sde)(x, 0.4)).sum(),
+        )
         assert close(one, other, 1e-8) and abs(float(one)) > 1
 
 
 class TestTwoCalculi:
     def test_geometric_brownian_motion(self):
-        """Stratonovich's drift is mu - sigma^2 / 2, entry by entry; additive noise has the same drift in both."""
+        """Stratonovich's drift is mu - sigma^2 / 2, entry by entry; additive noise has the same
+        drift in both."""
         for x in (X, V):
             assert close(to_stratonovich(GBM).drift(x, 0.0), (0.5 - 0.32) * x)
             assert close(to_ito(MEANT_OTHERWISE).drift(x, 0.0), (0.5 + 0.32) * x)
@@ -222,7 +303,10 @@ class TestTwoCalculi:
             assert close(to_stratonovich(ou).drift(x, 0.0), ou.drift(x, 0.0))
 
     def test_there_and_back(self):
-        assert to_ito(to_stratonovich(GBM)) is GBM and to_stratonovich(to_ito(MEANT_OTHERWISE)) is MEANT_OTHERWISE
+        assert (
+            to_ito(to_stratonovich(GBM)) is GBM
+            and to_stratonovich(to_ito(MEANT_OTHERWISE)) is MEANT_OTHERWISE
+        )
         assert to_ito(GBM) is GBM and to_stratonovich(MEANT_OTHERWISE) is MEANT_OTHERWISE
         sde, x = Turning(), V[:, :2]
         twice = to_ito(SDEOf(to_stratonovich(sde)))
@@ -240,19 +324,30 @@ class TestTwoCalculi:
         assert close(to_stratonovich(sde).drift(x, 0.3), sde.drift(x, 0.3) - correction, 1e-8)
 
     def test_a_diffusion_that_mixes_coordinates(self):
-        """Diagonal noise may depend on all coordinates; only d_i g_i counts: here g_1 = x_2, g_2 = x_1 x_2."""
+        """Diagonal noise may depend on all coordinates; only d_i g_i counts: here g_1 = x_2, g_2 =
+        x_1 x_2."""
         sde = SDE(lambda x, t: 0 * x, lambda x, t: torch.stack([x[:, 1], x[:, 0] * x[:, 1]], 1))
         x = V[:, :2]
-        assert close(to_stratonovich(sde).drift(x, 0.0), torch.stack([0 * x[:, 0], -x[:, 0] ** 2 * x[:, 1] / 2], 1))
+        assert close(
+            to_stratonovich(sde).drift(x, 0.0),
+            torch.stack([0 * x[:, 0], -(x[:, 0] ** 2) * x[:, 1] / 2], 1),
+        )
 
     def test_heuns_method_on_the_converted_equation_solves_the_first(self):
-        """GBM's closed form along the path: stochastic Heun converges to Stratonovich's solution, at order 1 in one dimension."""
+        """GBM's closed form along the path: stochastic Heun converges to Stratonovich's solution,
+        at order 1 in one dimension."""
         fine = torch.linspace(0, 1, 129, dtype=F64)
         b = BrownianPath((500,), seed=5, cells=fine, dtype=F64)
         exact = (0.8 * b(1.0) + 0.5 - 0.32).exp()
         errors = []
         for n in (32, 128):
-            x = solve(to_stratonovich(GBM), torch.ones(500, dtype=F64), fine[:: 128 // n], StratonovichHeun(), b)[-1]
+            x = solve(
+                to_stratonovich(GBM),
+                torch.ones(500, dtype=F64),
+                fine[:: 128 // n],
+                StratonovichHeun(),
+                b,
+            )[-1]
             errors.append(float((x - exact).square().mean().sqrt()))
         assert errors[1] < 0.02 and 3.0 < errors[0] / errors[1] < 5.5, errors
 

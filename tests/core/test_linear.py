@@ -7,15 +7,17 @@ import torch
 from core_problems import BETAS, LAWS, VP_COEFFICIENTS, Law, NormalPosterior, relative_error
 from scipy.integrate import quad
 
-from ornstein.core import processes as p
-from ornstein.core.gaussian import Gaussian
-from ornstein.core.linear import LinearSDE
-from ornstein.core.noise import Noise
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
 CLEAN = [name for name, law in LAWS.items() if float(law.sde.sigma(0.0)) == 0]  # no noise at t = 0
-BLANK = [name for name, law in LAWS.items() if float(law.sde.alpha(law.sde.T)) == 0]  # no signal at T
+BLANK = [
+    name for name, law in LAWS.items() if float(law.sde.alpha(law.sde.T)) == 0
+]  # no signal at T
 
 
 @pytest.fixture(params=LAWS)
@@ -81,7 +83,9 @@ class TestCoefficients:
         t = law.inner()
         assert (law.sde.time(law.sde.log_snr(t)) - t).abs().max() < 1e-12 * law.sde.T
         levels = torch.tensor([-torch.inf, -300.0, -3.0, 0.1, 20.0, 300.0, torch.inf], dtype=F64)
-        assert (law.sde.time(levels) - LinearSDE.time(law.sde, levels)).abs().max() < 1e-12 * law.sde.T
+        assert (
+            law.sde.time(levels) - LinearSDE.time(law.sde, levels)
+        ).abs().max() < 1e-12 * law.sde.T
 
     def test_probability_flow_is_drift_minus_half_the_score(self, law):
         """``a x + b E[x_0|x] = f x - g^2 / 2 (alpha E[x_0|x] - x) / sigma^2`` for every x and E."""
@@ -114,7 +118,9 @@ class TestMembers:
         assert relative_error(ours.sigma(t), ou.sigma(t)) < 1e-12
 
     def test_quadrature_agrees_with_scipy(self):
-        sde = p.FromCoefficients(lambda u: torch.sin(3 * u) - 1, lambda u: torch.exp(-u) + torch.cos(u) ** 2, T=2.5)
+        sde = p.FromCoefficients(
+            lambda u: torch.sin(3 * u) - 1, lambda u: torch.exp(-u) + torch.cos(u) ** 2, T=2.5
+        )
         for t in (0.1, 1.0, 2.5):
 
             def integrand(u: float, t: float = t) -> float:
@@ -122,7 +128,9 @@ class TestMembers:
                 return math.exp(2 * decay) * (math.exp(-u) + math.cos(u) ** 2) ** 2
 
             variance, _ = quad(integrand, 0, t, epsabs=0, epsrel=1e-12)
-            assert float(sde.alpha(t).log()) == pytest.approx((1 - math.cos(3 * t)) / 3 - t, abs=1e-12)
+            assert float(sde.alpha(t).log()) == pytest.approx(
+                (1 - math.cos(3 * t)) / 3 - t, abs=1e-12
+            )
             assert float(sde.sigma(t) ** 2) == pytest.approx(variance, rel=1e-11)
 
     def test_discrete_chain_has_the_products_of_ho_et_al(self):
@@ -142,7 +150,10 @@ class TestMembers:
         assert relative_error(noising.mean, (1 - beta).sqrt() * x_0) < 1e-12
         assert relative_error(noising.std, beta.sqrt()) < 1e-12
         kernel = sde.posterior(x_t, x_0, s, t)
-        mean = before.sqrt() * beta / (1 - now) * x_0 + (1 - beta).sqrt() * (1 - before) / (1 - now) * x_t
+        mean = (
+            before.sqrt() * beta / (1 - now) * x_0
+            + (1 - beta).sqrt() * (1 - before) / (1 - now) * x_t
+        )
         assert (kernel.mean - mean).abs().max() < 1e-12
         assert relative_error(kernel.std**2, (1 - before) / (1 - now) * beta) < 1e-10
 
@@ -153,7 +164,17 @@ class TestMembers:
         assert relative_error(ours.sigma(t), p.Cosine().sigma(t)) < 1e-12
 
     def test_configuration_rebuilds_the_process(self):
-        for name in ("VP", "SubVP", "VE", "EDM", "Cosine", "Straight", "OU", "Bridge", "DiscreteVP"):
+        for name in (
+            "VP",
+            "SubVP",
+            "VE",
+            "EDM",
+            "Cosine",
+            "Straight",
+            "OU",
+            "Bridge",
+            "DiscreteVP",
+        ):
             sde = LAWS[name].sde
             assert type(sde)(**sde.config()) == sde
 
@@ -196,7 +217,10 @@ class TestEnds:
     def test_signal_and_noise_levels(self, law, at):
         for t in (0.0, law.sde.T):
             exact = torch.tensor([t], dtype=F64)
-            for name, value in (("alpha", law.alpha(exact)), ("sigma", law.var(exact).clamp(min=0).sqrt())):
+            for name, value in (
+                ("alpha", law.alpha(exact)),
+                ("sigma", law.var(exact).clamp(min=0).sqrt()),
+            ):
                 found = getattr(law.sde, name)(at(t)).double()
                 assert torch.allclose(found, value, rtol=2e-5, atol=1e-7), (name, t)
 
@@ -209,7 +233,10 @@ class TestEnds:
     @pytest.mark.parametrize("law", CLEAN, indirect=True)
     def test_transition_from_the_data_is_the_marginal(self, law, at):
         for t in (law.sde.T / 2, law.sde.T):
-            ours, marginal = law.sde.transition(self.x_0, at(0.0), at(t)), law.sde.marginal(self.x_0, at(t))
+            ours, marginal = (
+                law.sde.transition(self.x_0, at(0.0), at(t)),
+                law.sde.marginal(self.x_0, at(t)),
+            )
             assert torch.allclose(ours.mean, marginal.mean, rtol=1e-5, atol=1e-6)
             assert torch.allclose(ours.std, marginal.std, rtol=1e-5, atol=1e-7)
 
@@ -220,12 +247,17 @@ class TestEnds:
             for eta in (0.0, 0.5, 1.0):
                 x0 = Gaussian(self.x_0, std)
                 single = law.sde.posterior(start, x0, at(s), at(t), eta)
-                double = law.sde.posterior(start.double(), Gaussian(self.x_0.double(), std.double()), s, t, eta)
+                double = law.sde.posterior(
+                    start.double(), Gaussian(self.x_0.double(), std.double()), s, t, eta
+                )
                 assert single.mean.dtype == torch.float32
                 scale = float(double.mean.abs().max() + double.std.abs().max())
                 assert (single.mean - double.mean).abs().max() < 3e-5 * scale, (s, t, eta)
                 assert (single.std - double.std).abs().max() < 3e-5 * scale, (s, t, eta)
-            single, double = law.sde.transition(self.x_0, at(s), at(t)), law.sde.transition(self.x_0.double(), s, t)
+            single, double = (
+                law.sde.transition(self.x_0, at(s), at(t)),
+                law.sde.transition(self.x_0.double(), s, t),
+            )
             assert single.mean.dtype == torch.float32
             assert (single.mean - double.mean).abs().max() < 3e-5
             assert torch.allclose(single.std.double(), double.std, rtol=3e-5, atol=0)
@@ -233,13 +265,16 @@ class TestEnds:
     @pytest.mark.parametrize("law", CLEAN, indirect=True)
     def test_a_step_to_the_data_is_the_posterior_itself(self, law, at):
         for t in (law.sde.T / 2, law.sde.T):
-            kernel = law.sde.posterior(self.x_t, Gaussian(self.x_0, torch.full_like(self.x_0, 0.5)), at(0.0), at(t))
+            kernel = law.sde.posterior(
+                self.x_t, Gaussian(self.x_0, torch.full_like(self.x_0, 0.5)), at(0.0), at(t)
+            )
             assert torch.equal(kernel.mean, self.x_0)
             assert torch.equal(kernel.std.expand_as(self.x_0), torch.full_like(self.x_0, 0.5))
 
     @pytest.mark.parametrize("law", BLANK, indirect=True)
     def test_a_step_from_no_signal_forgets_the_start(self, law, at):
-        """With alpha_T = 0 the state at T carries nothing: ``x_s | x_T, x_0`` is the marginal (eta = 1)."""
+        """With alpha_T = 0 the state at T carries nothing: ``x_s | x_T, x_0`` is the marginal (eta
+        = 1)."""
         s = law.sde.T / 2
         kernel = law.sde.posterior(0 * self.x_t, self.x_0, at(s), at(law.sde.T))
         marginal = law.sde.marginal(self.x_0, s)
@@ -275,7 +310,10 @@ class TestKernels:
         second = law.sde.transition(first.mean, s, t)
         factor = law.sde.transition(torch.ones(7, 2, dtype=F64), s, t).mean
         assert relative_error(second.mean, direct.mean) < 1e-12
-        assert relative_error(second.std**2 + factor**2 * first.std**2, (direct.std**2).expand(7, 2)) < 1e-12
+        assert (
+            relative_error(second.std**2 + factor**2 * first.std**2, (direct.std**2).expand(7, 2))
+            < 1e-12
+        )
 
     def test_marginal_follows_from_the_transition(self, law):
         s, t = pairs(law.sde)
@@ -284,7 +322,10 @@ class TestKernels:
         step = law.sde.transition(at_s.mean, s, t)
         factor = law.sde.transition(torch.ones(7, 2, dtype=F64), s, t).mean
         assert relative_error(step.mean, at_t.mean) < 1e-12
-        assert relative_error(step.std**2 + factor**2 * at_s.std**2, (at_t.std**2).expand(7, 2)) < 1e-12
+        assert (
+            relative_error(step.std**2 + factor**2 * at_s.std**2, (at_t.std**2).expand(7, 2))
+            < 1e-12
+        )
 
     def test_forward_and_backward_factorisation_of_the_joint_density_agree(self, law):
         """``q(x_s | x_0) q(x_t | x_s) = q(x_t | x_0) q(x_s | x_t, x_0)`` pointwise."""
@@ -298,13 +339,17 @@ class TestKernels:
 
     @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
     def test_posterior_carries_marginal_to_marginal(self, law, eta):
-        """If ``x_t ~ N(alpha_t x_0, sigma_t^2)`` then ``x_s ~ N(alpha_s x_0, sigma_s^2)``, for every eta."""
+        """If ``x_t ~ N(alpha_t x_0, sigma_t^2)`` then ``x_s ~ N(alpha_s x_0, sigma_s^2)``, for
+        every eta."""
         sde, (s, t) = law.sde, pairs(law.sde)
         one, zero = torch.ones(7, 1, dtype=F64), torch.zeros(7, 1, dtype=F64)
         r, c = sde.posterior(one, zero, s, t, eta).mean, sde.posterior(zero, one, s, t, eta).mean
         std = sde.posterior(one, one, s, t, eta).std
         assert relative_error(r * sde.alpha(t)[:, None] + c, sde.alpha(s)[:, None]) < 1e-10
-        assert relative_error((r * sde.sigma(t)[:, None]) ** 2 + std**2, sde.sigma(s)[:, None] ** 2) < 1e-10
+        assert (
+            relative_error((r * sde.sigma(t)[:, None]) ** 2 + std**2, sde.sigma(s)[:, None] ** 2)
+            < 1e-10
+        )
 
     def test_without_fresh_noise_the_posterior_is_the_map_of_ddim(self, law):
         """Song et al. 2021 (DDIM), eq. 12: keep the noise, change its level."""

@@ -1,4 +1,5 @@
-"""`Multistep`: its weights against quadrature of the equation, its steps where they are exact, what it holds, takes and refuses."""
+"""`Multistep`: its weights against quadrature of the equation, its steps where they are exact, what
+it holds, takes and refuses."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,20 +11,21 @@ import torch
 from core_problems import LAWS, NormalPosterior, mixture
 from scipy.integrate import quad
 
-from ornstein.core import processes as p
-from ornstein.core.brownian import BrownianPath
-from ornstein.core.clock import Asinh, Log, Ratio
-from ornstein.core.gaussian import Gaussian
-from ornstein.core.linear import LinearSDE
-from ornstein.core.methods import Ancestral, Multistep, exponential
-from ornstein.core.methods.exponential import rows
-from ornstein.core.methods.weights import middle
-from ornstein.core.noise import Noise, Stream
-from ornstein.core.sde import SDE, Reverse
-from ornstein.core.solve import simulate
+from ornstein.core.methods import Ancestral, Multistep
+from ornstein.core.methods import multistep as exponential
+from ornstein.core.methods.exponential_weights import middle
+from ornstein.core.methods.multistep import rows
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.random import BrownianPath
+from ornstein.core.random.noise import Noise, Stream
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.timesteps.clock import Asinh, Log, Ratio
 from ornstein.errors import OrnsteinError
-from ornstein.exact.targets import GaussianMixture, Normal
-from ornstein.learn.sampling import automatic
+from ornstein.inference.sampling.sample import automatic
+from ornstein.reference.targets import GaussianMixture, Normal
 
 F64 = torch.float64
 INF = math.inf
@@ -38,7 +40,9 @@ def starts(posterior, n: int = 16) -> torch.Tensor:
 
 def run(posterior, x, n: int, sampler=None) -> torch.Tensor:
     sampler = sampler or automatic(posterior)
-    return simulate(Reverse(posterior, 0.0), x, posterior.sde.times(n, sampler.spacing), sampler.method)
+    return simulate(
+        Reverse(posterior, 0.0), x, posterior.sde.times(n, sampler.spacing), sampler.method
+    )
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,15 @@ class Point:
 class TestAuto:
     @PROCESSES
     def test_more_steps_are_closer_to_the_solution(self, sde):
-        """The rms error of 2 steps is below the data's own std, of 50 a hundredth of it; it does not grow on the way."""
+        """The rms error of 2 steps is below the data's own std, of 50 a hundredth of it; it does
+        not grow on the way."""
         posterior = mixture().posterior(sde)
         x = starts(posterior)
         end = run(posterior, x, 150)
-        errors = [float((run(posterior, x, n) - end).square().mean().sqrt()) / posterior.data_std for n in (2, 3, 4, 5, 7, 10, 20, 50)]
+        errors = [
+            float((run(posterior, x, n) - end).square().mean().sqrt()) / posterior.data_std
+            for n in (2, 3, 4, 5, 7, 10, 20, 50)
+        ]
         assert errors[0] < 1
         assert all(b < 1.5 * a for a, b in pairwise(errors)), errors
         assert errors[5] < errors[2] / 2
@@ -70,7 +78,10 @@ class TestAuto:
         posterior = mixture().posterior(p.VP())
         x = starts(posterior)
         end = run(posterior, x, 400)
-        errors = [float((run(posterior, x, n) - end).square().mean().sqrt()) / posterior.data_std for n in (25, 50, 100, 200)]
+        errors = [
+            float((run(posterior, x, n) - end).square().mean().sqrt()) / posterior.data_std
+            for n in (25, 50, 100, 200)
+        ]
         assert all(b < a / 2 for a, b in pairwise(errors)), errors
         assert errors[-1] < 1e-4
 
@@ -85,23 +96,35 @@ class TestAuto:
         torch.testing.assert_close(run(posterior, x, n), factor * x, rtol=1e-9, atol=1e-12)
 
     def test_starts_without_signal_where_others_would_divide_by_it(self):
-        """On `Straight`, alpha_T = 0: the first step of every quantity is finite, and noise prediction starts with DDIM."""
+        """On `Straight`, alpha_T = 0: the first step of every quantity is finite, and noise
+        prediction starts with DDIM."""
         sde = p.Straight()
         posterior = mixture().posterior(sde)
         x, times = starts(posterior), sde.times(6)
         assert float(sde.alpha(sde.T)) == 0
-        ddim = Ancestral(eta=0.0).step(Reverse(posterior, 0.0), x, times[0], times[1], Noise(0).stream_like(x), None).x
+        ddim = (
+            Ancestral(eta=0.0)
+            .step(Reverse(posterior, 0.0), x, times[0], times[1], Noise(0).stream_like(x), None)
+            .x
+        )
         for d in (0.0, INF):
             first = simulate(Reverse(posterior, 0.0), x, times[:2], Multistep(3, d))
             torch.testing.assert_close(first, ddim, rtol=1e-10, atol=1e-12)
-        velocity = simulate(Reverse(posterior, 0.0), x, times[:2], Multistep(3, 1.0))  # a straight line in the angle
-        alpha, sigma, mean = float(sde.alpha(times[1])), float(sde.sigma(times[1])), posterior(x, times[0]).mean
+        velocity = simulate(
+            Reverse(posterior, 0.0), x, times[:2], Multistep(3, 1.0)
+        )  # a straight line in the angle
+        alpha, sigma, mean = (
+            float(sde.alpha(times[1])),
+            float(sde.sigma(times[1])),
+            posterior(x, times[0]).mean,
+        )
         expected = math.hypot(alpha, sigma) * (x + math.atan2(alpha, sigma) * mean)
         torch.testing.assert_close(velocity, expected, rtol=1e-9, atol=1e-12)
 
     @pytest.mark.parametrize("sde", [p.VP(), p.EDM(), p.Straight()], ids=repr)
     def test_the_last_step_leaves_no_noise(self, sde):
-        """Data in one point, of which auto is not told: x is alpha_t times the point plus noise, all of which must go."""
+        """Data in one point, of which auto is not told: x is alpha_t times the point plus noise,
+        all of which must go."""
         posterior, times = Point(sde), sde.times(10, automatic(mixture().posterior(sde)).spacing)
         noise = Noise(0).normal((64, 2), F64)
         x = float(sde.alpha(sde.T)) * posterior.value + float(sde.sigma(sde.T)) * noise
@@ -109,12 +132,19 @@ class TestAuto:
             last = rows(method, posterior.sde, 0.0, times)[-1]
             assert (last.keep, last.weights, last.kappa) == (0.0, (1.0,), 0.0)
         sigma = float(sde.sigma(times[-2]))
-        left = simulate(Reverse(posterior, 0.0), x, times, automatic(mixture().posterior(sde)).method) - posterior.value
+        left = (
+            simulate(Reverse(posterior, 0.0), x, times, automatic(mixture().posterior(sde)).method)
+            - posterior.value
+        )
         assert sigma < 0.2
-        assert float(left.square().mean().sqrt()) < 1e-2 * sigma, float(left.square().mean().sqrt()) / sigma
+        assert float(left.square().mean().sqrt()) < 1e-2 * sigma, (
+            float(left.square().mean().sqrt()) / sigma
+        )
+
 
 def reference_row(sde, times, k, order, d, clock, eta):
-    """Eq. 1 of `weights` by adaptive quadrature over the noise-to-signal ratio: ``keep`` and b_j, newest first."""
+    """Eq. 1 of `weights` by adaptive quadrature over the noise-to-signal ratio: ``keep`` and b_j,
+    newest first."""
     m = (1 + eta**2) / 2
     r, alpha = ((-sde.log_snr(times) / 2).exp().tolist(), sde.alpha(times).tolist())
     t, s = r[k], r[k + 1]
@@ -126,10 +156,18 @@ def reference_row(sde, times, k, order, d, clock, eta):
         return 1 / ratio if d == INF else 1.0 if d == 0 else math.sqrt(u(ratio)) / ratio
 
     def c(ratio):
-        return math.log(ratio) if isinstance(clock, Log) else ratio if isinstance(clock, Ratio) else math.asinh(ratio / clock.width)
+        return (
+            math.log(ratio)
+            if isinstance(clock, Log)
+            else ratio
+            if isinstance(clock, Ratio)
+            else math.asinh(ratio / clock.width)
+        )
 
     def basis(j, ratio):
-        return math.prod((c(ratio) - c(r[k - i])) / (c(r[k - j]) - c(r[k - i])) for i in range(order) if i != j)
+        return math.prod(
+            (c(ratio) - c(r[k - i])) / (c(r[k - j]) - c(r[k - i])) for i in range(order) if i != j
+        )
 
     def weight(j):
         def integrand(ratio):
@@ -157,7 +195,8 @@ class TestWeights:
     @pytest.mark.parametrize("d", [0.0, 0.7, INF])
     @pytest.mark.parametrize("sde", [p.VP(), p.OU(1.5, 2.0), p.SubVP()], ids=repr)
     def test_noise_is_that_of_the_linear_sde_in_time(self, sde, d, eta):
-        """Steps of ``dX = a(t) X dt + eta g dB`` by quadrature in t: a is what is left of the drift when F = 0."""
+        """Steps of ``dX = a(t) X dt + eta g dB`` by quadrature in t: a is what is left of the drift
+        when F = 0."""
         times = sde.times(6)
         found = rows(Multistep(1, d), sde, eta, times)
 
@@ -171,11 +210,20 @@ class TestWeights:
             nodes, weights = np.polynomial.legendre.leggauss(20)
 
             def log_gain(v, s=s, nodes=nodes, weights=weights):
-                return -sum(w * rate(s + (v - s) * (y + 1) / 2) for y, w in zip(nodes, weights, strict=True)) * (v - s) / 2
+                return (
+                    -sum(
+                        w * rate(s + (v - s) * (y + 1) / 2)
+                        for y, w in zip(nodes, weights, strict=True)
+                    )
+                    * (v - s)
+                    / 2
+                )
 
             var = sum(
                 w * math.exp(2 * log_gain(v)) * eta**2 * float(sde.g2(v)) * (t - s) / 2
-                for v, w in ((s + (t - s) * (y + 1) / 2, w) for y, w in zip(nodes, weights, strict=True))
+                for v, w in (
+                    (s + (t - s) * (y + 1) / 2, w) for y, w in zip(nodes, weights, strict=True)
+                )
             )
             assert found[k].keep == pytest.approx(math.exp(log_gain(t)), rel=1e-6)
             assert found[k].std == pytest.approx(math.sqrt(var), rel=1e-5)
@@ -184,7 +232,8 @@ class TestWeights:
 
 
 class OneHot(Stream):
-    """Draw k is 1 for sample k + 1 and 0 for all others: the response of a linear run to each of its numbers."""
+    """Draw k is 1 for sample k + 1 and 0 for all others: the response of a linear run to each of
+    its numbers."""
 
     def normal(self):
         found = torch.zeros(self.shape, dtype=self.dtype)
@@ -207,7 +256,8 @@ class Probe:
 
 
 def variance_after(reverse, method, times, var):
-    """Variance at the end of a linear run from ``N(0, var)``: no Monte Carlo, also for methods with memory."""
+    """Variance at the end of a linear run from ``N(0, var)``: no Monte Carlo, also for methods with
+    memory."""
     x = torch.zeros(len(times), 1, dtype=F64)
     x[0] = var**0.5
     return float(simulate(reverse, x, times, method, Probe()).square().sum())
@@ -216,34 +266,46 @@ def variance_after(reverse, method, times, var):
 class TestOnSDEs:
     @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
     @pytest.mark.parametrize("sde", [p.VP(), p.EDM(10.0), p.Straight(), p.OU(1.5, 2.0)], ids=repr)
-    def test_the_marginals_of_gaussian_data_of_its_std_are_exact_in_any_number_of_steps(self, sde, eta):
+    def test_the_marginals_of_gaussian_data_of_its_std_are_exact_in_any_number_of_steps(
+        self, sde, eta
+    ):
         d = 0.7
         start = float(sde.alpha(sde.T) ** 2 * d**2 + sde.sigma(sde.T) ** 2)
         for n in (1, 4):
             reverse = Reverse(NormalPosterior(sde, 0.0, d**2), eta)
-            assert variance_after(reverse, Multistep(3, d), sde.times(n), start) == pytest.approx(d**2, rel=1e-9)
+            assert variance_after(reverse, Multistep(3, d), sde.times(n), start) == pytest.approx(
+                d**2, rel=1e-9
+            )
 
     @pytest.mark.parametrize("eta", [0.5, 1.0])
     @pytest.mark.parametrize("d", [0.0, 1.6, INF])
     def test_other_marginals_converge_at_the_order_and_order_2_is_better(self, d, eta):
-        """For linear equations the deterministic part is all that a marginal sees, up to the square of the order-1 noise."""
+        """For linear equations the deterministic part is all that a marginal sees, up to the square
+        of the order-1 noise."""
         sde, var, high, low = p.VP(), 0.4, 0.9, 0.1
         at = [float(sde.alpha(u) ** 2 * var + sde.sigma(u) ** 2) for u in (high, low)]
         reverse, errors = Reverse(NormalPosterior(sde, 0.0, var), eta), {}
         for order in (1, 2):
             for n in (40, 80):
                 times = torch.linspace(high, low, n + 1, dtype=F64)
-                errors[order, n] = abs(variance_after(reverse, Multistep(order, d), times, at[0]) - at[1])
+                errors[order, n] = abs(
+                    variance_after(reverse, Multistep(order, d), times, at[0]) - at[1]
+                )
         assert 1.6 < errors[1, 40] / errors[1, 80] < 2.6
         assert errors[2, 40] / errors[2, 80] > 1.7
         assert errors[2, 80] < errors[1, 80]
 
     @pytest.mark.parametrize("method", [Multistep(2), Ancestral()], ids=repr)
     def test_runs_on_one_brownian_path_converge_to_one_another(self, method):
-        """Strong order 1 for noise that does not depend on the state: distances of n and 2n steps fall like 1 / n."""
+        """Strong order 1 for noise that does not depend on the state: distances of n and 2n steps
+        fall like 1 / n."""
         sde = p.VP()
-        means = torch.tensor([[-0.4, 0.2], [0.4, -0.2]], dtype=F64)  # one mode: two runs never part for good
-        reverse = Reverse(GaussianMixture(means, torch.full_like(means, 0.6), torch.ones(2)).posterior(sde), 1.0)
+        means = torch.tensor(
+            [[-0.4, 0.2], [0.4, -0.2]], dtype=F64
+        )  # one mode: two runs never part for good
+        reverse = Reverse(
+            GaussianMixture(means, torch.full_like(means, 0.6), torch.ones(2)).posterior(sde), 1.0
+        )
         fine = sde.times(160)
         x = Noise(1).normal((128, 2), F64)
         path = BrownianPath(x.shape, 0.0, sde.T, 3, fine, F64)
@@ -259,12 +321,18 @@ def tensors(value, shape) -> list[int]:
     """Addresses of the tensors of a shape that are reachable from a memory."""
     if isinstance(value, torch.Tensor):
         return [value.data_ptr()] if value.shape == shape else []
-    return [found for part in value for found in tensors(part, shape)] if isinstance(value, tuple | list) else []
+    return (
+        [found for part in value for found in tensors(part, shape)]
+        if isinstance(value, tuple | list)
+        else []
+    )
 
 
 @pytest.mark.parametrize(
-    "method", [Multistep(1), Multistep(2), Multistep(4, 1.0, Asinh(0.2), last=2), Multistep(3, corrector=3)], ids=repr
-)  # fmt: skip
+    "method",
+    [Multistep(1), Multistep(2), Multistep(4, 1.0, Asinh(0.2), last=2), Multistep(3, corrector=3)],
+    ids=repr,
+)
 def test_at_most_order_plus_2_states_are_held(method):
     held, sde, x = [], p.VP(), Noise(0).normal((3, 2), F64)
 
@@ -276,12 +344,18 @@ def test_at_most_order_plus_2_states_are_held(method):
     assert max(held) >= method.order  # the count sees them
 
 
-@pytest.mark.parametrize("method", [Multistep(3), Multistep(4, 1.3, Asinh(0.2), last=2), Multistep(2, INF, corrector=2)], ids=repr)
+@pytest.mark.parametrize(
+    "method",
+    [Multistep(3), Multistep(4, 1.3, Asinh(0.2), last=2), Multistep(2, INF, corrector=2)],
+    ids=repr,
+)
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize("sde", [p.VP(), p.Straight()], ids=repr)
 def test_a_grid_per_sample_is_the_run_of_each_sample(method, eta, sde):
     reverse, x = Reverse(mixture().posterior(sde), eta), Noise(0).normal((4, 2), F64)
-    grids = torch.stack([sde.T * (sde.times(7) / sde.T) ** power for power in (0.7, 1.0, 1.3, 2.0)], 1)
+    grids = torch.stack(
+        [sde.T * (sde.times(7) / sde.T) ** power for power in (0.7, 1.0, 1.3, 2.0)], 1
+    )
     together = simulate(reverse, x, grids, method, Noise(1))
     for i in range(4):
         alone = simulate(reverse, x[i : i + 1], grids[:, i], method, Noise(1).shift(i))
@@ -326,7 +400,9 @@ class TestPrecision:
         assert single.dtype == F64
         torch.testing.assert_close(single, double, rtol=1e-4, atol=1e-4)
 
-    @pytest.mark.parametrize("method", [Multistep(4, 1.3, Asinh(0.2), last=2), Multistep(2, corrector=2)], ids=repr)
+    @pytest.mark.parametrize(
+        "method", [Multistep(4, 1.3, Asinh(0.2), last=2), Multistep(2, corrector=2)], ids=repr
+    )
     def test_gradients_pass_a_run(self, method):
         sde = p.VP()
         flow = Reverse(mixture().posterior(sde), 0.0)
@@ -335,22 +411,31 @@ class TestPrecision:
 
 
 def test_inversion_returns_to_the_start_at_the_order():
-    """Data to noise on the reversed grid, and back (DDIM inversion): the errors of the two ways do not cancel."""
+    """Data to noise on the reversed grid, and back (DDIM inversion): the errors of the two ways do
+    not cancel."""
     sde = p.VP()
-    flow, x, sizes = Reverse(mixture().posterior(sde), 0.0), mixture().sample(32, dtype=F64), (40, 80)
+    flow, x, sizes = (
+        Reverse(mixture().posterior(sde), 0.0),
+        mixture().sample(32, dtype=F64),
+        (40, 80),
+    )
     errors = {}
     for order in (1, 2):
         for n in sizes:
             times = torch.linspace(0.9, 0.1, n + 1, dtype=F64)
             there = simulate(flow, x, times.flip(0), Multistep(order))
-            errors[order, n] = float((simulate(flow, there, times, Multistep(order)) - x).square().mean().sqrt())
+            errors[order, n] = float(
+                (simulate(flow, there, times, Multistep(order)) - x).square().mean().sqrt()
+            )
     assert 1.6 < errors[1, 40] / errors[1, 80] < 2.6
     assert errors[2, 40] / errors[2, 80] > 3
     assert errors[2, 80] < errors[1, 80] / 4
 
 
 class TestRefuses:
-    @pytest.mark.parametrize("options", [{"order": 0}, {"order": 7}, {"corrector": -1}, {"corrector": 7}, {"last": 0}])
+    @pytest.mark.parametrize(
+        "options", [{"order": 0}, {"order": 7}, {"corrector": -1}, {"corrector": 7}, {"last": 0}]
+    )
     def test_orders_out_of_range(self, options):
         with pytest.raises(OrnsteinError, match="from 1 to 6"):
             Multistep(**options)
@@ -397,7 +482,12 @@ class TestRows:
         assert (info().misses, info().hits) == (before.misses + 1, before.hits + 1)
         simulate(flow, x, sde.times(5)[:, None].expand(-1, 3), Multistep(3))
         assert (info().misses, info().hits) == (before.misses + 1, before.hits + 1)
-        other = simulate(Reverse(mixture().posterior(p.VP(0.1, 12.5)), 0.0), x, p.VP(0.1, 12.5).times(5), Multistep(3))
+        other = simulate(
+            Reverse(mixture().posterior(p.VP(0.1, 12.5)), 0.0),
+            x,
+            p.VP(0.1, 12.5).times(5),
+            Multistep(3),
+        )
         assert not torch.allclose(other, first)
 
     def test_are_computed_for_processes_that_no_cache_can_hold(self):
@@ -405,6 +495,7 @@ class TestRows:
         with pytest.raises(TypeError, match="unhashable"):
             hash(Listed())
         a, b = (
-            simulate(Reverse(mixture().posterior(sde), 0.0), x, p.VP().times(6), Multistep(3)) for sde in (Listed(), p.VP())
-        )  # fmt: skip
+            simulate(Reverse(mixture().posterior(sde), 0.0), x, p.VP().times(6), Multistep(3))
+            for sde in (Listed(), p.VP())
+        )
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)

@@ -1,4 +1,5 @@
-"""Random numbers belong to samples: the same for every batch, independent between sources, and of the right law.
+"""Random numbers belong to samples: the same for every batch, independent between sources, and of
+the right law.
 
 Statistical tolerances are k = 5 standard errors; the seeds are in the tests.
 """
@@ -9,7 +10,7 @@ import math
 import pytest
 import torch
 
-from ornstein.core.noise import Noise
+from ornstein.core.random.noise import Noise
 
 K = 5
 EVENTS = [(), (1,), (2,), (3, 5), (3, 64, 64), (400_000,)]
@@ -65,7 +66,15 @@ class TestIndependence:
 
     def test_folded_sources(self):
         root = Noise(123)
-        sources = [root, root.fold(0), root.fold(1), root.fold(2), root.fold(0, 1), root.fold(1, 0), root.fold(1, 1)]
+        sources = [
+            root,
+            root.fold(0),
+            root.fold(1),
+            root.fold(2),
+            root.fold(0, 1),
+            root.fold(1, 0),
+            root.fold(1, 1),
+        ]
         for a, b in itertools.combinations(sources, 2):
             assert abs(self.correlation(a, b)) < K
 
@@ -80,12 +89,18 @@ class TestIndependence:
 
     def test_blocks_of_neighbouring_seeds_and_keys_have_different_generators(self):
         sources = [Noise(seed).fold(key) for seed in range(20) for key in range(10)]
-        seeds = {source.generator(block).initial_seed() for source in sources for block in range(10)}
+        seeds = {
+            source.generator(block).initial_seed() for source in sources for block in range(10)
+        }
         assert len(seeds) >= 2000 - 5  # 2000 draws from 2^32 collide with probability 5e-4
 
     @pytest.mark.parametrize("draws, blocks", [(1, 100_000), (100_000, 1), (300, 300), (3000, 30)])
     def test_generators_of_one_source_never_collide(self, draws, blocks):
-        seeds = {Noise(4).generator(k, draw=n).initial_seed() for n in range(draws) for k in range(blocks)}
+        seeds = {
+            Noise(4).generator(k, draw=n).initial_seed()
+            for n in range(draws)
+            for k in range(blocks)
+        }
         assert len(seeds) == draws * blocks
 
 

@@ -1,6 +1,8 @@
-"""Every method is held to the order it declares, on problems whose solution is known to many digits.
+"""Every method is held to the order it declares, on problems whose solution is known to many
+digits.
 
-A new method goes into `ODE_METHODS` (it solves the probability-flow ODE) or `WEAK_ORDERS` (its kernels are Gaussian).
+A new method goes into `ODE_METHODS` (it solves the probability-flow ODE) or `WEAK_ORDERS` (its
+kernels are Gaussian).
 """
 
 import math
@@ -13,10 +15,6 @@ import torch
 from core_problems import NormalPosterior, mixture, slope
 from scipy.integrate import solve_ivp
 
-from ornstein.core import processes as p
-from ornstein.core.clock import Asinh, Index, Ratio, Time
-from ornstein.core.gaussian import Gaussian
-from ornstein.core.linear import LinearSDE
 from ornstein.core.methods import (
     Ancestral,
     Down,
@@ -28,12 +26,16 @@ from ornstein.core.methods import (
     RungeKutta,
     Singlestep,
 )  # fmt: skip
+from ornstein.core.methods.exponential_weights import even, exact, middle, middle_bh1
 from ornstein.core.methods.runge_kutta import bogacki_shampine, heun, midpoint, rk4
-from ornstein.core.methods.weights import even, exact, middle, middle_bh1
-from ornstein.core.noise import Noise
-from ornstein.core.sde import SDE, Reverse
-from ornstein.core.solve import Evaluations, Method, Step, simulate
-from ornstein.core.spacing import Karras
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.random.noise import Noise
+from ornstein.core.simulation.loop import Evaluations, Method, Step, simulate
+from ornstein.core.timesteps.clock import Asinh, Index, Ratio, Time
+from ornstein.core.timesteps.spacing import Karras
 
 F64 = torch.float64
 TOLERANCE, WEAK_TOLERANCE = 0.2, 0.1
@@ -42,28 +44,49 @@ INF = math.inf
 DATA_STDS = (0.0, 1.6, INF)  # the clean point, the velocity, the noise
 
 ODE_METHODS: list[Method] = [
-    EulerMaruyama(), Heun(), Ancestral(), *map(RungeKutta, (midpoint, heun, bogacki_shampine, rk4)),
+    EulerMaruyama(),
+    Heun(),
+    Ancestral(),
+    *map(RungeKutta, (midpoint, heun, bogacki_shampine, rk4)),
     *(Multistep(order, d) for order in (1, 2, 3, 4) for d in DATA_STDS),
-    *(Multistep(3, d, clock) for d, clock in ((INF, Ratio()), (1.6, Asinh(0.3)), (0.0, Time()), (INF, Time()))),
-    Multistep(weights=middle), Multistep(weights=middle_bh1), Multistep(2, INF, Index(), even), Multistep(2, INF, weights=even),
-    Singlestep(), Singlestep(weights=exact), Singlestep((0.5,), INF), Singlestep((0.5,), INF, Ratio(), exact),
-    Singlestep((1.0,), INF, Ratio(), exact), Singlestep((0.5, 1.0), weights=exact), Singlestep((1 / 3, 2 / 3), INF),
-    *(Singlestep((1 / 3, 2 / 3), d, weights=exact) for d in DATA_STDS), Singlestep((1 / 3, 2 / 3), INF, Ratio(), exact),
-]  # fmt: skip
+    *(
+        Multistep(3, d, clock)
+        for d, clock in ((INF, Ratio()), (1.6, Asinh(0.3)), (0.0, Time()), (INF, Time()))
+    ),
+    Multistep(weights=middle),
+    Multistep(weights=middle_bh1),
+    Multistep(2, INF, Index(), even),
+    Multistep(2, INF, weights=even),
+    Singlestep(),
+    Singlestep(weights=exact),
+    Singlestep((0.5,), INF),
+    Singlestep((0.5,), INF, Ratio(), exact),
+    Singlestep((1.0,), INF, Ratio(), exact),
+    Singlestep((0.5, 1.0), weights=exact),
+    Singlestep((1 / 3, 2 / 3), INF),
+    *(Singlestep((1 / 3, 2 / 3), d, weights=exact) for d in DATA_STDS),
+    Singlestep((1 / 3, 2 / 3), INF, Ratio(), exact),
+]
 
-# What bounds the order: prediction and correction of order p together have order p + 1, and 2 where the prediction has 1; one last
-# step of order 1 costs h^2; a rule that misplaces the weight of the interval does not see more than a straight line.
+# What bounds the order: prediction and correction of order p together have order p + 1, and 2 where
+# the prediction has 1; one last step of order 1 costs h^2; a rule that misplaces the weight of the
+# interval does not see more than a straight line.
 BOUNDED: list[tuple[Method, int]] = [
-    *((Multistep(order, d, corrector=order), order + 1) for order in (1, 2) for d in DATA_STDS), (Multistep(3, corrector=3), 4),
-    (Multistep(2, weights=middle, corrector=2), 3), (Multistep(1, corrector=2), 2),
-    (Multistep(2, last=1), 2), (Multistep(3, last=1), 2), (Multistep(4, INF, Index(), even), 2),
-]  # fmt: skip
+    *((Multistep(order, d, corrector=order), order + 1) for order in (1, 2) for d in DATA_STDS),
+    (Multistep(3, corrector=3), 4),
+    (Multistep(2, weights=middle, corrector=2), 3),
+    (Multistep(1, corrector=2), 2),
+    (Multistep(2, last=1), 2),
+    (Multistep(3, last=1), 2),
+    (Multistep(4, INF, Index(), even), 2),
+]
 
 CORRECTED = [Multistep(3, corrector=3)]  # needs twice the steps to be asymptotic
 
-# Expectations at eta: order of the error in E[x^2], E[cos x] in one dimension. With eta = 1 the kernel of `Ancestral` has the
-# exact mean and variance of x_s | x_t and only its third cumulant, O(h^3) per step, is off: order 2 where the posterior
-# of one coordinate does not depend on the others, against 1 in general and for every other eta.
+# Expectations at eta: order of the error in E[x^2], E[cos x] in one dimension. With eta = 1 the
+# kernel of `Ancestral` has the exact mean and variance of x_s | x_t and only its third cumulant,
+# O(h^3) per step, is off: order 2 where the posterior of one coordinate does not depend on the
+# others, against 1 in general and for every other eta.
 WEAK_ORDERS: list[tuple[Method, float, int]] = [
     (EulerMaruyama(), 1.0, 1),
     (EulerMaruyama(), 0.5, 1),
@@ -91,7 +114,8 @@ PROBLEMS = {  # process, dimension, from and to as fractions of T, clock
 
 
 def gentle(times: torch.Tensor) -> torch.Tensor:
-    """The grid with a first step in parts that grow from almost nothing: a multistep method starts with order 1."""
+    """The grid with a first step in parts that grow from almost nothing: a multistep method starts
+    with order 1."""
     parts = 1.2 ** torch.arange(-50, 0, dtype=F64)
     return torch.cat([times[:1], times[0] + parts * (times[1] - times[0]), times[1:]])
 
@@ -107,29 +131,38 @@ def reference(name: str) -> tuple[torch.Tensor, torch.Tensor]:
     def velocity(t, y):
         return flow.drift(torch.from_numpy(y.copy()).reshape(x.shape), float(t)).flatten().numpy()
 
-    end = solve_ivp(velocity, (start, low * sde.T), x.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-13).y[:, -1]
+    end = solve_ivp(
+        velocity, (start, low * sde.T), x.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-13
+    ).y[:, -1]
     return x, torch.from_numpy(end).reshape(x.shape)
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize(("method", "order"), [*((method, method.order) for method in ODE_METHODS), *BOUNDED], ids=repr)
+@pytest.mark.parametrize(
+    ("method", "order"), [*((method, method.order) for method in ODE_METHODS), *BOUNDED], ids=repr
+)
 def test_probability_flow_of_a_mixture_converges_at_the_declared_order(name, method, order):
     sde, d, high, low, clock = PROBLEMS[name]
     x, exact_end = reference(name)
     flow, errors = Reverse(mixture(d).posterior(sde), eta=0.0), []
-    sizes = {3: (160, 320), 4: (640, 1280), 5: (1280, 2560)}.get(order + bool(method in CORRECTED), (80, 160))
+    sizes = {3: (160, 320), 4: (640, 1280), 5: (1280, 2560)}.get(
+        order + bool(method in CORRECTED), (80, 160)
+    )
     if not isinstance(method, Multistep):
         sizes = (80, 160)
     for n in sizes:
         times = grid(sde, n, high, low, clock)
-        found = simulate(flow, x, gentle(times) if isinstance(method, Multistep) and order > 2 else times, method)
+        found = simulate(
+            flow, x, gentle(times) if isinstance(method, Multistep) and order > 2 else times, method
+        )
         errors.append(float((found - exact_end).square().mean().sqrt()))
     assert slope(errors, list(sizes)) == pytest.approx(order, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("method", [EulerMaruyama(), Heun()], ids=repr)
 def test_a_nonlinear_ode_converges_at_the_declared_order_in_both_directions(method):
-    """``x' = x cos t - x^3 / 2`` is a Bernoulli equation: ``x^-2 = e^{-2 sin t} (x_0^-2 + int_0^t e^{2 sin u} du)``."""
+    """``x' = x cos t - x^3 / 2`` is a Bernoulli equation: ``x^-2 = e^{-2 sin t} (x_0^-2 + int_0^t
+    e^{2 sin u} du)``."""
     equation = SDE(lambda x, t: x * math.cos(float(t)) - x**3 / 2)
     integral = torch.linspace(0, 2, 20_001, dtype=F64)
     area = float(torch.trapezoid(torch.exp(2 * integral.sin()), integral))
@@ -137,21 +170,32 @@ def test_a_nonlinear_ode_converges_at_the_declared_order_in_both_directions(meth
     y = (math.exp(-2 * math.sin(2.0)) * (x**-2 + area)).rsqrt()
     for start, end, t, s in ((x, y, 0.0, 2.0), (y, x, 2.0, 0.0)):
         errors = [
-            float((simulate(equation, start, torch.linspace(t, s, n + 1, dtype=F64), method) - end).abs().max())
+            float(
+                (simulate(equation, start, torch.linspace(t, s, n + 1, dtype=F64), method) - end)
+                .abs()
+                .max()
+            )
             for n in (160, 320)
         ]
         assert slope(errors, [160, 320]) == pytest.approx(method.order, abs=TOLERANCE)
 
 
-def law_after(reverse: Reverse, method: Method, times: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Probabilities of grid points after the kernels of a method have acted on the exact density: no Monte Carlo."""
+def law_after(
+    reverse: Reverse, method: Method, times: torch.Tensor, points: torch.Tensor
+) -> torch.Tensor:
+    """Probabilities of grid points after the kernels of a method have acted on the exact density:
+    no Monte Carlo."""
     width = points[1] - points[0]
     density = reverse.posterior.log_prob(points[:, None], times[0]).exp()
     stream = Noise(0).stream((len(points), 1), F64)
     for t, s in pairwise(times):
         kernel = method.step(reverse, points[:, None], t, s, stream, None).kernel
         std = kernel.std.expand_as(kernel.mean)
-        density = width * density @ (-(((points - kernel.mean) / std) ** 2) / 2).exp().div(std * math.sqrt(2 * math.pi))
+        density = (
+            width
+            * density
+            @ (-(((points - kernel.mean) / std) ** 2) / 2).exp().div(std * math.sqrt(2 * math.pi))
+        )
     return density * width
 
 
@@ -160,14 +204,19 @@ def test_expectations_of_a_mixture_converge_at_the_weak_order(method, eta, order
     sde, points = p.Straight(), torch.linspace(-5, 5, 401, dtype=F64)
     posterior, sizes, low = mixture(1).posterior(sde), (40, 80) if order == 1 else (80, 160), 0.2
     exact = posterior.log_prob(points[:, None], low).exp() * (points[1] - points[0])
-    errors = [law_after(Reverse(posterior, eta), method, grid(sde, n, 0.6, low), points) - exact for n in sizes]
+    errors = [
+        law_after(Reverse(posterior, eta), method, grid(sde, n, 0.6, low), points) - exact
+        for n in sizes
+    ]
     assert max(abs(float(error.sum())) for error in errors) < 1e-6  # mass
     for observable in (points**2, points.cos()):
         seen = slope([abs(float(error @ observable)) for error in errors], list(sizes))
         assert seen == pytest.approx(order, abs=WEAK_TOLERANCE)
 
 
-def moments_after(sde, method: Method, times: torch.Tensor, mean: float, var: float) -> tuple[float, float]:
+def moments_after(
+    sde, method: Method, times: torch.Tensor, mean: float, var: float
+) -> tuple[float, float]:
     """Mean and variance after the kernels of a method, for kernels that are affine in x."""
     probe = torch.tensor([[0.0], [1.0]], dtype=F64)
     stream = Noise(0).stream((2, 1), F64)
@@ -178,35 +227,58 @@ def moments_after(sde, method: Method, times: torch.Tensor, mean: float, var: fl
     return mean, var
 
 
-GAUSSIAN_PROBLEMS = [p.VP(), p.EDM(10.0), p.Straight(), p.Cosine(), p.OU(1.5, 2.0), p.SubVP(), p.VE(0.05, 10.0)]
+GAUSSIAN_PROBLEMS = [
+    p.VP(),
+    p.EDM(10.0),
+    p.Straight(),
+    p.Cosine(),
+    p.OU(1.5, 2.0),
+    p.SubVP(),
+    p.VE(0.05, 10.0),
+]
 
 
 @pytest.mark.parametrize("sde", GAUSSIAN_PROBLEMS, ids=lambda sde: type(sde).__name__)
 @pytest.mark.parametrize("n", [1, 3, 20])
 def test_ancestral_sampling_of_gaussian_data_is_exact_in_any_number_of_steps(sde, n):
-    """The kernel is ``p(x_s | x_t)`` itself, so mean and variance are those of the data, from T to 0."""
+    """The kernel is ``p(x_s | x_t)`` itself, so mean and variance are those of the data, from T to
+    0."""
     mean, var, T = 0.7, 0.4, sde.T
     start = float(sde.alpha(T)) * mean, float(sde.alpha(T) ** 2 * var + sde.sigma(T) ** 2)
     end = moments_after(Reverse(NormalPosterior(sde, mean, var)), Ancestral(), sde.times(n), *start)
     assert end == pytest.approx((mean, var), rel=1e-9)
 
 
-@pytest.mark.parametrize(("method", "eta"), [(EulerMaruyama(), 1.0), (EulerMaruyama(), 0.5), (Ancestral(), 0.5)], ids=repr)
+@pytest.mark.parametrize(
+    ("method", "eta"),
+    [(EulerMaruyama(), 1.0), (EulerMaruyama(), 0.5), (Ancestral(), 0.5)],
+    ids=repr,
+)
 @pytest.mark.parametrize("sde", [p.OU(2.0, 2.0), p.Straight()], ids=lambda sde: type(sde).__name__)
 def test_moments_of_gaussian_data_converge_at_order_1(method, eta, sde):
     mean, var, high, low = 0.7, 0.4, 0.9, 0.1
-    at = [(float(sde.alpha(u)) * mean, float(sde.alpha(u) ** 2 * var + sde.sigma(u) ** 2)) for u in (high, low)]
+    at = [
+        (float(sde.alpha(u)) * mean, float(sde.alpha(u) ** 2 * var + sde.sigma(u) ** 2))
+        for u in (high, low)
+    ]
     reverse, sizes = Reverse(NormalPosterior(sde, mean, var), eta), (60, 120)
     found = [moments_after(reverse, method, grid(sde, n, high, low), *at[0]) for n in sizes]
-    assert slope([abs(v - at[1][1]) for _, v in found], list(sizes)) == pytest.approx(1, abs=WEAK_TOLERANCE)
+    assert slope([abs(v - at[1][1]) for _, v in found], list(sizes)) == pytest.approx(
+        1, abs=WEAK_TOLERANCE
+    )
 
 
 def test_noising_by_euler_maruyama_has_weak_order_1():
     sde, mean, var, sizes = p.OU(1.5, 2.0), 3.0, 0.25, (40, 80)
     exact = float(sde.alpha(1.0)) * mean, float(sde.alpha(1.0) ** 2 * var + sde.sigma(1.0) ** 2)
-    found = [moments_after(sde, EulerMaruyama(), torch.linspace(0, 1, n + 1, dtype=F64), mean, var) for n in sizes]
+    found = [
+        moments_after(sde, EulerMaruyama(), torch.linspace(0, 1, n + 1, dtype=F64), mean, var)
+        for n in sizes
+    ]
     for k in (0, 1):
-        assert slope([abs(value[k] - exact[k]) for value in found], list(sizes)) == pytest.approx(1, abs=WEAK_TOLERANCE)
+        assert slope([abs(value[k] - exact[k]) for value in found], list(sizes)) == pytest.approx(
+            1, abs=WEAK_TOLERANCE
+        )
 
 
 @pytest.mark.parametrize("n", [1, 5])
@@ -238,7 +310,10 @@ class TestAgainstThePapers:
     @pytest.mark.parametrize("sde", [p.VP(), p.Straight(), p.Cosine()], ids=repr)
     def test_multistep_of_order_1_is_ancestral_without_noise(self, sde):
         flow = Reverse(mixture().posterior(sde), eta=0.0)
-        a, b = (simulate(flow, self.x, sde.times(12), method) for method in (Multistep(order=1), Ancestral()))
+        a, b = (
+            simulate(flow, self.x, sde.times(12), method)
+            for method in (Multistep(order=1), Ancestral())
+        )
         assert torch.allclose(a, b, rtol=1e-10, atol=1e-12)
 
     def test_heun_on_edm_is_algorithm_1(self):
@@ -259,7 +334,10 @@ class TestAgainstThePapers:
         """Lu et al. 2022 (DPM-Solver++), algorithm 2; the last step, to t = 0, is of order 1."""
         sde = p.VP()
         posterior, times, x = mixture().posterior(sde), sde.times(10), self.x
-        found, last = simulate(Reverse(posterior, eta=0.0), x, times, Multistep(weights=middle)), None
+        found, last = (
+            simulate(Reverse(posterior, eta=0.0), x, times, Multistep(weights=middle)),
+            None,
+        )
         for t, s in pairwise(times):
             x0, h = posterior(x, t).mean, None
             if s == 0:
@@ -285,12 +363,17 @@ class TestAgainstThePapers:
         assert PredictorCorrector().order == Ancestral().order
 
     def test_corrections_are_langevin_moves_that_keep_the_law_of_their_level(self):
-        """For Gaussian data a move is affine, and its stationary variance is off by O(delta) only."""
+        """For Gaussian data a move is affine, and its stationary variance is off by O(delta)
+        only."""
         sde, var, s = p.VP(), 0.5, torch.tensor(0.5, dtype=F64)
         level = float(sde.alpha(s) ** 2 * var + sde.sigma(s) ** 2)
-        delta = 2 * (0.16 * float(sde.sigma(s))) ** 2  # Song et al. 2021, algorithm 4, with |score| = |z| / sigma
+        delta = (
+            2 * (0.16 * float(sde.sigma(s))) ** 2
+        )  # Song et al. 2021, algorithm 4, with |score| = |z| / sigma
         method, stream = PredictorCorrector(predictor=Stay()), Noise(3).stream((6, 2), F64)
-        step = method.step(Reverse(NormalPosterior(sde, 0.0, var)), self.x, s + 0.1, s, stream, None)
+        step = method.step(
+            Reverse(NormalPosterior(sde, 0.0, var)), self.x, s + 0.1, s, stream, None
+        )
         moved = (1 - delta / level) * self.x + math.sqrt(2 * delta) * Noise(3).normal((6, 2), F64)
         assert torch.allclose(step.x, moved, rtol=1e-12)
         assert step.evaluations == 1
@@ -314,4 +397,3 @@ def test_evaluations_are_counted(method, n, calls):
     counter, x = Evaluations(), Noise(0).normal((3, 2), F64)
     simulate(Reverse(Counting(sde), eta=0.0), x, sde.times(10)[: n + 1], method, watch=[counter])
     assert counter.count == len(asked) == calls
-

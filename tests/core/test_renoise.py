@@ -1,7 +1,9 @@
-"""`Down`, `Churn` and `Repeat`: they leave laws alone, are their inner method where they add nothing, and refuse what they must.
+"""`Down`, `Churn` and `Repeat`: they leave laws alone, are their inner method where they add
+nothing, and refuse what they must.
 
-For Gaussian data every run is linear in its start and its random numbers, so variances come without Monte Carlo: sample k + 1
-of a batch gets a 1 as draw k and nothing else, and the variance is the sum of squares over the batch.
+For Gaussian data every run is linear in its start and its random numbers, so variances come without
+Monte Carlo: sample k + 1 of a batch gets a 1 as draw k and nothing else, and the variance is the
+sum of squares over the batch.
 """
 
 import math
@@ -11,11 +13,11 @@ import pytest
 import torch
 from core_problems import NormalPosterior, mixture
 
-from ornstein.core import processes as p
 from ornstein.core.methods import Ancestral, Churn, Down, Heun, Multistep, Repeat, Singlestep
-from ornstein.core.noise import Noise, Stream
-from ornstein.core.sde import SDE, Reverse
-from ornstein.core.solve import Evaluations, simulate
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.random.noise import Noise, Stream
+from ornstein.core.simulation.loop import Evaluations, simulate
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
@@ -63,7 +65,8 @@ def level(sde, t) -> float:
 @pytest.mark.parametrize("sde", PROCESSES, ids=repr)
 @pytest.mark.parametrize("n", [1, 2, 7])
 class TestWithAnExactInnerMethod:
-    """The law of Gaussian data is kept exactly, in any number of steps, to the data and to a time before it."""
+    """The law of Gaussian data is kept exactly, in any number of steps, to the data and to a time
+    before it."""
 
     @pytest.mark.parametrize("eta", [0.3, 1.0])
     def test_down_keeps_the_law(self, sde, n, eta):
@@ -73,8 +76,12 @@ class TestWithAnExactInnerMethod:
             assert draws == n - int(times[-1] == 0)  # a step to the data adds no noise
 
     def test_churn_keeps_the_law(self, sde, n):
-        times = sde.times(n + 1)[1:]  # the start has the largest ratio there is: nothing lies above it
-        var, draws = variance_after(sde, 0.0, Churn(EXACT, amount=2.0, low=0.0, high=1e9, noise=1.0), times)
+        times = sde.times(n + 1)[
+            1:
+        ]  # the start has the largest ratio there is: nothing lies above it
+        var, draws = variance_after(
+            sde, 0.0, Churn(EXACT, amount=2.0, low=0.0, high=1e9, noise=1.0), times
+        )
         assert var == pytest.approx(D**2, rel=1e-8)
         assert draws == n
 
@@ -88,19 +95,28 @@ class TestWithAnExactInnerMethod:
 
 class TestNoiseThatIsDrawn:
     def test_down_replaces_the_share_that_ancestral_sampling_does(self):
-        """``r'^2 = r^2 - eta^2 r^2 (1 - r^2 / r_t^2)``: fresh variance ``alpha_s^2 eta^2 r^2 (1 - r^2 / r_t^2)``, that of DDPM."""
+        """``r'^2 = r^2 - eta^2 r^2 (1 - r^2 / r_t^2)``: fresh variance ``alpha_s^2 eta^2 r^2 (1 -
+        r^2 / r_t^2)``, that of DDPM."""
         sde, eta = p.VP(), 0.6
         times = sde.times(8)[3:5]
         r_t, r_s = ((-sde.log_snr(t) / 2).exp() for t in times)
         x = torch.zeros(2, 1, dtype=F64)
-        end = simulate(Reverse(NormalPosterior(sde, 0.0, D**2), eta), x, times, Down(EXACT), Probe())
+        end = simulate(
+            Reverse(NormalPosterior(sde, 0.0, D**2), eta), x, times, Down(EXACT), Probe()
+        )
         fresh = sde.alpha(times[1]) ** 2 * eta**2 * r_s**2 * (1 - r_s**2 / r_t**2)
         assert float(end.square().sum()) == pytest.approx(float(fresh), rel=1e-8)
 
     def test_churn_is_algorithm_2_of_edm(self):
-        """Karras et al. 2022, algorithm 2, with Euler steps, S_min and S_max that exclude both ends, and S_noise."""
+        """Karras et al. 2022, algorithm 2, with Euler steps, S_min and S_max that exclude both
+        ends, and S_noise."""
         sde, inner = p.EDM(), Ancestral(eta=0.0)
-        posterior, times, x, n = mixture().posterior(sde), sde.times(12), 80 * Noise(0).normal((5, 2), F64), 12
+        posterior, times, x, n = (
+            mixture().posterior(sde),
+            sde.times(12),
+            80 * Noise(0).normal((5, 2), F64),
+            12,
+        )
         churn = Churn(inner, amount=3.0, low=0.3, high=20.0, noise=1.1)
         found = simulate(Reverse(posterior, 0.0), x, times, churn, Noise(4))
         stream, churned = Noise(4).fold(0x70617468).stream_like(x), 0
@@ -114,17 +130,24 @@ class TestNoiseThatIsDrawn:
         assert torch.allclose(found, x, rtol=1e-8, atol=1e-8)
 
     def test_more_than_unit_noise_inflates_the_law(self):
-        var, _ = variance_after(p.EDM(10.0), 0.0, Churn(EXACT, 4.0, 0.0, 1e9, noise=1.05), p.EDM(10.0).times(9)[1:])
+        var, _ = variance_after(
+            p.EDM(10.0), 0.0, Churn(EXACT, 4.0, 0.0, 1e9, noise=1.05), p.EDM(10.0).times(9)[1:]
+        )
         assert 1.01 * D**2 < var < 1.5 * D**2
 
 
-@pytest.mark.parametrize("method", [Down(), Down(Heun()), Churn(Heun(), 5.0, noise=1.0), Repeat(Singlestep())], ids=repr)
+@pytest.mark.parametrize(
+    "method", [Down(), Down(Heun()), Churn(Heun(), 5.0, noise=1.0), Repeat(Singlestep())], ids=repr
+)
 def test_the_law_is_reached_as_the_inner_method_converges(method):
-    """Variance of Gaussian data with usual inner methods: within 3% at 24 steps, and closer than at 12."""
+    """Variance of Gaussian data with usual inner methods: within 3% at 24 steps, and closer than at
+    12."""
     sde = p.VP()
     eta = 0.0 if isinstance(method, Churn | Repeat) else 1.0
     grids = [torch.linspace(0.9, 0.1, n + 1, dtype=F64) for n in (12, 24)]
-    errors = [abs(variance_after(sde, eta, method, times, 60)[0] / level(sde, 0.1) - 1) for times in grids]
+    errors = [
+        abs(variance_after(sde, eta, method, times, 60)[0] / level(sde, 0.1) - 1) for times in grids
+    ]
     assert errors[1] < 0.03
     assert errors[1] < errors[0] / 1.5
 
@@ -133,7 +156,13 @@ def test_the_law_is_reached_as_the_inner_method_converges(method):
 def test_down_samples_the_mixture(eta):
     """Second moments of 4000 draws within 4 standard errors, 40 steps."""
     sde, target, n = p.VP(), mixture(), 4000
-    x = simulate(Reverse(target.posterior(sde), eta), Noise(0).normal((n, 2), F64), sde.times(40), Down(), Noise(1))
+    x = simulate(
+        Reverse(target.posterior(sde), eta),
+        Noise(0).normal((n, 2), F64),
+        sde.times(40),
+        Down(),
+        Noise(1),
+    )
     gap = x.square().mean(0) - target.std.square()
     assert bool((gap.abs() < 4 * x.square().std(0) / n**0.5).all())
 
@@ -156,7 +185,9 @@ class TestWithoutEffect:
     def test_down_without_eta_is_the_inner_method(self, inner):
         assert torch.equal(*self.pair(Down(inner), inner))
 
-    @pytest.mark.parametrize(("inner", "eta"), [(Heun(), 0.0), (Singlestep(), 1.0), (Ancestral(), 1.0)], ids=repr)
+    @pytest.mark.parametrize(
+        ("inner", "eta"), [(Heun(), 0.0), (Singlestep(), 1.0), (Ancestral(), 1.0)], ids=repr
+    )
     def test_one_pass_in_one_part_is_the_inner_method(self, inner, eta):
         assert torch.equal(*self.pair(Repeat(inner, times=1, steps=1), inner, eta))
         assert not torch.allclose(*self.pair(Repeat(inner, times=2, steps=1), inner, eta))
@@ -166,19 +197,30 @@ class TestWithoutEffect:
         sde, posterior = self.sde, mixture().posterior(self.sde)
         times = sde.times(5)[:-1]
         ends = sde.log_snr(times)
-        fine = torch.stack([sde.time(a + (b - a) * k / 3) for a, b in pairwise(ends) for k in range(3)])
+        fine = torch.stack(
+            [sde.time(a + (b - a) * k / 3) for a, b in pairwise(ends) for k in range(3)]
+        )
         a = simulate(Reverse(posterior, 0.0), self.x, times, Repeat(Ancestral(), times=1, steps=3))
         b = simulate(Reverse(posterior, 0.0), self.x, torch.cat([fine, times[-1:]]), Ancestral())
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
     def test_evaluations_are_those_of_the_inner_steps(self):
         reverse, counter = Reverse(mixture().posterior(self.sde), 0.0), Evaluations()
-        simulate(reverse, self.x, self.sde.times(4)[:-1], Repeat(Heun(), times=3, steps=2), Noise(0), [counter])
+        simulate(
+            reverse,
+            self.x,
+            self.sde.times(4)[:-1],
+            Repeat(Heun(), times=3, steps=2),
+            Noise(0),
+            [counter],
+        )
         assert counter.count == 3 * 3 * 2 * 2
 
 
 class TestRefuses:
-    @pytest.mark.parametrize("options", [{"amount": -1.0}, {"noise": -0.1}, {"low": 3.0, "high": 2.0}, {"low": -1.0}])
+    @pytest.mark.parametrize(
+        "options", [{"amount": -1.0}, {"noise": -0.1}, {"low": 3.0, "high": 2.0}, {"low": -1.0}]
+    )
     def test_churn_out_of_range(self, options):
         with pytest.raises(OrnsteinError, match="not negative"):
             Churn(Heun(), **options)
@@ -199,12 +241,20 @@ class TestRefuses:
     def test_down_with_noise_goes_down_only(self):
         sde, x = p.VP(), torch.zeros(2, 2, dtype=F64)
         with pytest.raises(OrnsteinError, match="goes down in time"):
-            simulate(Reverse(mixture().posterior(sde), 1.0), x, sde.times(3)[:-1].flip(0), Down(), Noise(0))
+            simulate(
+                Reverse(mixture().posterior(sde), 1.0),
+                x,
+                sde.times(3)[:-1].flip(0),
+                Down(),
+                Noise(0),
+            )
 
     def test_repeat_refuses_what_its_inner_method_does(self):
         sde, x = p.VP(), torch.zeros(2, 2, dtype=F64)
         with pytest.raises(OrnsteinError, match="solves an ODE"):
-            simulate(Reverse(mixture().posterior(sde), 1.0), x, sde.times(3), Repeat(Heun()), Noise(0))
+            simulate(
+                Reverse(mixture().posterior(sde), 1.0), x, sde.times(3), Repeat(Heun()), Noise(0)
+            )
 
 
 @pytest.mark.parametrize("outer", [Churn, Down])

@@ -1,9 +1,10 @@
 """Samples of exact posteriors, from exactly T to exactly 0, have the law of the data.
 
-4000 samples, k = 4 standard errors, seeds in the tests. Two biases are made small against that error (mean: 1.6 % of a
-standard deviation): the discretisation, by the number of steps, and the start from ``N(0, alpha_T^2 var + sigma_T^2)``
-instead of the true law at T. The latter vanishes for Straight and Cosine; on VP ``alpha_T = 0.007``, and on EDM the data
-spreads over 2 of 80 units of noise. The mixture has mean 0.
+4000 samples, k = 4 standard errors, seeds in the tests. Two biases are made small against that
+error (mean: 1.6 % of a standard deviation): the discretisation, by the number of steps, and the
+start from ``N(0, alpha_T^2 var + sigma_T^2)`` instead of the true law at T. The latter vanishes for
+Straight and Cosine; on VP ``alpha_T = 0.007``, and on EDM the data spreads over 2 of 80 units of
+noise. The mixture has mean 0.
 """
 
 import math
@@ -12,13 +13,13 @@ import pytest
 import torch
 from core_problems import mixture
 
-from ornstein.core import processes as p
-from ornstein.core import spacing
 from ornstein.core.methods import Ancestral, Heun, Multistep, PredictorCorrector
-from ornstein.core.noise import Noise
-from ornstein.core.sde import Reverse
-from ornstein.core.solve import simulate
-from ornstein.exact.metrics import floor, sliced_w2
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.sde import Reverse
+from ornstein.core.random.noise import Noise
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.timesteps import spacing
+from ornstein.reference.metrics import floor, sliced_w2
 
 F64 = torch.float64
 N, K = 4000, 4
@@ -48,7 +49,9 @@ def samples(request, process):
     method, eta, n = SAMPLERS[request.param]
     target = mixture()
     start = sde.prior((N, 2), var=float(target.std.square().mean())).draw(Noise(0).normal((N, 2)))
-    end = simulate(Reverse(target.posterior(sde), eta), start, sde.times(n, where), method, Noise(1))
+    end = simulate(
+        Reverse(target.posterior(sde), eta), start, sde.times(n, where), method, Noise(1)
+    )
     assert end.dtype == torch.float32
     return end.double()
 
@@ -70,16 +73,23 @@ def test_covariance_is_that_of_the_data(samples):
 
 def test_modes_have_their_weights(samples):
     target = mixture()
-    nearest = (((samples[:, None] - target.means) / target.stds).square().sum(-1) / 2 + target.stds.log().sum(-1)).argmin(1)
+    nearest = (
+        ((samples[:, None] - target.means) / target.stds).square().sum(-1) / 2
+        + target.stds.log().sum(-1)
+    ).argmin(1)
     fresh = target.sample(40_000, seed=5, dtype=F64)
-    of_fresh = (((fresh[:, None] - target.means) / target.stds).square().sum(-1) / 2 + target.stds.log().sum(-1)).argmin(1)
+    of_fresh = (
+        ((fresh[:, None] - target.means) / target.stds).square().sum(-1) / 2
+        + target.stds.log().sum(-1)
+    ).argmin(1)
     for k in range(3):
         share, exact = float((nearest == k).double().mean()), float((of_fresh == k).double().mean())
         assert abs(share - exact) < K * math.sqrt(exact * (1 - exact) * (1 / N + 1 / 40_000))
 
 
 def test_sliced_distance_to_the_data_is_that_of_another_sample(samples):
-    """Against the floor: the distance between two samples of the target, of which 8 are drawn for its spread."""
+    """Against the floor: the distance between two samples of the target, of which 8 are drawn for
+    its spread."""
     real = mixture().sample(4 * N, seed=7, dtype=F64)
 
     def metric(a, b):

@@ -1,4 +1,5 @@
-"""Methods for general equations: held to the strong and weak orders of the table in `ornstein.core.fits`, and to exact laws."""
+"""Methods for general equations: held to the strong and weak orders of the table in
+`ornstein.core.processes.solver_orders`, and to exact laws."""
 
 import math
 from functools import cache
@@ -9,8 +10,8 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.core.fits import FITS, kind, strong_order
-from ornstein.core.integrate import default_method
+from ornstein.core.processes.solver_orders import FITS, kind, strong_order
+from ornstein.core.solve.solve import default_method
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
@@ -29,7 +30,8 @@ def geometric_exact(x, b, calculus="ito"):
 
 
 def rotated(calculus="ito"):
-    """Scalar noise in the plane: ``dX = A X dt + M X dB``, solved by ``exp((A - M^2 / 2) T + M B_T) x``."""
+    """Scalar noise in the plane: ``dX = A X dt + M X dB``, solved by ``exp((A - M^2 / 2) T + M B_T)
+    x``."""
     return orn.SDE(lambda x, t: A * x, lambda x, t: x @ TWIST.T, "scalar", calculus)
 
 
@@ -40,7 +42,11 @@ def rotated_exact(x, b, calculus="ito"):
 
 def swinging():
     """Additive noise whose size changes, and a drift that bends: no closed form."""
-    return orn.SDE(lambda x, t: x.sin() - x, lambda x, t: 0.5 + 0.4 * torch.as_tensor(t, dtype=F64).cos() + 0 * x, "additive")
+    return orn.SDE(
+        lambda x, t: x.sin() - x,
+        lambda x, t: 0.5 + 0.4 * torch.as_tensor(t, dtype=F64).cos() + 0 * x,
+        "additive",
+    )
 
 
 def crossed(calculus="ito"):
@@ -48,13 +54,16 @@ def crossed(calculus="ito"):
 
     def diffusion(x, t):
         nil = torch.zeros_like(x[:, 0])
-        return torch.stack([torch.stack([0.7 + nil, nil], 1), torch.stack([nil, (2 * x[:, 0]).sin()], 1)], -1)
+        return torch.stack(
+            [torch.stack([0.7 + nil, nil], 1), torch.stack([nil, (2 * x[:, 0]).sin()], 1)], -1
+        )
 
     return orn.SDE(lambda x, t: -x / 2, diffusion, "general", calculus)
 
 
 def bent(noise):
-    """A drift that commutes with none of these noises: with one that does, `LogODE` is better than it is in general."""
+    """A drift that commutes with none of these noises: with one that does, `LogODE` is better than
+    it is in general."""
     size = {
         "scalar": lambda x, t: 0.5 * x.flip(1) * torch.tensor([1.0, -1.0], dtype=F64),
         "diagonal": lambda x, t: 0.5 * x.cos(),
@@ -64,16 +73,29 @@ def bent(noise):
 
 
 COMMUTING = ["EulerMaruyama", "TamedEuler", "ImplicitEuler", "Milstein", "SRK", "WeakSecond"]
-STRATONOVICH = ["Milstein", "EulerHeun", "StratonovichHeun", "StratonovichMidpoint", "ReversibleHeun"]
-CASES = [(name, problem) for name in COMMUTING for problem in ("diagonal ito", "scalar ito", "additive")]
-CASES += [(name, problem) for name in STRATONOVICH for problem in ("diagonal stratonovich", "scalar stratonovich", "additive")]
+STRATONOVICH = [
+    "Milstein",
+    "EulerHeun",
+    "StratonovichHeun",
+    "StratonovichMidpoint",
+    "ReversibleHeun",
+]
+CASES = [
+    (name, problem) for name in COMMUTING for problem in ("diagonal ito", "scalar ito", "additive")
+]
+CASES += [
+    (name, problem)
+    for name in STRATONOVICH
+    for problem in ("diagonal stratonovich", "scalar stratonovich", "additive")
+]
 CASES += [(name, "general ito") for name in ("EulerMaruyama", "TamedEuler", "ImplicitEuler")]
 CASES += [(name, "general stratonovich") for name in (*STRATONOVICH[1:], "LogODE")]
 CASES += [("LogODE", f"{noise} bent") for noise in ("scalar", "diagonal", "additive")]
 
 
 class Problem(NamedTuple):
-    """An equation, its start, a path, the solution on it at time T, and the numbers of steps to look at."""
+    """An equation, its start, a path, the solution on it at time T, and the numbers of steps to
+    look at."""
 
     sde: orn.SDE
     x: torch.Tensor
@@ -84,7 +106,8 @@ class Problem(NamedTuple):
 
 @cache
 def problem(name: str, n: int) -> Problem:
-    """n samples. Geometric motions are known; the rest is solved on finer cells, by Euler where no method has another order."""
+    """n samples. Geometric motions are known; the rest is solved on finer cells, by Euler where no
+    method has another order."""
     noise, sense = name.split() if " " in name else (name, "ito")
     cells, steps, method = 256, (32, 64, 128, 256), None
     if sense == "bent":
@@ -97,8 +120,13 @@ def problem(name: str, n: int) -> Problem:
     else:
         sde = geometric(sense) if noise == "diagonal" else rotated(sense)
     plane = sense == "bent" or noise in ("scalar", "general")
-    x, fine = torch.ones((n, 2) if plane else (n,), dtype=F64), torch.linspace(0, T, cells + 1, dtype=F64)
-    path = orn.BrownianPath((n, 1) if noise == "scalar" else x.shape, t1=T, seed=3, cells=fine, dtype=F64, order=2)
+    x, fine = (
+        torch.ones((n, 2) if plane else (n,), dtype=F64),
+        torch.linspace(0, T, cells + 1, dtype=F64),
+    )
+    path = orn.BrownianPath(
+        (n, 1) if noise == "scalar" else x.shape, t1=T, seed=3, cells=fine, dtype=F64, order=2
+    )
     if method is None:
         exact = (geometric_exact if noise == "diagonal" else rotated_exact)(x, path(T), sense)
     else:
@@ -111,8 +139,12 @@ def method(name):
 
 
 def distances(name: str, on: Problem, steps) -> torch.Tensor:
-    """From the solution, ``(len(steps), n)``: one for each path, all methods and steps on the same paths."""
-    ends = [orn.solve(on.sde, on.x, torch.linspace(0, T, k + 1, dtype=F64), method(name), on.path)[-1] for k in steps]
+    """From the solution, ``(len(steps), n)``: one for each path, all methods and steps on the same
+    paths."""
+    ends = [
+        orn.solve(on.sde, on.x, torch.linspace(0, T, k + 1, dtype=F64), method(name), on.path)[-1]
+        for k in steps
+    ]
     return torch.stack([(end - on.exact).abs().reshape(len(end), -1).mean(1) for end in ends])
 
 
@@ -127,13 +159,15 @@ class TestStrongOrder:
         assert found.slope == pytest.approx(FITS[name].strong[on.split()[0]], abs=0.1), found
 
     def test_log_ode_is_of_order_2_where_the_drift_commutes_too(self):
-        """Then (3) is exact, and the error is that of Runge-Kutta, whose fifth power of dB has mean 0: better than the table."""
+        """Then (3) is exact, and the error is that of Runge-Kutta, whose fifth power of dB has mean
+        0: better than the table."""
         at = problem("diagonal stratonovich", 2000)
         steps = at.steps[:-1]
         assert fitted(distances("LogODE", at, steps), steps).slope == pytest.approx(2, abs=0.1)
 
     def test_srk_is_no_less_accurate_than_the_known_numbers(self):
-        """Errors at step 2^-7 on GBM(0.5, 0.8) of Euler, Milstein and SRK, 5.5e-2, 5.2e-3, 1.8e-4 elsewhere, to 3 standard errors."""
+        """Errors at step 2^-7 on GBM(0.5, 0.8) of Euler, Milstein and SRK, 5.5e-2, 5.2e-3, 1.8e-4
+        elsewhere, to 3 standard errors."""
         for name, known in (("EulerMaruyama", 5.5e-2), ("Milstein", 5.2e-3), ("SRK", 1.8e-4)):
             error = distances(name, problem("diagonal ito", 2000), (128,))[0]
             assert float(error.mean()) < known + 3 * float(error.std()) / math.sqrt(len(error))
@@ -144,18 +178,28 @@ def heisenberg():
 
     def diffusion(x, t):
         one, nil = torch.ones_like(x[:, 0]), torch.zeros_like(x[:, 0])
-        return torch.stack([torch.stack([one, nil], 1), torch.stack([nil, one], 1), torch.stack([nil, x[:, 0]], 1)], 1)
+        return torch.stack(
+            [
+                torch.stack([one, nil], 1),
+                torch.stack([nil, one], 1),
+                torch.stack([nil, x[:, 0]], 1),
+            ],
+            1,
+        )
 
     return orn.SDE(lambda x, t: torch.zeros_like(x), diffusion, "general", "stratonovich")
 
 
 class TestLogODE:
     def test_first_integrals_are_those_of_the_path(self):
-        """Brackets of brackets vanish, so that any step is exact as far as its area is. The trapezoidal rule on 128 cells misses their
-        areas, of variance h^2 / 4 each: the integral is within 5 of its errors, sqrt(h) / 2."""
+        """Brackets of brackets vanish, so that any step is exact as far as its area is. The
+        trapezoidal rule on 128 cells misses their areas, of variance h^2 / 4 each: the integral is
+        within 5 of its errors, sqrt(h) / 2."""
         n, cells = 128, torch.linspace(0, T, 129, dtype=F64)
         path = orn.BrownianPath((50, 2), seed=8, cells=cells, dtype=F64, order=2)
-        end = orn.solve(heisenberg(), torch.zeros(50, 3, dtype=F64), [0.0, T], orn.LogODE(pieces=n), path)[-1]
+        end = orn.solve(
+            heisenberg(), torch.zeros(50, 3, dtype=F64), [0.0, T], orn.LogODE(pieces=n), path
+        )[-1]
         steps = torch.stack([path(a, b) for a, b in pairwise(cells.tolist())])
         before = steps.cumsum(0) - steps
         integral = ((before[..., 0] + steps[..., 0] / 2) * steps[..., 1]).sum(0)
@@ -164,14 +208,17 @@ class TestLogODE:
         assert float((end[:, 2] - path(T).prod(1) / 2).abs().mean()) > 0.1
 
     def test_is_of_order_one_with_the_areas_of_the_path(self):
-        """General noise that does not commute, against 256 steps, when a step's area is of as many pieces as it has of those: within
-        0.1 in the variable ``1/n - 1/256`` (0.94 +- 0.02 over seeds). With one piece for each step the order is 1/2, above."""
+        """General noise that does not commute, against 256 steps, when a step's area is of as many
+        pieces as it has of those: within 0.1 in the variable ``1/n - 1/256`` (0.94 +- 0.02 over
+        seeds). With one piece for each step the order is 1/2, above."""
         n, cells, counts = 400, torch.linspace(0, T, 257, dtype=F64), (8, 16, 32)
         path = orn.BrownianPath((n, 2), seed=0, cells=cells, dtype=F64, order=2)
         sde, x = crossed("stratonovich"), torch.ones(n, 2, dtype=F64)
 
         def end(steps):
-            return orn.solve(sde, x, torch.linspace(0, T, steps + 1, dtype=F64), orn.LogODE(256 // steps), path)[-1]
+            return orn.solve(
+                sde, x, torch.linspace(0, T, steps + 1, dtype=F64), orn.LogODE(256 // steps), path
+            )[-1]
 
         best = end(256)
         errors = torch.stack([(end(k) - best).abs().mean(1) for k in counts])
@@ -179,13 +226,18 @@ class TestLogODE:
         assert found.stderr < 0.03 and found.slope == pytest.approx(1, abs=0.1), found
 
     def test_drawn_areas_have_their_law(self):
-        """One step from a seed: the integral has variance ``1/2``, by 4 standard errors of 100000."""
-        z = orn.solve(heisenberg(), torch.zeros(100_000, 3, dtype=F64), [0.0, 1.0], orn.LogODE(), 5)[-1][:, 2]
-        assert float(z.square().mean()) == pytest.approx(0.5, abs=4 * float(z.square().std()) / math.sqrt(len(z)))
+        """One step from a seed: the integral has variance ``1/2``, by 4 standard errors of
+        100000."""
+        z = orn.solve(
+            heisenberg(), torch.zeros(100_000, 3, dtype=F64), [0.0, 1.0], orn.LogODE(), 5
+        )[-1][:, 2]
+        assert float(z.square().mean()) == pytest.approx(
+            0.5, abs=4 * float(z.square().std()) / math.sqrt(len(z))
+        )
 
 
-# Orders in E X and E X^2, and the sense. Better than the table: SRK's mean, in which its error of order 3/2 has no part, and LogODE,
-# which is of weak order 2 where the noise commutes.
+# Orders in E X and E X^2, and the sense. Better than the table: SRK's mean, in which its error of
+# order 3/2 has no part, and LogODE, which is of weak order 2 where the noise commutes.
 WEAK = {
     "EulerMaruyama": ((1, 1), "ito"),
     "ImplicitEuler": ((1, 1), "ito"),
@@ -203,8 +255,9 @@ WEAK = {
 class TestWeakOrder:
     @pytest.mark.parametrize("name", WEAK)
     def test_moments_of_geometric_motion_that_returns(self, name):
-        """``dX = (1/2 - X) dt + 0.8 X dB``: errors of E X and E X^2 without sampling. A step is ``M x + N`` for functions M and N of
-        normal numbers, whose moments are found by quadrature. Slopes over steps 1/256 and 1/512 within 0.1."""
+        """``dX = (1/2 - X) dt + 0.8 X dB``: errors of E X and E X^2 without sampling. A step is ``M
+        x + N`` for functions M and N of normal numbers, whose moments are found by quadrature.
+        Slopes over steps 1/256 and 1/512 within 0.1."""
         orders, sense = WEAK[name]
         sde = orn.SDE(lambda x, t: 0.5 - x, lambda x, t: S * x, calculus=sense)
         found = [abs(moments(method(name), sde, n) - moments_exact(sense)) for n in (256, 512)]
@@ -230,7 +283,8 @@ def moments(scheme, sde, n):
 
 
 def moments_exact(sense):
-    """From ``d E X = 1/2 - k E X`` and ``d E X^2 = E X + (S^2 - 2 k) E X^2``; k is 1, or ``1 - S^2 / 2`` in Stratonovich's sense."""
+    """From ``d E X = 1/2 - k E X`` and ``d E X^2 = E X + (S^2 - 2 k) E X^2``; k is 1, or ``1 - S^2
+    / 2`` in Stratonovich's sense."""
     k = 1 - (S**2 / 2 if sense == "stratonovich" else 0.0)
     matrix = torch.tensor([[-k, 0, 0.5], [1, S**2 - 2 * k, 0], [0, 0, 0]], dtype=F64)
     return (torch.linalg.matrix_exp(matrix) @ torch.ones(3, dtype=F64))[:2]
@@ -244,7 +298,8 @@ class Slope(NamedTuple):
 
 
 def fitted(errors: torch.Tensor, steps) -> Slope:
-    """By least squares in the logarithms of the mean errors; a path adds its share of each mean, which its influence sums up."""
+    """By least squares in the logarithms of the mean errors; a path adds its share of each mean,
+    which its influence sums up."""
     x, means = torch.tensor(steps, dtype=F64).log(), errors.mean(1)
     weights = (x.mean() - x) / (x - x.mean()).square().sum()
     influence = weights @ (errors / means[:, None])
@@ -283,9 +338,13 @@ def _hermite():
 class TestFits:
     def test_refusals_name_what_fits(self):
         x = torch.ones(3, 2, dtype=F64)
-        with pytest.raises(OrnsteinError, match=r"Milstein.*ito equations with general noise.*EulerMaruyama"):
+        with pytest.raises(
+            OrnsteinError, match=r"Milstein.*ito equations with general noise.*EulerMaruyama"
+        ):
             orn.solve(crossed(), x, [0.0, 1.0], orn.Milstein())
-        with pytest.raises(OrnsteinError, match=r"EulerMaruyama.*stratonovich.*Milstein.*StratonovichHeun"):
+        with pytest.raises(
+            OrnsteinError, match=r"EulerMaruyama.*stratonovich.*Milstein.*StratonovichHeun"
+        ):
             orn.solve(geometric("stratonovich"), x, [0.0, 1.0], orn.EulerMaruyama())
         with pytest.raises(OrnsteinError, match="ImplicitEuler"):
             orn.solve(geometric(), x, [0.0, 1.0], orn.StratonovichMidpoint())
@@ -303,10 +362,22 @@ class TestFits:
         other = orn.SDE(sde.drift_fn, sde.diffusion_fn, "additive")
         assert torch.equal(once, orn.solve(other, x, [0.0, 0.5], orn.EulerMaruyama(), dt=0.1))
 
-    @pytest.mark.parametrize("sde", [geometric(), rotated(), swinging(), crossed(), crossed("stratonovich"), geometric("stratonovich")])
+    @pytest.mark.parametrize(
+        "sde",
+        [
+            geometric(),
+            rotated(),
+            swinging(),
+            crossed(),
+            crossed("stratonovich"),
+            geometric("stratonovich"),
+        ],
+    )
     def test_default_fits(self, sde):
         assert strong_order(default_method(sde), sde) == max(
-            fit.strong[kind(sde)] for name, fit in FITS.items() if name == type(default_method(sde)).__name__
+            fit.strong[kind(sde)]
+            for name, fit in FITS.items()
+            if name == type(default_method(sde)).__name__
         )
         orn.solve(sde, torch.ones(2, 2, dtype=F64), [0.0, 0.1])
 
@@ -319,7 +390,10 @@ class TestSolve:
         found = orn.solve(geometric(), x, ts, orn.Milstein(), path, dt=0.004)
         assert found.shape == (4, 4) and torch.equal(found[0], x)
         for k, t in enumerate(ts):
-            assert float((found[k] - x * torch.exp((A - S**2 / 2) * t + S * path(t))).abs().max()) < 0.02
+            assert (
+                float((found[k] - x * torch.exp((A - S**2 / 2) * t + S * path(t))).abs().max())
+                < 0.02
+            )
 
     def test_sample_is_the_same_in_every_batch(self):
         x = torch.ones(40, 3)
@@ -335,7 +409,10 @@ class TestSolve:
 
     def test_reversible_heun_comes_back(self):
         """(x, z) forth and back along one path, to rounding."""
-        sde, path = geometric("stratonovich"), orn.BrownianPath((6,), seed=2, cells=torch.linspace(0, 1, 21, dtype=F64), dtype=F64)
+        sde, path = (
+            geometric("stratonovich"),
+            orn.BrownianPath((6,), seed=2, cells=torch.linspace(0, 1, 21, dtype=F64), dtype=F64),
+        )
         grid, x = torch.linspace(0, 1, 21, dtype=F64), torch.ones(6, dtype=F64)
         stream, memory, y = path.stream_like(x), None, x
         for t, s in pairwise(grid):
@@ -351,15 +428,31 @@ class TestSolve:
 class TestStiff:
     def test_tamed_and_implicit_survive_where_euler_explodes(self):
         """``dX = -X^3 dt + dB`` from 30 with step 0.1."""
-        sde, x = orn.SDE(lambda x, t: -(x**3), lambda x, t: torch.ones_like(x), "additive"), torch.full((50,), 30.0, dtype=F64)
+        sde, x = (
+            orn.SDE(lambda x, t: -(x**3), lambda x, t: torch.ones_like(x), "additive"),
+            torch.full((50,), 30.0, dtype=F64),
+        )
         names = ("TamedEuler", "ImplicitEuler", "EulerMaruyama")
-        ends = {name: orn.solve(sde, x, [0.0, 5.0], method(name), dt=0.1)[-1].abs().max() for name in names}
-        assert ends["TamedEuler"] < 4 and ends["ImplicitEuler"] < 4 and not ends["EulerMaruyama"] < 1e6
+        ends = {
+            name: orn.solve(sde, x, [0.0, 5.0], method(name), dt=0.1)[-1].abs().max()
+            for name in names
+        }
+        assert (
+            ends["TamedEuler"] < 4 and ends["ImplicitEuler"] < 4 and not ends["EulerMaruyama"] < 1e6
+        )
 
     def test_exponential_euler_has_the_exact_law_of_a_linear_equation(self):
-        """Rate -100 at step 0.1: variance ``g^2 (1 - e^(-2 r T)) / 2 r`` and mean within 4 standard errors of 40000 paths."""
-        sde = orn.Semilinear(-100.0, lambda x, t: torch.full_like(x, 300.0), lambda x, t: torch.full_like(x, 5.0), "additive")
-        end = orn.solve(sde, torch.zeros(40000, dtype=F64), [0.0, 0.5], orn.ExponentialEuler(), dt=0.1)[-1]
+        """Rate -100 at step 0.1: variance ``g^2 (1 - e^(-2 r T)) / 2 r`` and mean within 4 standard
+        errors of 40000 paths."""
+        sde = orn.Semilinear(
+            -100.0,
+            lambda x, t: torch.full_like(x, 300.0),
+            lambda x, t: torch.full_like(x, 5.0),
+            "additive",
+        )
+        end = orn.solve(
+            sde, torch.zeros(40000, dtype=F64), [0.0, 0.5], orn.ExponentialEuler(), dt=0.1
+        )[-1]
         assert float(end.mean()) == pytest.approx(3.0, abs=4 * float(end.std()) / 200)
         assert float(end.var()) == pytest.approx(25 / 200, rel=4 * math.sqrt(2 / 40000))
         with pytest.raises(OrnsteinError, match="Semilinear"):
@@ -369,8 +462,9 @@ class TestStiff:
 class TestSplitting:
     @pytest.mark.parametrize("name", ["BAOAB", "OBABO", "UBU"])
     def test_variances_of_a_harmonic_well(self, name):
-        """The chain of a linear force is a matrix; its stationary covariance by iteration: position 1 and velocity 1 up to O(h^2), with
-        BAOAB's position exact. The noise's covariance is that of many draws of one step, so 5 standard errors of 400000."""
+        """The chain of a linear force is a matrix; its stationary covariance by iteration: position
+        1 and velocity 1 up to O(h^2), with BAOAB's position exact. The noise's covariance is that
+        of many draws of one step, so 5 standard errors of 400000."""
         h, sde, n = 0.4, orn.Underdamped(lambda q: -q, 1.5), 400_000
         times = torch.tensor([0.0, h], dtype=F64)
         unit = torch.eye(2, dtype=F64)
@@ -386,7 +480,8 @@ class TestSplitting:
         assert v == pytest.approx(1.0, abs=slack + 0.3 * h**2)
 
     def test_ubu_without_a_force_is_exact(self):
-        """Free motion from (1, 2): mean and covariance of position and velocity after one long step, 4 standard errors."""
+        """Free motion from (1, 2): mean and covariance of position and velocity after one long
+        step, 4 standard errors."""
         sde, h, n = orn.Underdamped(torch.zeros_like, 0.7), 3.0, 200_000
         x = torch.tensor([1.0, 2.0], dtype=F64).expand(n, 2)
         end = orn.solve(sde, x, [0.0, h], orn.UBU(), seed=2)[-1]

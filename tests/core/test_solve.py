@@ -1,4 +1,5 @@
-"""The loop: samples that do not depend on their batch, gradients, watchers, and errors that tell the fix."""
+"""The loop: samples that do not depend on their batch, gradients, watchers, and errors that tell
+the fix."""
 
 import math
 
@@ -8,20 +9,43 @@ from core_problems import LAWS, NormalPosterior, mixture, relative_error
 from torch.distributions import Independent, Normal, kl_divergence
 
 import ornstein as orn
-from ornstein.core import processes as p
-from ornstein.core.gaussian import Gaussian, Point
-from ornstein.core.methods import Ancestral, EulerMaruyama, Heun, Multistep, Noising, PredictorCorrector, Singlestep
-from ornstein.core.noise import Noise
-from ornstein.core.sde import SDE, Langevin, Reverse
-from ornstein.core.solve import Evaluations, KernelKL, LogWeight, Step, Trajectory, simulate
+from ornstein.core.methods import (
+    Ancestral,
+    EulerMaruyama,
+    Heun,
+    Multistep,
+    Noising,
+    PredictorCorrector,
+    Singlestep,
+)
+from ornstein.core.numerics.gaussian import Gaussian, Point
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.sde import SDE, Langevin, Reverse
+from ornstein.core.random.noise import Noise
+from ornstein.core.simulation.loop import (
+    Evaluations,
+    KernelKL,
+    LogWeight,
+    Step,
+    Trajectory,
+    simulate,
+)
 from ornstein.errors import OrnsteinError
-from ornstein.exact.targets import GaussianMixture
+from ornstein.reference.targets import GaussianMixture
 
 F64 = torch.float64
 METHODS = [
-    (Ancestral(), 1.0), (Ancestral(), 0.3), (Ancestral(), 0.0), (Multistep(), 0.0), (Heun(), 0.0),
-    (PredictorCorrector(), 1.0), (Multistep(), 0.5), (Singlestep(), 0.5), (EulerMaruyama(), 1.0), (EulerMaruyama(), 0.0),
-]  # fmt: skip
+    (Ancestral(), 1.0),
+    (Ancestral(), 0.3),
+    (Ancestral(), 0.0),
+    (Multistep(), 0.0),
+    (Heun(), 0.0),
+    (PredictorCorrector(), 1.0),
+    (Multistep(), 0.5),
+    (Singlestep(), 0.5),
+    (EulerMaruyama(), 1.0),
+    (EulerMaruyama(), 0.0),
+]
 
 
 def inner_times(sde, n: int) -> torch.Tensor:
@@ -37,7 +61,9 @@ class TestSamplesDoNotDependOnTheirBatch:
 
         def sample(b: int, first: int = 0) -> torch.Tensor:
             x_T = sde.prior((b, 2)).draw(Noise(4, start=first).normal((b, 2)))
-            return simulate(Reverse(posterior, eta), x_T, inner_times(sde, 10), method, Noise(4, start=first))
+            return simulate(
+                Reverse(posterior, eta), x_T, inner_times(sde, 10), method, Noise(4, start=first)
+            )
 
         whole = sample(64)
         assert torch.equal(sample(7), whole[:7])
@@ -59,7 +85,8 @@ class TestSamplesDoNotDependOnTheirBatch:
         assert torch.equal(sample(1, first=40), whole[40:41])
 
     def test_the_numbers_of_a_path_are_not_those_of_its_start(self):
-        """The same Noise for x_T and for the path must not correlate them: 5 standard errors of 20 000 samples."""
+        """The same Noise for x_T and for the path must not correlate them: 5 standard errors of 20
+        000 samples."""
         sde, n = p.OU(), 20_000
         x = Noise(0).normal((n, 1), F64)
         end = simulate(sde, x, torch.tensor([0.0, 0.5], dtype=F64), Noising(), Noise(0))
@@ -69,7 +96,9 @@ class TestSamplesDoNotDependOnTheirBatch:
     def test_a_run_is_repeatable_and_depends_on_the_seed(self):
         sde = p.VP()
         reverse, x = Reverse(mixture().posterior(sde)), Noise(0).normal((8, 2))
-        a, b, c = (simulate(reverse, x, sde.times(5), Ancestral(), Noise(seed)) for seed in (1, 1, 2))
+        a, b, c = (
+            simulate(reverse, x, sde.times(5), Ancestral(), Noise(seed)) for seed in (1, 1, 2)
+        )
         assert torch.equal(a, b)
         assert not torch.isclose(a, c).any()
 
@@ -90,7 +119,8 @@ class TestPerSampleTimes:
 
 
 class TestGradients:
-    """Against finite differences in float64 (torch.autograd.gradcheck), through starts, models and the ends of time."""
+    """Against finite differences in float64 (torch.autograd.gradcheck), through starts, models and
+    the ends of time."""
 
     means = torch.tensor([[-1.0, 0.5], [1.2, -0.4]], dtype=F64)
 
@@ -104,14 +134,24 @@ class TestGradients:
     @pytest.mark.parametrize(("method", "eta"), METHODS, ids=repr)
     def test_flow_through_the_loop(self, method, eta):
         sde = p.VP()
-        x, means = Noise(0).normal((3, 2), F64).requires_grad_(), self.means.clone().requires_grad_()
-        assert torch.autograd.gradcheck(self.run(sde, method, eta, inner_times(sde, 4)), (x, means), rtol=1e-5, atol=1e-7)
+        x, means = (
+            Noise(0).normal((3, 2), F64).requires_grad_(),
+            self.means.clone().requires_grad_(),
+        )
+        assert torch.autograd.gradcheck(
+            self.run(sde, method, eta, inner_times(sde, 4)), (x, means), rtol=1e-5, atol=1e-7
+        )
 
     @pytest.mark.parametrize(("method", "eta"), METHODS[:8], ids=repr)
     @pytest.mark.parametrize("sde", [p.VP(), p.Straight(), p.Cosine(), p.OU()], ids=repr)
     def test_flow_from_exactly_T_to_exactly_0(self, sde, method, eta):
-        x, means = Noise(0).normal((2, 2), F64).requires_grad_(), self.means.clone().requires_grad_()
-        assert torch.autograd.gradcheck(self.run(sde, method, eta, sde.times(3)), (x, means), rtol=1e-5, atol=1e-7)
+        x, means = (
+            Noise(0).normal((2, 2), F64).requires_grad_(),
+            self.means.clone().requires_grad_(),
+        )
+        assert torch.autograd.gradcheck(
+            self.run(sde, method, eta, sde.times(3)), (x, means), rtol=1e-5, atol=1e-7
+        )
 
     def test_flow_into_a_log_weight(self):
         sde, x = p.VP(), Noise(0).normal((3, 2), F64)
@@ -119,10 +159,14 @@ class TestGradients:
         def log_weight(means):
             target = GaussianMixture(means, torch.full_like(means, 0.6), torch.ones(2))
             weight = LogWeight(lambda x_s, s, t: sde.transition(x_s, s, t))
-            end = simulate(Reverse(target.posterior(sde)), x, sde.times(3), Ancestral(), Noise(2), [weight])
+            end = simulate(
+                Reverse(target.posterior(sde)), x, sde.times(3), Ancestral(), Noise(2), [weight]
+            )
             return weight.value - end.square().sum(1) / 2
 
-        assert torch.autograd.gradcheck(log_weight, (self.means.clone().requires_grad_(),), rtol=1e-5, atol=1e-7)
+        assert torch.autograd.gradcheck(
+            log_weight, (self.means.clone().requires_grad_(),), rtol=1e-5, atol=1e-7
+        )
 
 
 class TestWatchers:
@@ -130,36 +174,59 @@ class TestWatchers:
 
     def test_trajectory_keeps_every_state(self):
         path, x, times = Trajectory(), Noise(0).normal((3, 2), F64), self.sde.times(6)
-        end = simulate(Reverse(mixture().posterior(self.sde)), x, times, Ancestral(), Noise(0), [path])
+        end = simulate(
+            Reverse(mixture().posterior(self.sde)), x, times, Ancestral(), Noise(0), [path]
+        )
         assert path.stacked().shape == (7, 3, 2)
         assert torch.equal(path.stacked()[0], x) and torch.equal(path.stacked()[-1], end)
         assert torch.equal(torch.stack(path.times), times)
-        again = simulate(Reverse(mixture().posterior(self.sde)), x, times[:4], Ancestral(), Noise(0))
+        again = simulate(
+            Reverse(mixture().posterior(self.sde)), x, times[:4], Ancestral(), Noise(0)
+        )
         assert torch.equal(path.stacked()[3], again)
 
     def test_watching_changes_nothing(self):
         x, reverse = Noise(0).normal((3, 2)), Reverse(mixture().posterior(self.sde))
-        watched = simulate(reverse, x, self.sde.times(6), Ancestral(), Noise(0), [Trajectory(), Evaluations()])
+        watched = simulate(
+            reverse, x, self.sde.times(6), Ancestral(), Noise(0), [Trajectory(), Evaluations()]
+        )
         assert torch.equal(watched, simulate(reverse, x, self.sde.times(6), Ancestral(), Noise(0)))
 
     @pytest.mark.parametrize("name", [n for n in LAWS if n != "FromLogSNR, linear"])
     @pytest.mark.parametrize("n", [1, 2, 7])
     def test_weights_of_the_exact_posterior_are_constant(self, name, n):
-        """Gaussian target of mean 0, start in its true law at T: log w = log Z for every path and number of steps."""
+        """Gaussian target of mean 0, start in its true law at T: log w = log Z for every path and
+        number of steps."""
         sde, var, log_z = LAWS[name].sde, 0.6, 1.7
         prior = sde.prior((5, 3), var)
         x_T = prior.draw(Noise(0).normal((5, 3), F64))
 
         def noising(x_s, s, t):
-            return Point(torch.zeros(())) if sde.pinned and float(t) == sde.T else sde.transition(x_s, s, t)
+            return (
+                Point(torch.zeros(()))
+                if sde.pinned and float(t) == sde.T
+                else sde.transition(x_s, s, t)
+            )
 
-        weight = LogWeight(noising, torch.zeros(5, dtype=F64) if sde.pinned else -prior.log_prob(x_T))
-        end = simulate(Reverse(NormalPosterior(sde, 0.0, var)), x_T, sde.times(n), Ancestral(), Noise(1), [weight])
-        log_rho = log_z + Gaussian(torch.zeros_like(end), torch.tensor(var, dtype=F64).sqrt()).log_prob(end)
+        weight = LogWeight(
+            noising, torch.zeros(5, dtype=F64) if sde.pinned else -prior.log_prob(x_T)
+        )
+        end = simulate(
+            Reverse(NormalPosterior(sde, 0.0, var)),
+            x_T,
+            sde.times(n),
+            Ancestral(),
+            Noise(1),
+            [weight],
+        )
+        log_rho = log_z + Gaussian(
+            torch.zeros_like(end), torch.tensor(var, dtype=F64).sqrt()
+        ).log_prob(end)
         assert (weight.value + log_rho - log_z).abs().max() < 1e-10
 
     def test_weights_telescope_with_a_foreign_posterior(self):
-        """The sum over steps is the ratio of the joint densities of the path, taken from its states afterwards."""
+        """The sum over steps is the ratio of the joint densities of the path, taken from its states
+        afterwards."""
         sde, x, times = self.sde, Noise(0).normal((4, 2), F64), self.sde.times(6)
         weight, path = LogWeight(lambda x_s, s, t: sde.transition(x_s, s, t)), Trajectory()
         posterior = mixture().posterior(sde)
@@ -216,37 +283,56 @@ class TestErrors:
             simulate(self.reverse(), self.x, torch.tensor(times), Ancestral(), Noise(0))
 
     def test_a_grid_of_one_time_is_refused(self):
-        with pytest.raises(OrnsteinError, match=r"at least two entries .* got shape \(1,\): see sde.times\(n\)"):
+        with pytest.raises(
+            OrnsteinError, match=r"at least two entries .* got shape \(1,\): see sde.times\(n\)"
+        ):
             simulate(self.reverse(), self.x, torch.tensor([1.0]), Ancestral(), Noise(0))
 
     def test_an_infinite_time_is_refused(self):
         with pytest.raises(OrnsteinError, match="finite"):
-            simulate(self.reverse(), self.x, torch.tensor([math.inf, 1.0, 0.0]), Ancestral(), Noise(0))
+            simulate(
+                self.reverse(), self.x, torch.tensor([math.inf, 1.0, 0.0]), Ancestral(), Noise(0)
+            )
 
-    @pytest.mark.parametrize("method", [Ancestral(), EulerMaruyama(), PredictorCorrector()], ids=repr)
+    @pytest.mark.parametrize(
+        "method", [Ancestral(), EulerMaruyama(), PredictorCorrector()], ids=repr
+    )
     def test_a_missing_source_of_noise_is_named(self, method):
-        with pytest.raises(OrnsteinError, match=r"draws random numbers: pass noise=orn.Noise\(seed\)"):
+        with pytest.raises(
+            OrnsteinError, match=r"draws random numbers: pass noise=orn.Noise\(seed\)"
+        ):
             simulate(self.reverse(), self.x, self.sde.times(4), method)
 
-    @pytest.mark.parametrize("method", [Ancestral(), Multistep(), Heun(), EulerMaruyama()], ids=repr)
+    @pytest.mark.parametrize(
+        "method", [Ancestral(), Multistep(), Heun(), EulerMaruyama()], ids=repr
+    )
     def test_no_noise_is_needed_without_randomness(self, method):
         end = simulate(self.reverse(0.0), self.x + 0.1, inner_times(self.sde, 4), method)
         assert end.shape == (2, 2)
 
     def test_a_method_for_odes_refuses_an_sde(self):
-        with pytest.raises(OrnsteinError, match=r"solves an ODE: pass orn.Reverse\(posterior, eta=0\), or use Ancestral"):
+        with pytest.raises(
+            OrnsteinError,
+            match=r"solves an ODE: pass orn.Reverse\(posterior, eta=0\), or use Ancestral",
+        ):
             simulate(self.reverse(), self.x, self.sde.times(4), Heun(), Noise(0))
 
     @pytest.mark.parametrize(
-        "equation", [p.VP(), Langevin(lambda x: -x), SDE(lambda x, t: -x)], ids=lambda equation: type(equation).__name__
+        "equation",
+        [p.VP(), Langevin(lambda x: -x), SDE(lambda x, t: -x)],
+        ids=lambda equation: type(equation).__name__,
     )
     def test_ancestral_refuses_what_has_no_posterior(self, equation):
-        with pytest.raises(OrnsteinError, match=r"solves orn.Reverse\(posterior\), got \w+: use EulerMaruyama"):
+        with pytest.raises(
+            OrnsteinError, match=r"solves orn.Reverse\(posterior\), got \w+: use EulerMaruyama"
+        ):
             simulate(equation, self.x, self.sde.times(4), Ancestral())
 
     def test_euler_maruyama_refuses_an_infinite_diffusion(self):
         sde = p.Straight()
-        with pytest.raises(OrnsteinError, match=r"Straight is infinite at t=1: start the grid below T, set eta=0"):
+        with pytest.raises(
+            OrnsteinError, match=r"Straight is infinite at t=1: start the grid below T, set eta=0"
+        ):
             simulate(Reverse(NormalPosterior(sde)), self.x, sde.times(4), EulerMaruyama(), Noise(0))
 
     def test_weights_refuse_a_deterministic_method(self):
@@ -268,7 +354,9 @@ class TestErrors:
 class TestStepsWithoutMeaning:
     """Steps that would be NaN without a word are refused."""
 
-    posterior = orn.targets.GaussianMixture(torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1)).posterior
+    posterior = orn.targets.GaussianMixture(
+        torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1)
+    ).posterior
 
     @pytest.mark.parametrize("method", [orn.Ancestral(), orn.Multistep(2), orn.Heun()])
     def test_no_path_starts_where_there_is_no_noise(self, method):
@@ -285,16 +373,28 @@ class TestStepsWithoutMeaning:
     def test_fresh_noise_is_for_generating(self):
         reverse = orn.Reverse(self.posterior(orn.VP()))
         with pytest.raises(OrnsteinError, match="use Noising"):
-            orn.simulate(reverse, torch.ones(3, 2), torch.tensor([0.3, 0.6]), orn.Ancestral(), orn.Noise(0))
+            orn.simulate(
+                reverse, torch.ones(3, 2), torch.tensor([0.3, 0.6]), orn.Ancestral(), orn.Noise(0)
+            )
 
     def test_eta_beyond_one_is_refused(self):
         with pytest.raises(OrnsteinError, match="from 0, the ODE, to 1"):
             orn.Reverse(self.posterior(orn.VP()), eta=1.5)
 
     def test_a_batch_of_which_some_end_clean_takes_the_exact_step(self):
-        """Heun has no velocity at time 0: with per-sample ends 0, 0.2, 0.3 the batch takes the DDIM step."""
+        """Heun has no velocity at time 0: with per-sample ends 0, 0.2, 0.3 the batch takes the DDIM
+        step."""
         reverse = orn.Reverse(self.posterior(orn.VP()), eta=0.0)
-        x, t, s = torch.ones(3, 2), torch.full((3,), 0.4, dtype=torch.float64), torch.tensor([0.0, 0.2, 0.3], dtype=torch.float64)
-        end, ddim = (m.step(reverse, x, t, s, orn.Noise(0).stream_like(x), None).x for m in (orn.Heun(), orn.Ancestral(eta=0.0)))
+        x, t, s = (
+            torch.ones(3, 2),
+            torch.full((3,), 0.4, dtype=torch.float64),
+            torch.tensor([0.0, 0.2, 0.3], dtype=torch.float64),
+        )
+        end, ddim = (
+            m.step(reverse, x, t, s, orn.Noise(0).stream_like(x), None).x
+            for m in (orn.Heun(), orn.Ancestral(eta=0.0))
+        )
         assert torch.equal(end, ddim)
-        torch.testing.assert_close(end[0], orn.VP().alpha(0.4).float() * x[0])  # N(0, 1): E[x_0 | x_t] = alpha x_t
+        torch.testing.assert_close(
+            end[0], orn.VP().alpha(0.4).float() * x[0]
+        )  # N(0, 1): E[x_0 | x_t] = alpha x_t

@@ -6,12 +6,12 @@ import pytest
 import torch
 from core_problems import mixture, slope
 
-from ornstein.core import processes as p
-from ornstein.core.brownian import BrownianPath
 from ornstein.core.methods import SRK, EulerMaruyama
-from ornstein.core.noise import Noise
-from ornstein.core.sde import SDE, Reverse
-from ornstein.core.solve import simulate
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.random import BrownianPath
+from ornstein.core.random.noise import Noise
+from ornstein.core.simulation.loop import simulate
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
@@ -42,7 +42,9 @@ class Given:
 
 def one_step(h: float, x: float, increment: float, normal: float) -> float:
     t = torch.tensor(0.0, dtype=F64)
-    return float(SRK().step(OU, torch.full((1, 1), x, dtype=F64), t, t + h, Given(increment, normal), None).x)
+    return float(
+        SRK().step(OU, torch.full((1, 1), x, dtype=F64), t, t + h, Given(increment, normal), None).x
+    )
 
 
 def test_the_mean_and_variance_of_a_step_are_exact_to_third_order():
@@ -70,12 +72,20 @@ def test_without_noise_it_has_order_2(sde):
 
 def test_on_one_path_it_is_nearer_to_the_solution_than_euler_maruyama():
     """``dX = sin(t) X dt + cos(t) dB``; both follow the path of a thousand fine steps."""
-    equation = SDE(lambda x, t: torch.sin(torch.as_tensor(t)) * x, lambda x, t: torch.cos(torch.as_tensor(t)).to(x.dtype))
+    equation = SDE(
+        lambda x, t: torch.sin(torch.as_tensor(t)) * x,
+        lambda x, t: torch.cos(torch.as_tensor(t)).to(x.dtype),
+    )
     fine = torch.linspace(0, 1, 1025, dtype=F64)
-    path, x = BrownianPath((512, 1), t1=1.0, seed=3, cells=fine, dtype=F64), torch.ones(512, 1, dtype=F64)
+    path, x = (
+        BrownianPath((512, 1), t1=1.0, seed=3, cells=fine, dtype=F64),
+        torch.ones(512, 1, dtype=F64),
+    )
     exact = simulate(equation, x, fine, EulerMaruyama(), path)
     errors = {
-        type(method).__name__: float((simulate(equation, x, fine[::64], method, path) - exact).square().mean().sqrt())
+        type(method).__name__: float(
+            (simulate(equation, x, fine[::64], method, path) - exact).square().mean().sqrt()
+        )
         for method in (SRK(), EulerMaruyama())
     }
     assert errors["SRK"] < 0.6 * errors["EulerMaruyama"]
@@ -84,11 +94,18 @@ def test_on_one_path_it_is_nearer_to_the_solution_than_euler_maruyama():
 def test_samples_of_the_reverse_sde_have_the_variance_of_the_data():
     """4 standard errors of 20 000 samples, and O(h^2) at 60 steps."""
     sde, n = p.VP(), 20_000
-    x = simulate(Reverse(mixture().posterior(sde)), Noise(0).normal((n, 2)), sde.times(60), SRK(), Noise(1))
+    x = simulate(
+        Reverse(mixture().posterior(sde)), Noise(0).normal((n, 2)), sde.times(60), SRK(), Noise(1)
+    )
     exact = mixture().std.square().float()
     assert ((x.var(0) - exact).abs() < 4 * exact * math.sqrt(2 / n) + 0.02 * exact).all()
 
 
 def test_no_grid_starts_without_noise():
     with pytest.raises(OrnsteinError, match="there is no noise"):
-        simulate(Reverse(mixture().posterior(p.VP()), 0.0), torch.ones(2, 2), torch.tensor([0.0, 0.5]), SRK())
+        simulate(
+            Reverse(mixture().posterior(p.VP()), 0.0),
+            torch.ones(2, 2),
+            torch.tensor([0.0, 0.5]),
+            SRK(),
+        )

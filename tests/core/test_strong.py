@@ -1,8 +1,10 @@
-"""Strong orders of the reverse SDE: methods that follow one Brownian path, against the path's own fine solution.
+"""Strong orders of the reverse SDE: methods that follow one Brownian path, against the path's own
+fine solution.
 
-Its noise does not depend on the state, so Euler-Maruyama has strong order 1 (Kloeden and Platen 1992, section 10.2); no method that
-takes increments alone from the path can have more (Clark and Cameron 1980). Given also the path's mean over each step, the stochastic
-Runge-Kutta method has 3/2, and here, where the drift is linear and its next term is of mean 0, 2.
+Its noise does not depend on the state, so Euler-Maruyama has strong order 1 (Kloeden and Platen
+1992, section 10.2); no method that takes increments alone from the path can have more (Clark and
+Cameron 1980). Given also the path's mean over each step, the stochastic Runge-Kutta method has 3/2,
+and here, where the drift is linear and its next term is of mean 0, 2.
 """
 
 import pytest
@@ -10,17 +12,18 @@ import torch
 from core_problems import NormalPosterior
 from test_sde_methods import fitted
 
-from ornstein.core import processes as p
-from ornstein.core.brownian import BrownianPath
-from ornstein.core.clock import Log
 from ornstein.core.methods import SRK, Ancestral, EulerMaruyama, Multistep
-from ornstein.core.noise import Noise
-from ornstein.core.sde import Reverse
-from ornstein.core.solve import simulate
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.sde import Reverse
+from ornstein.core.random import BrownianPath
+from ornstein.core.random.noise import Noise
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.timesteps.clock import Log
 
 F64 = torch.float64
 FINE, COUNTS, PATHS = 512, (16, 32, 64), 800
-METHODS = {  # and the range of the slope: methods of order 2 and 3 without noise come down to 1 from above
+# and the range of the slope: methods of order 2 and 3 without noise come down to 1 from above
+METHODS = {
     "EulerMaruyama": (EulerMaruyama(), 0.9, 1.1),
     "Ancestral": (Ancestral(), 0.9, 1.1),
     "Multistep(1)": (Multistep(1), 0.9, 1.1),
@@ -32,7 +35,8 @@ METHODS = {  # and the range of the slope: methods of order 2 and 3 without nois
 
 @pytest.fixture(scope="module", params=["VP", "EDM"])
 def problem(request):
-    """A reverse SDE away from its ends, a path on a fine grid, and the solution on it by the method of highest order."""
+    """A reverse SDE away from its ends, a path on a fine grid, and the solution on it by the method
+    of highest order."""
     sde = {"VP": p.VP(), "EDM": p.EDM(3.0)}[request.param]
     reverse, x = Reverse(NormalPosterior(sde, 0.5, 0.3), eta=1.0), Noise(0).normal((PATHS, 1), F64)
     times = sde.T * torch.linspace(0.8, 0.2, FINE + 1, dtype=F64)
@@ -42,7 +46,8 @@ def problem(request):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_strong_order(problem, name):
-    """Slope of the mean distance over 16, 32 and 64 steps of one path, with a standard error below 0.03."""
+    """Slope of the mean distance over 16, 32 and 64 steps of one path, with a standard error below
+    0.03."""
     reverse, x, times, path, exact = problem
     method, low, high = METHODS[name]
     ends = [simulate(reverse, x, times[:: FINE // n], method, path) for n in COUNTS]

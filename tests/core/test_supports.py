@@ -1,4 +1,5 @@
-"""Maps onto supports: inverses, Jacobians against autograd, integrals that must not change, and digits where z is huge."""
+"""Maps onto supports: inverses, Jacobians against autograd, integrals that must not change, and
+digits where z is huge."""
 
 import math
 
@@ -9,8 +10,8 @@ from torch.distributions import biject_to, constraints
 from torch.nn.functional import softplus
 
 import ornstein as orn
-from ornstein.core.bijections import bijection, ordered_vector
-from ornstein.core.supports import Support
+from ornstein.density.constraints.bijections import bijection, ordered_vector
+from ornstein.density.constraints.supports import Support
 from ornstein.errors import OrnsteinError
 
 S = orn.supports
@@ -26,7 +27,10 @@ CASES = {
     "ordered": (S.ordered(4), lambda x: x),
     "correlation": (S.correlation_cholesky(4), lambda x: x[BELOW[0], BELOW[1]]),
     "nonnegative": (S.of(constraints.nonnegative, 2), lambda x: x),
-    "independent": (S.of(constraints.independent(constraints.simplex, 1), 2, 3), lambda x: x[:, :-1].flatten()),
+    "independent": (
+        S.of(constraints.independent(constraints.simplex, 1), 2, 3),
+        lambda x: x[:, :-1].flatten(),
+    ),
 }
 
 
@@ -49,11 +53,16 @@ class TestEverySupport:
         z = points(support.dim, seed=1)
         _, log_det = support.constrain(z)
         for row, claimed in zip(z, log_det, strict=True):
-            jacobian = torch.autograd.functional.jacobian(lambda v: free(support.constrain(v[None])[0][0]), row)
-            assert float(claimed) == pytest.approx(float(torch.linalg.slogdet(jacobian)[1]), abs=1e-9)
+            jacobian = torch.autograd.functional.jacobian(
+                lambda v: free(support.constrain(v[None])[0][0]), row
+            )
+            assert float(claimed) == pytest.approx(
+                float(torch.linalg.slogdet(jacobian)[1]), abs=1e-9
+            )
 
     def test_keeps_its_digits_in_float32(self, name):
-        """The log-determinant to 1e-5 of its size up to |z| = 80, and no value on an edge or infinite; ordered vectors may tie."""
+        """The log-determinant to 1e-5 of its size up to |z| = 80, and no value on an edge or
+        infinite; ordered vectors may tie."""
         support, _ = CASES[name]
         for scale in (1.0, 10.0, 20.0, 80.0):
             z = points(support.dim, 500, seed=2)
@@ -67,18 +76,39 @@ class TestEverySupport:
 
 INTEGRALS = {
     "half-normal": (S.positive(2), lambda x: law.HalfNormal(1.0).log_prob(x).sum(1), 0.0),
-    "shifted exponential": (S.greater_than(2.0), lambda x: law.Exponential(1.5).log_prob(x - 2), 0.0),
-    "half-line to the left": (S.less_than(0.0), lambda x: law.Normal(0.0, 1.0).log_prob(x), -math.log(2)),
+    "shifted exponential": (
+        S.greater_than(2.0),
+        lambda x: law.Exponential(1.5).log_prob(x - 2),
+        0.0,
+    ),
+    "half-line to the left": (
+        S.less_than(0.0),
+        lambda x: law.Normal(0.0, 1.0).log_prob(x),
+        -math.log(2),
+    ),
     "uniform": (S.interval(-1.0, 4.0), lambda x: torch.zeros_like(x), math.log(5)),
-    "Dirichlet": (S.simplex(3), lambda x: law.Dirichlet(x.new_tensor([2.0, 0.7, 4.0]), validate_args=False).log_prob(x), 0.0),
-    "ordered normals": (S.ordered(3), lambda x: law.Normal(0.0, 1.0).log_prob(x).sum(1), -math.log(6)),
-    "LKJ": (S.correlation_cholesky(3), lambda x: law.LKJCholesky(3, 1.5, validate_args=False).log_prob(x), 0.0),
+    "Dirichlet": (
+        S.simplex(3),
+        lambda x: law.Dirichlet(x.new_tensor([2.0, 0.7, 4.0]), validate_args=False).log_prob(x),
+        0.0,
+    ),
+    "ordered normals": (
+        S.ordered(3),
+        lambda x: law.Normal(0.0, 1.0).log_prob(x).sum(1),
+        -math.log(6),
+    ),
+    "LKJ": (
+        S.correlation_cholesky(3),
+        lambda x: law.LKJCholesky(3, 1.5, validate_args=False).log_prob(x),
+        0.0,
+    ),
 }
 
 
 @pytest.mark.parametrize("name", INTEGRALS)
 def test_the_integral_stays_the_same(name):
-    """E[w] = Z by importance sampling from logistic z, whose tails are heavier than any here: within 4 standard errors, seed 0."""
+    """E[w] = Z by importance sampling from logistic z, whose tails are heavier than any here:
+    within 4 standard errors, seed 0."""
     support, log_prob, log_z = INTEGRALS[name]
     u = orn.Noise(0).uniform((200_000, support.dim), torch.float64).clamp(1e-12, 1 - 1e-12)
     s = 1.5
@@ -91,7 +121,8 @@ def test_the_integral_stays_the_same(name):
 
 
 def test_uniform_correlations_have_the_volume_of_joe():
-    """The volume of 3 x 3 correlation matrices is pi^2 / 2 (Joe 2006); from L to the matrix the Jacobian is prod_i L_ii^(d - i)."""
+    """The volume of 3 x 3 correlation matrices is pi^2 / 2 (Joe 2006); from L to the matrix the
+    Jacobian is prod_i L_ii^(d - i)."""
     support = S.correlation_cholesky(3)
     u = orn.Noise(1).uniform((100_000, 3), torch.float64).clamp(1e-12, 1 - 1e-12)
     z = torch.logit(u)
@@ -102,12 +133,16 @@ def test_uniform_correlations_have_the_volume_of_joe():
 
 
 def test_simplex_treats_its_corners_alike():
-    """Permuting x permutes log x, so z = 0 is the centre and the map of a permuted point has the same length."""
+    """Permuting x permutes log x, so z = 0 is the centre and the map of a permuted point has the
+    same length."""
     support = S.simplex(4)
     x = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.4, 0.1, 0.3, 0.2]], dtype=torch.float64)
     z = support.unconstrain(x)
     assert float(z[0].norm()) == pytest.approx(float(z[1].norm()), rel=1e-12)
-    assert torch.allclose(support.constrain(torch.zeros(1, 3, dtype=torch.float64))[0], torch.full((1, 4), 0.25, dtype=torch.float64))
+    assert torch.allclose(
+        support.constrain(torch.zeros(1, 3, dtype=torch.float64))[0],
+        torch.full((1, 4), 0.25, dtype=torch.float64),
+    )
 
 
 def test_correlations_are_those_of_torch_where_torch_is_exact():
@@ -133,7 +168,10 @@ def test_ordered_is_known_to_torch():
         (lambda: S.real(0), "none of them empty"),
         (lambda: bijection(constraints.nonnegative_integer), "marginalise"),
         (lambda: bijection(constraints.lower_cholesky), "no smooth map"),
-        (lambda: S.positive(2).unconstrain(torch.tensor([[1.0, 2.0], [1.0, -3.0]])), r"1 of 2 points are not inside.*-3.0"),
+        (
+            lambda: S.positive(2).unconstrain(torch.tensor([[1.0, 2.0], [1.0, -3.0]])),
+            r"1 of 2 points are not inside.*-3.0",
+        ),
         (lambda: S.interval(0.0, 1.0).unconstrain(torch.tensor([1.5])), "not inside"),
         (lambda: S.positive(2).unconstrain(torch.ones(4, 3)), r"shape \(3,\)"),
     ],

@@ -1,4 +1,5 @@
-"""Optimal control against Riccati, change of measure, and the proof of the likelihood bound, statement by statement."""
+"""Optimal control against Riccati, change of measure, and the proof of the likelihood bound,
+statement by statement."""
 
 import math
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ import torch
 from scipy.integrate import solve_ivp
 
 import ornstein as orn
-from ornstein.core.linear import Time
+from ornstein.app.verify.likelihood_bound import Proof
+from ornstein.core.processes.linear import Time
 from ornstein.errors import OrnsteinError
-from ornstein.exact.grid.proof import Proof
 
 F64 = torch.float64
 RATE, NOISE, RUNNING, END = -0.5, 0.8, 1.0, 1.5
@@ -21,7 +22,11 @@ TIMES = torch.linspace(0, 1, 21, dtype=F64)
 def riccati() -> tuple[float, float]:
     """``V(x, 0) = P x^2 + r``: ``-P' = 2 a P + q - 2 s^2 P^2``, ``-r' = s^2 P``; per dimension."""
     end = solve_ivp(
-        lambda t, y: [2 * RATE * y[0] + RUNNING - 2 * NOISE**2 * y[0] ** 2, NOISE**2 * y[0]], (0, 1), [END, 0], rtol=1e-10, atol=1e-12
+        lambda t, y: [2 * RATE * y[0] + RUNNING - 2 * NOISE**2 * y[0] ** 2, NOISE**2 * y[0]],
+        (0, 1),
+        [END, 0],
+        rtol=1e-10,
+        atol=1e-12,
     ).y[:, -1]
     return float(end[0]), float(end[1])
 
@@ -32,25 +37,43 @@ def linear_quadratic(grid: orn.Grid) -> orn.Control:
 
 
 class TestLinearQuadratic:
-    @pytest.mark.parametrize("grid", [orn.Grid(orn.Axis(-4, 4, 300)), orn.Grid(*[orn.Axis(-3.5, 3.5, 80)] * 2)], ids=["1-d", "2-d"])
+    @pytest.mark.parametrize(
+        "grid",
+        [orn.Grid(orn.Axis(-4, 4, 300)), orn.Grid(*[orn.Axis(-3.5, 3.5, 80)] * 2)],
+        ids=["1-d", "2-d"],
+    )
     def test_value_and_control_are_those_of_riccati(self, grid):
         """Within 1 % of their largest value, where |x| < 2."""
         found, (p, r) = linear_quadratic(grid), riccati()
         x = grid.centres
         inner = (x.abs() < 2).all(1)
         value, u = p * x.square().sum(1) + r * grid.dim, -2 * NOISE * p * x
-        assert float((found.value[0].flatten() - value)[inner].abs().max()) < 0.01 * float(value[inner].max())
-        assert float((found.u[0].reshape(-1, grid.dim) - u)[inner].abs().max()) < 0.01 * float(u[inner].abs().max())
+        assert float((found.value[0].flatten() - value)[inner].abs().max()) < 0.01 * float(
+            value[inner].max()
+        )
+        assert float((found.u[0].reshape(-1, grid.dim) - u)[inner].abs().max()) < 0.01 * float(
+            u[inner].abs().max()
+        )
 
     def test_paths_under_the_control_cost_what_it_says(self):
-        """4 standard errors of 4000 paths, and 1 %; without control the cost is more by far more than that."""
+        """4 standard errors of 4000 paths, and 1 %; without control the cost is more by far more
+        than that."""
         control = linear_quadratic(orn.Grid(orn.Axis(-4, 4, 300)))
         driven = orn.SDE(lambda x, t: RATE * x + NOISE * control(x, t), LINEAR.diffusion_fn)
         start = torch.full((4000, 1), 1.2, dtype=F64)
 
         def cost(sde, u):
-            spent = orn.Accumulate(lambda x, t: RUNNING * x[:, 0].square() + u(x, t)[:, 0].square() / 2)
-            end = orn.simulate(sde, start, torch.linspace(0, 1, 201, dtype=F64), orn.EulerMaruyama(), orn.Noise(0), watch=[spent])
+            spent = orn.Accumulate(
+                lambda x, t: RUNNING * x[:, 0].square() + u(x, t)[:, 0].square() / 2
+            )
+            end = orn.simulate(
+                sde,
+                start,
+                torch.linspace(0, 1, 201, dtype=F64),
+                orn.EulerMaruyama(),
+                orn.Noise(0),
+                watch=[spent],
+            )
             total = spent.value + END * end[:, 0].square()
             return float(total.mean()), float(total.std()) / math.sqrt(4000)
 
@@ -59,11 +82,18 @@ class TestLinearQuadratic:
         assert best == pytest.approx(p * 1.44 + r, abs=4 * stderr + 0.01 * (p * 1.44 + r))
         assert cost(LINEAR, lambda x, t: torch.zeros_like(x))[0] > best + 20 * stderr
 
-    def test_the_value_keeps_its_digits_where_e_to_the_minus_v_is_below_the_smallest_double_times_1e200(self):
-        """A terminal cost of up to 600 nats; Brownian motion has ``V = x^2 c / (1 + 2 c) + log(1 + 2 c) / 2``."""
+    def test_the_value_keeps_its_digits_where_e_to_the_minus_v_is_below_the_smallest_double_times_1e200(
+        self,
+    ):
+        """A terminal cost of up to 600 nats; Brownian motion has ``V = x^2 c / (1 + 2 c) + log(1 +
+        2 c) / 2``."""
         grid, c = orn.Grid(orn.Axis(-20, 20, 2000)), 1.5
         brownian = orn.SDE(lambda x, t: torch.zeros_like(x), lambda x, t: torch.ones((), dtype=F64))
-        found = orn.HJB(brownian, grid).solve(grid.evaluate(lambda x: c * x[:, 0].square()), torch.tensor([0.0, 1.0])).value[0]
+        found = (
+            orn.HJB(brownian, grid)
+            .solve(grid.evaluate(lambda x: c * x[:, 0].square()), torch.tensor([0.0, 1.0]))
+            .value[0]
+        )
         x = grid.centres[:, 0]
         exact = c * x.square() / (1 + 2 * c) + math.log(1 + 2 * c) / 2
         inner = x.abs() < 12
@@ -75,7 +105,12 @@ class TestControl:
         grid = orn.Grid(orn.Axis(0, 1, 10), orn.Axis(0, 2, 8))
         x = grid.centres.reshape(10, 8, 2)
         field = torch.stack((1 + 2 * x[..., 0] - x[..., 1], x[..., 0] * x[..., 1]), -1)
-        control = orn.Control(grid, torch.tensor([1.0, 0.0]).double(), torch.zeros(2, 10, 8).double(), torch.stack((field, 3 * field)))
+        control = orn.Control(
+            grid,
+            torch.tensor([1.0, 0.0]).double(),
+            torch.zeros(2, 10, 8).double(),
+            torch.stack((field, 3 * field)),
+        )
         points = torch.tensor([[0.31, 0.77], [0.5, 1.2]], dtype=F64)
         a, b = points.unbind(1)
         exact = torch.stack((1 + 2 * a - b, a * b), 1)
@@ -85,7 +120,9 @@ class TestControl:
         grid = orn.Grid(orn.Axis(0, 1, 4, orn.Periodic(), orn.Periodic()))
         field = torch.tensor([1.0, 0.0, 0.0, 3.0], dtype=F64).reshape(1, 4, 1).expand(2, 4, 1)
         control = orn.Control(grid, torch.tensor([0.0, 1.0]).double(), field[..., 0], field)
-        torch.testing.assert_close(control(torch.tensor([[0.0], [1.0]]), 0.5), torch.tensor([[2.0], [2.0]]))
+        torch.testing.assert_close(
+            control(torch.tensor([[0.0], [1.0]]), 0.5), torch.tensor([[2.0], [2.0]])
+        )
 
     def test_costs_beyond_numbers_are_refused(self):
         grid = orn.Grid(orn.Axis(-40, 40, 50))
@@ -95,31 +132,55 @@ class TestControl:
 
 class TestGirsanov:
     def test_weights_have_mean_1_and_move_the_drift(self):
-        """100 000 paths with drift 1 stand for Brownian paths: mean weight 1, second moment of the end 1; 4 standard errors."""
-        brownian = orn.SDE(lambda x, t: torch.zeros_like(x), lambda x, t: torch.ones((), dtype=x.dtype))
+        """100 000 paths with drift 1 stand for Brownian paths: mean weight 1, second moment of the
+        end 1; 4 standard errors."""
+        brownian = orn.SDE(
+            lambda x, t: torch.zeros_like(x), lambda x, t: torch.ones((), dtype=x.dtype)
+        )
         drifting = orn.SDE(lambda x, t: torch.ones_like(x), brownian.diffusion_fn)
         ratio = orn.Girsanov(brownian)
         end = orn.simulate(
-            drifting, torch.zeros(100_000, 1), torch.linspace(0, 1, 11), orn.EulerMaruyama(), orn.Noise(1), watch=[ratio]
+            drifting,
+            torch.zeros(100_000, 1),
+            torch.linspace(0, 1, 11),
+            orn.EulerMaruyama(),
+            orn.Noise(1),
+            watch=[ratio],
         )
         for draws in (ratio.value.exp(), ratio.value.exp() * end[:, 0].square()):
-            assert float(draws.mean()) == pytest.approx(1, abs=4 * float(draws.std()) / 100_000**0.5)
+            assert float(draws.mean()) == pytest.approx(
+                1, abs=4 * float(draws.std()) / 100_000**0.5
+            )
         torch.testing.assert_close(ratio.value, 0.5 - end[:, 0], atol=1e-4, rtol=0)
 
     def test_needs_gaussian_steps(self):
         with pytest.raises(OrnsteinError, match="draw from a Gaussian"):
             ode = orn.SDE(lambda x, t: -x)
-            orn.simulate(ode, torch.ones(2, 1), torch.tensor([0.0, 1.0]), orn.EulerMaruyama(), watch=[orn.Girsanov(ode)])
+            orn.simulate(
+                ode,
+                torch.ones(2, 1),
+                torch.tensor([0.0, 1.0]),
+                orn.EulerMaruyama(),
+                watch=[orn.Girsanov(ode)],
+            )
 
 
 PROOF, COARSE = Proof(), Proof(steps=100)
-EXACT = {"fokker_planck": 1e-3, "kolmogorov": 1e-3, "hjb": 0.06, "hjb_equation": 1e-8, "bound": 1e-6, "stokes": 1e-10}
+EXACT = {
+    "fokker_planck": 1e-3,
+    "kolmogorov": 1e-3,
+    "hjb": 0.06,
+    "hjb_equation": 1e-8,
+    "bound": 1e-6,
+    "stokes": 1e-10,
+}
 
 
 class TestProof:
     @pytest.mark.parametrize(("name", "tolerance"), EXACT.items())
     def test_both_sides_agree(self, name, tolerance):
-        """Tolerances: the error of 400 cells and 200 steps; V is up to 4, its control up to 9; quadrature; otherwise rounding."""
+        """Tolerances: the error of 400 cells and 200 steps; V is up to 4, its control up to 9;
+        quadrature; otherwise rounding."""
         assert getattr(PROOF, name)().error < tolerance
 
     @pytest.mark.parametrize("scale", [0.0, 0.7, 1.0])
@@ -130,7 +191,9 @@ class TestProof:
         assert found.error < 4 * float(found.stderr) + 0.03
 
     def test_with_the_optimal_control_girsanov_has_no_variance_but_that_of_the_steps(self):
-        assert float(COARSE.girsanov(scale=1.0, n=500).stderr) < 0.25 * float(COARSE.girsanov(scale=0.0, n=500).stderr)
+        assert float(COARSE.girsanov(scale=1.0, n=500).stderr) < 0.25 * float(
+            COARSE.girsanov(scale=0.0, n=500).stderr
+        )
 
     def test_the_bound_is_tight_for_a_model_with_its_own_score(self):
         found = PROOF.bound(scale=1.0)
@@ -138,7 +201,8 @@ class TestProof:
         assert float(PROOF.bound(scale=0.7).exact) > 0.01
 
     def test_the_score_as_printed_is_wrong(self):
-        """The document has ``Phi = +(y - alpha y_0) / sigma^2``, the sign reversed: nothing is left of (2)."""
+        """The document has ``Phi = +(y - alpha y_0) / sigma^2``, the sign reversed: nothing is left
+        of (2)."""
 
         @dataclass(frozen=True)
         class Printed(Proof):

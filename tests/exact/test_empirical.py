@@ -1,4 +1,5 @@
-"""The denoiser of a data set: a softmax over the data, the limit of narrow mixtures, and the nearest point at t = 0."""
+"""The denoiser of a data set: a softmax over the data, the limit of narrow mixtures, and the
+nearest point at t = 0."""
 
 import math
 
@@ -6,11 +7,11 @@ import pytest
 import torch
 from scipy import stats
 
-from ornstein.core.processes import EDM, VE, VP, Bridge, Cosine
+from ornstein.core.processes.schedules import EDM, VE, VP, Bridge, Cosine
 from ornstein.errors import DataError, OrnsteinError
-from ornstein.exact import empirical
-from ornstein.exact.empirical import Empirical
-from ornstein.exact.mixtures import GaussianMixture
+from ornstein.reference.targets import empirical
+from ornstein.reference.targets.empirical import Empirical
+from ornstein.reference.targets.mixtures import GaussianMixture
 
 DOUBLE = torch.float64
 
@@ -19,12 +20,16 @@ def images(n=50, event=(2, 3, 4), dtype=DOUBLE, seed=0):
     return torch.randn(n, *event, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-@pytest.mark.parametrize("sde", [VP(), VE(), EDM(), Cosine(), Bridge()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "sde", [VP(), VE(), EDM(), Cosine(), Bridge()], ids=lambda p: type(p).__name__
+)
 def test_posterior_is_a_softmax_over_the_data(sde):
     data, x = images(), images(7, seed=1)
     t = torch.linspace(0.1, 0.9, 7, dtype=DOUBLE) * sde.T
     alpha, sigma = sde.alpha(t), sde.sigma(t)
-    distance2 = torch.stack([(x - alpha.view(-1, 1, 1, 1) * point).square().sum((1, 2, 3)) for point in data], 1)
+    distance2 = torch.stack(
+        [(x - alpha.view(-1, 1, 1, 1) * point).square().sum((1, 2, 3)) for point in data], 1
+    )
     p = torch.softmax(-distance2 / (2 * sigma[:, None] ** 2), 1)
     mean = torch.einsum("bn,nchw->bchw", p, data)
     var = torch.einsum("bn,nchw->bchw", p, data**2) - mean**2
@@ -40,7 +45,9 @@ def test_posterior_is_a_softmax_over_the_data(sde):
 def test_posterior_is_the_limit_of_narrow_mixtures():
     data, sde = images(20, (3,)), Cosine()
     x = images(9, (3,), seed=4)
-    narrow = GaussianMixture(data, torch.full_like(data, 1e-7), torch.ones(20)).posterior(sde)(x, 0.6)
+    narrow = GaussianMixture(data, torch.full_like(data, 1e-7), torch.ones(20)).posterior(sde)(
+        x, 0.6
+    )
     got = Empirical(data).posterior(sde)(x, 0.6)
     torch.testing.assert_close(got.mean, narrow.mean, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(got.std, narrow.std, rtol=1e-6, atol=1e-6)
@@ -48,7 +55,8 @@ def test_posterior_is_the_limit_of_narrow_mixtures():
 
 @pytest.mark.parametrize("per_sample", [False, True])
 def test_both_ends_in_float32(per_sample):
-    """At t = 0 the nearest point with no doubt; at the pinned end of a bridge the mean and deviation of the data."""
+    """At t = 0 the nearest point with no doubt; at the pinned end of a bridge the mean and
+    deviation of the data."""
     data = images(30, (2, 5), torch.float32)
     x = data[:6] + 1e-3
     posterior = Empirical(data).posterior(Bridge(2.0))
@@ -56,7 +64,9 @@ def test_both_ends_in_float32(per_sample):
     assert torch.equal(start.mean, data[:6]) and float(start.std.max()) == 0
     end = posterior(torch.zeros_like(x), torch.ones(6) if per_sample else 1.0)
     torch.testing.assert_close(end.mean, data.mean(0).expand(6, 2, 5), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(end.std, data.std(0, correction=0).expand(6, 2, 5), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        end.std, data.std(0, correction=0).expand(6, 2, 5), rtol=1e-5, atol=1e-6
+    )
     assert bool((posterior.log_prob(torch.zeros_like(x), 1.0) == torch.inf).all())
 
 
@@ -103,7 +113,9 @@ def test_samples_are_rows_drawn_equally():
 
 
 def test_errors_say_what_to_do():
-    with pytest.raises((DataError, TypeError), match=r"\.float\(\)|Type-check"):  # where shapes are checked
+    with pytest.raises(
+        (DataError, TypeError), match=r"\.float\(\)|Type-check"
+    ):  # where shapes are checked
         Empirical(torch.zeros(3, 2, dtype=torch.int64))
     with pytest.raises(DataError, match="last dimension of 1"):
         Empirical(torch.zeros(3))

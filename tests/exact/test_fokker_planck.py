@@ -1,4 +1,5 @@
-"""Densities on a grid: against exact laws, with their mass, positive, and stationary where they should be."""
+"""Densities on a grid: against exact laws, with their mass, positive, and stationary where they
+should be."""
 
 import math
 
@@ -7,8 +8,8 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.calculus.pde.generator import generator
 from ornstein.errors import OrnsteinError
-from ornstein.exact.grid.generator import generator
 
 F64 = torch.float64
 UNIT = torch.tensor([0.0, 1.0])
@@ -17,7 +18,9 @@ STEPPINGS = [orn.Uniformisation(), orn.FluxLimited()]
 
 def normal(mean, var):
     mean = torch.as_tensor(mean, dtype=F64)
-    return lambda x: (-(x - mean).square().sum(1) / (2 * var)).exp() / (2 * math.pi * var) ** (x.shape[1] / 2)
+    return lambda x: (
+        (-(x - mean).square().sum(1) / (2 * var)).exp() / (2 * math.pi * var) ** (x.shape[1] / 2)
+    )
 
 
 def constant(value):
@@ -31,7 +34,9 @@ def l1(grid, p, q) -> float:
 def ou_error(cells: int, dim: int = 1) -> float:
     """N(1.5, 0.09) under ``dX = -X dt + dB`` to t = 1."""
     grid = orn.Grid(*[orn.Axis(-6, 6, cells)] * dim)
-    found = orn.FokkerPlanck(orn.OU(1.0, 1.0), grid).solve(grid.density(normal(1.5, 0.09)), UNIT)[-1]
+    found = orn.FokkerPlanck(orn.OU(1.0, 1.0), grid).solve(grid.density(normal(1.5, 0.09)), UNIT)[
+        -1
+    ]
     law = normal(1.5 * math.exp(-1), 0.5 - 0.41 * math.exp(-2))
     return l1(grid, found, grid.evaluate(law))
 
@@ -42,7 +47,11 @@ def double_well(x, t=0.0):
 
 
 def well_density(grid, temperature: float = 1.0):
-    values = grid.evaluate(lambda x: (-2 * ((x[:, 0] ** 2 - 1) ** 2 + (x[:, 1] - x[:, 0] / 2) ** 2) / temperature).exp())
+    values = grid.evaluate(
+        lambda x: (
+            -2 * ((x[:, 0] ** 2 - 1) ** 2 + (x[:, 1] - x[:, 0] / 2) ** 2) / temperature
+        ).exp()
+    )
     return values / grid.integrate(values)
 
 
@@ -54,7 +63,8 @@ class TestOrnsteinUhlenbeck:
         assert np.log2(errors[1] / errors[2]) == pytest.approx(2, abs=0.1)
 
     def test_errors_are_below_those_of_fplanck(self):
-        """2.26e-3 and 5.66e-4 on a line, 1.19e-2 and 2.98e-3 in a plane: benchmarks/fokker_planck.py measures both."""
+        """2.26e-3 and 5.66e-4 on a line, 1.19e-2 and 2.98e-3 in a plane:
+        benchmarks/fokker_planck.py measures both."""
         assert ou_error(100) < 2.2e-3 and ou_error(200) < 5.6e-4
         assert ou_error(50, dim=2) < 1.15e-2 and ou_error(100, dim=2) < 2.9e-3
 
@@ -64,7 +74,12 @@ class TestOrnsteinUhlenbeck:
         grid = orn.Grid(orn.Axis(-5, 5, 80), orn.Axis(-4, 4, 80))
         equation = orn.FokkerPlanck(orn.SDE(lambda x, t: -rate * x, lambda x, t: noise), grid)
         found = equation.solve(grid.density(normal([1.0, -1.0], 0.2)), UNIT)[-1]
-        torch.testing.assert_close(grid.mean(found), torch.tensor([1.0, -1.0], dtype=F64) * (-rate).exp(), atol=5e-4, rtol=0)
+        torch.testing.assert_close(
+            grid.mean(found),
+            torch.tensor([1.0, -1.0], dtype=F64) * (-rate).exp(),
+            atol=5e-4,
+            rtol=0,
+        )
         decay = (-2 * rate).exp()
         var = 0.2 * decay + noise.square() / (2 * rate) * (1 - decay)
         torch.testing.assert_close(grid.covariance(found), torch.diag(var), atol=3e-3, rtol=0)
@@ -72,21 +87,27 @@ class TestOrnsteinUhlenbeck:
     def test_the_mean_follows_the_drift_to_fourth_order(self):
         def off(cells):
             grid = orn.Grid(orn.Axis(-6, 6, cells))
-            found = orn.FokkerPlanck(orn.OU(1.0, 1.0), grid).solve(grid.density(normal(1.0, 0.3)), UNIT)[-1]
+            found = orn.FokkerPlanck(orn.OU(1.0, 1.0), grid).solve(
+                grid.density(normal(1.0, 0.3)), UNIT
+            )[-1]
             return abs(float(grid.mean(found)) - math.exp(-1))
 
         assert math.log2(off(60) / off(120)) > 3.5
 
     def test_noise_that_grows_in_time_is_exact_in_a_single_step(self):
-        """VP with a linear rate: its generators commute, and the middle of an interval has the mean of the rate."""
+        """VP with a linear rate: its generators commute, and the middle of an interval has the mean
+        of the rate."""
         sde, grid = orn.VP(0.1, 4.0), orn.Grid(orn.Axis(-5, 5, 300))
         found = orn.FokkerPlanck(sde, grid).solve(grid.density(normal(1.0, 0.04)), UNIT)[-1]
         alpha, sigma = float(sde.alpha(1.0)), float(sde.sigma(1.0))
         assert l1(grid, found, grid.evaluate(normal(alpha, alpha**2 * 0.04 + sigma**2))) < 1e-3
 
     def test_coefficients_that_depend_on_time_are_of_order_2_in_the_step(self):
-        """``dX = (3 sin 4t - X) dt + (1/2 + t) dB``: mean ``3 int e^(s-1) sin 4s ds``, variance ``int e^(2s-2) (1/2 + s)^2 ds``."""
-        sde = orn.SDE(lambda x, t: 3 * math.sin(4 * t) - x, lambda x, t: torch.tensor(0.5 + t, dtype=F64))
+        """``dX = (3 sin 4t - X) dt + (1/2 + t) dB``: mean ``3 int e^(s-1) sin 4s ds``, variance
+        ``int e^(2s-2) (1/2 + s)^2 ds``."""
+        sde = orn.SDE(
+            lambda x, t: 3 * math.sin(4 * t) - x, lambda x, t: torch.tensor(0.5 + t, dtype=F64)
+        )
         grid = orn.Grid(orn.Axis(-5, 5, 400))
         s = torch.linspace(0, 1, 2001, dtype=F64)
         mean = 3 * torch.trapezoid((s - 1).exp() * (4 * s).sin(), s) + math.exp(-1)
@@ -101,11 +122,15 @@ class TestOrnsteinUhlenbeck:
         assert math.log2(error(4) / error(8)) == pytest.approx(2, abs=0.2)
 
     def test_a_reverse_process_runs_down_in_time(self):
-        target = orn.targets.GaussianMixture(torch.tensor([[-1.0], [1.2]]), torch.tensor([[0.4], [0.5]]), torch.tensor([0.4, 0.6]))
+        target = orn.targets.GaussianMixture(
+            torch.tensor([[-1.0], [1.2]]), torch.tensor([[0.4], [0.5]]), torch.tensor([0.4, 0.6])
+        )
         sde, grid = orn.OU(), orn.Grid(orn.Axis(-6, 6, 300))
         posterior = target.posterior(sde)
         start = grid.density(lambda x: posterior.log_prob(x, 1.0).exp())
-        found = orn.FokkerPlanck(orn.Reverse(posterior), grid).solve(start, torch.linspace(1, 0, 81, dtype=F64))[-1]
+        found = orn.FokkerPlanck(orn.Reverse(posterior), grid).solve(
+            start, torch.linspace(1, 0, 81, dtype=F64)
+        )[-1]
         assert l1(grid, found, grid.evaluate(lambda x: target.log_prob(x).exp())) < 3e-3
 
 
@@ -113,12 +138,17 @@ class TestMassAndSign:
     @pytest.mark.parametrize("stepping", STEPPINGS, ids=repr)
     @pytest.mark.parametrize("end", [orn.Reflecting(), orn.Periodic()], ids=repr)
     def test_hold_for_coefficients_of_space_and_time(self, stepping, end):
-        """A strong drift and a noise that nearly vanishes, from a density on one cell, in steps short and long."""
-        sde = orn.SDE(lambda x, t: 5 * torch.sin(3 * x + t), lambda x, t: 0.05 + torch.cos(x + t).square())
+        """A strong drift and a noise that nearly vanishes, from a density on one cell, in steps
+        short and long."""
+        sde = orn.SDE(
+            lambda x, t: 5 * torch.sin(3 * x + t), lambda x, t: 0.05 + torch.cos(x + t).square()
+        )
         grid = orn.Grid(orn.Axis(0, 2 * math.pi, 120, end, end))
         start = torch.zeros(120, dtype=F64)
         start[7] = 1 / grid.volume
-        found = orn.FokkerPlanck(sde, grid, stepping).solve(start, torch.tensor([0.0, 1e-5, 1e-3, 0.1, 1.0, 3.0]))
+        found = orn.FokkerPlanck(sde, grid, stepping).solve(
+            start, torch.tensor([0.0, 1e-5, 1e-3, 0.1, 1.0, 3.0])
+        )
         assert (found >= 0).all()
         assert (grid.integrate(found) - 1).abs().max() < 1e-12
 
@@ -132,7 +162,8 @@ class TestMassAndSign:
         assert (grid.integrate(found) - 1).abs().max() < 1e-12
 
     def test_what_an_absorbing_end_takes_is_the_first_passage_law(self):
-        """Brownian motion from 0 between absorbing ends -1 and 1: survival is ``4/pi sum (-1)^k/(2k+1) e^(-(2k+1)^2 pi^2 t/8)``."""
+        """Brownian motion from 0 between absorbing ends -1 and 1: survival is ``4/pi sum
+        (-1)^k/(2k+1) e^(-(2k+1)^2 pi^2 t/8)``."""
         grid = orn.Grid(orn.Axis(-1, 1, 201, orn.Absorbing(), orn.Absorbing()))
         start = torch.zeros(201, dtype=F64)
         start[100] = 1 / grid.volume
@@ -144,7 +175,9 @@ class TestMassAndSign:
         survival = grid.integrate(orn.FokkerPlanck(brownian, grid).solve(start, ts))[1:]
         torch.testing.assert_close(survival, exact, atol=1e-4, rtol=0)
         fine = torch.linspace(0, 1, 201, dtype=F64).square()
-        limited = grid.integrate(orn.FokkerPlanck(brownian, grid, orn.FluxLimited()).solve(start, fine))[-1]
+        limited = grid.integrate(
+            orn.FokkerPlanck(brownian, grid, orn.FluxLimited()).solve(start, fine)
+        )[-1]
         assert float(limited) == pytest.approx(float(exact[-1]), abs=1e-3)
 
     def test_the_limited_step_is_of_order_2(self):
@@ -155,18 +188,27 @@ class TestMassAndSign:
 
         def error(steps):
             ts = torch.linspace(0, 2, steps + 1, dtype=F64)
-            return l1(grid, orn.FokkerPlanck(sde, grid, orn.FluxLimited()).solve(start, ts)[-1], exact)
+            return l1(
+                grid, orn.FokkerPlanck(sde, grid, orn.FluxLimited()).solve(start, ts)[-1], exact
+            )
 
         assert math.log2(error(40) / error(80)) == pytest.approx(2, abs=0.15)
 
     def test_splitting_two_axes_is_of_order_2(self):
         grid = orn.Grid(orn.Axis(-2.5, 2.5, 50), orn.Axis(-3, 3, 50))
-        equation, start = orn.SDE(double_well, constant(1.0)), grid.density(normal([1.0, 0.5], 0.05))
+        equation, start = (
+            orn.SDE(double_well, constant(1.0)),
+            grid.density(normal([1.0, 0.5], 0.05)),
+        )
         exact = orn.FokkerPlanck(equation, grid).solve(start, UNIT)[-1]
 
         def error(steps):
             ts = torch.linspace(0, 1, steps + 1, dtype=F64)
-            return l1(grid, orn.FokkerPlanck(equation, grid, orn.FluxLimited()).solve(start, ts)[-1], exact)
+            return l1(
+                grid,
+                orn.FokkerPlanck(equation, grid, orn.FluxLimited()).solve(start, ts)[-1],
+                exact,
+            )
 
         assert math.log2(error(20) / error(40)) == pytest.approx(2, abs=0.2)
 
@@ -177,17 +219,29 @@ class TestStationary:
         grid = orn.Grid(orn.Axis(-2, 2, 30))
         sde = orn.SDE(lambda x, t: 4 * x * (1 - x.square()), constant(1.0))
         exact = grid.evaluate(lambda x: (-2 * (x[:, 0] ** 2 - 1) ** 2).exp())
-        torch.testing.assert_close(orn.FokkerPlanck(sde, grid).stationary(), exact / grid.integrate(exact), rtol=1e-10, atol=0)
+        torch.testing.assert_close(
+            orn.FokkerPlanck(sde, grid).stationary(),
+            exact / grid.integrate(exact),
+            rtol=1e-10,
+            atol=0,
+        )
 
     def test_density_of_multiplicative_noise_follows_ito(self):
-        """``dX = -X dt + sqrt(2 (1 + X^2)) dB`` has ``D p = exp(int A / D)``: ``p ~ (1 + x^2)^(-3/2)`` in the sense of Ito."""
+        """``dX = -X dt + sqrt(2 (1 + X^2)) dB`` has ``D p = exp(int A / D)``: ``p ~ (1 +
+        x^2)^(-3/2)`` in the sense of Ito."""
         grid = orn.Grid(orn.Axis(-5, 5, 200))
         sde = orn.SDE(lambda x, t: -x, lambda x, t: (2 * (1 + x.square())).sqrt())
         exact = grid.evaluate(lambda x: (1 + x[:, 0] ** 2) ** -1.5)
-        torch.testing.assert_close(orn.FokkerPlanck(sde, grid).stationary(), exact / grid.integrate(exact), rtol=1e-7, atol=0)
+        torch.testing.assert_close(
+            orn.FokkerPlanck(sde, grid).stationary(),
+            exact / grid.integrate(exact),
+            rtol=1e-7,
+            atol=0,
+        )
 
     def test_double_well_in_the_plane(self):
-        """200 x 200 cells, from one well: started there, solved through the barrier's time scale, and directly."""
+        """200 x 200 cells, from one well: started there, solved through the barrier's time scale,
+        and directly."""
         grid = orn.Grid(orn.Axis(-2.2, 2.2, 200), orn.Axis(-3, 3, 200))
         equation = orn.FokkerPlanck(orn.SDE(double_well, constant(1.2)), grid, orn.FluxLimited())
         exact = well_density(grid, 1.44)
@@ -197,11 +251,14 @@ class TestStationary:
         assert l1(grid, equation.stationary(), exact) / 2 < 1e-9
 
     def test_barriers_that_no_rounding_sees_over(self):
-        """Wells of unequal depth behind 200 nats: exact on a line; in the plane it is refused, not made up."""
+        """Wells of unequal depth behind 200 nats: exact on a line; in the plane it is refused, not
+        made up."""
         potential = lambda x: 200 * (x.square() - 1).square() + x  # noqa: E731
         slope = lambda x: 800 * x * (x.square() - 1) + 1  # noqa: E731
         grid = orn.Grid(orn.Axis(-1.5, 1.5, 300))
-        found = orn.FokkerPlanck(orn.SDE(lambda x, t: -slope(x), constant(2.0**0.5)), grid).stationary()
+        found = orn.FokkerPlanck(
+            orn.SDE(lambda x, t: -slope(x), constant(2.0**0.5)), grid
+        ).stationary()
         exact = grid.evaluate(lambda x: (-potential(x[:, 0])).exp())
         torch.testing.assert_close(found, exact / grid.integrate(exact), rtol=1e-9, atol=0)
         plane = orn.Grid(orn.Axis(-1.5, 1.5, 30), orn.Axis(-3, 3, 30))
@@ -210,20 +267,29 @@ class TestStationary:
             orn.FokkerPlanck(sde, plane).stationary()
 
     def test_current_on_a_circle(self):
-        """A constant drift around a circle: the stationary density is flat, the mean displacement not."""
+        """A constant drift around a circle: the stationary density is flat, the mean displacement
+        not."""
         grid = orn.Grid(orn.Axis(0, 1, 50, orn.Periodic(), orn.Periodic()))
-        found = orn.FokkerPlanck(orn.SDE(lambda x, t: torch.ones_like(x), constant(0.5)), grid).stationary()
+        found = orn.FokkerPlanck(
+            orn.SDE(lambda x, t: torch.ones_like(x), constant(0.5)), grid
+        ).stationary()
         torch.testing.assert_close(found, torch.ones(50, dtype=F64), rtol=1e-10, atol=0)
 
     def test_a_coordinate_without_noise_moves_upwind(self):
-        """Langevin dynamics with friction: positions have no noise; the stationary law is ``exp(-x^2/2 - v^2/2)``, order 1 in h."""
+        """Langevin dynamics with friction: positions have no noise; the stationary law is
+        ``exp(-x^2/2 - v^2/2)``, order 1 in h."""
         sde = orn.SDE(
-            lambda z, t: torch.stack((z[:, 1], -z[:, 0] - z[:, 1]), 1), lambda z, t: torch.tensor([0.0, 2.0**0.5], dtype=F64)
+            lambda z, t: torch.stack((z[:, 1], -z[:, 0] - z[:, 1]), 1),
+            lambda z, t: torch.tensor([0.0, 2.0**0.5], dtype=F64),
         )
 
         def error(cells):
             grid = orn.Grid(*[orn.Axis(-5, 5, cells)] * 2)
-            return l1(grid, orn.FokkerPlanck(sde, grid).stationary(), grid.evaluate(normal([0.0, 0.0], 1.0)))
+            return l1(
+                grid,
+                orn.FokkerPlanck(sde, grid).stationary(),
+                grid.evaluate(normal([0.0, 0.0], 1.0)),
+            )
 
         errors = [error(n) for n in (40, 80)]
         assert errors[1] < 0.15 and math.log2(errors[0] / errors[1]) > 0.7
@@ -235,16 +301,21 @@ def correlated(rho):
 
 
 def brownian(rho, drift=torch.zeros_like):
-    return orn.SDE(lambda x, t: drift(x), lambda x, t: correlated(rho).expand(len(x), 2, 2), "general")
+    return orn.SDE(
+        lambda x, t: drift(x), lambda x, t: correlated(rho).expand(len(x), 2, 2), "general"
+    )
 
 
 class TestMixedNoise:
     @pytest.mark.parametrize("rho", [0.6, -0.6])
     def test_law_of_correlated_ornstein_uhlenbeck_to_second_order(self, rho):
-        """To t = 1 under rates that do not commute with the noise: 1.5e-3 and 5.6e-4 on 160 x 160 cells, from 80 x 80 with a slope of
-        2.15 and 2.20; positive, with mass 1 to 1e-12."""
+        """To t = 1 under rates that do not commute with the noise: 1.5e-3 and 5.6e-4 on 160 x 160
+        cells, from 80 x 80 with a slope of 2.15 and 2.20; positive, with mass 1 to 1e-12."""
         process = orn.laws.MultivariateOU(torch.tensor([[1.0, 0.5], [-0.3, 1.2]]), correlated(rho))
-        start = torch.tensor([1.0, -0.7], dtype=F64), torch.tensor([[0.3, 0.1], [0.1, 0.2]], dtype=F64)
+        start = (
+            torch.tensor([1.0, -0.7], dtype=F64),
+            torch.tensor([[0.3, 0.1], [0.1, 0.2]], dtype=F64),
+        )
         phi, cov = process.propagate(1.0)
 
         def law(mean, cov):
@@ -270,42 +341,60 @@ class TestMixedNoise:
 
         grid = orn.Grid(orn.Axis(-2, 2, 24), orn.Axis(-3, 3, 30))
         found = orn.FokkerPlanck(brownian(rho, pull), grid).stationary()
-        exact = grid.evaluate(lambda x: (-((x[:, 0] ** 2 - 1) ** 2) - (x[:, 1] - x[:, 0] / 2) ** 2).exp())
+        exact = grid.evaluate(
+            lambda x: (-((x[:, 0] ** 2 - 1) ** 2) - (x[:, 1] - x[:, 0] / 2) ** 2).exp()
+        )
         torch.testing.assert_close(found, exact / grid.integrate(exact), rtol=1e-9, atol=0)
 
     def test_waves_on_a_torus_decay_as_they_should(self):
-        """``cos(x + 2 y)`` by ``exp(-k' D k t)``, k = (1, 2): what diagonals, which go round both ends, add to it is half of it."""
+        """``cos(x + 2 y)`` by ``exp(-k' D k t)``, k = (1, 2): what diagonals, which go round both
+        ends, add to it is half of it."""
 
         def off(cells):
             grid = orn.Grid(*[orn.Axis(0, 2 * math.pi, cells, orn.Periodic(), orn.Periodic())] * 2)
             wave = grid.evaluate(lambda x: (x[:, 0] + 2 * x[:, 1]).cos())
-            found = orn.FokkerPlanck(brownian(-0.7), grid).solve((1 + wave) / (2 * math.pi) ** 2, UNIT)[-1]
+            found = orn.FokkerPlanck(brownian(-0.7), grid).solve(
+                (1 + wave) / (2 * math.pi) ** 2, UNIT
+            )[-1]
             seen = float((found * wave).sum() / (wave * wave).sum()) * (2 * math.pi) ** 2
             return seen / math.exp(-(1 + 4 - 4 * 0.7) / 2) - 1
 
         assert abs(off(48)) < 0.01 and math.log2(off(24) / off(48)) == pytest.approx(2, abs=0.1)
 
     def test_an_absorbing_end_takes_what_it_would_without_the_other_coordinate(self):
-        """Of the first coordinate of a correlated motion, a Brownian motion between ends -1 and 1: 1e-3 of its survival."""
+        """Of the first coordinate of a correlated motion, a Brownian motion between ends -1 and 1:
+        1e-3 of its survival."""
         ends = orn.Axis(-1, 1, 41, orn.Absorbing(), orn.Absorbing())
         plane = orn.Grid(ends, orn.Axis(-3, 3, 123))
         start = torch.zeros(plane.shape, dtype=F64)
         start[20, 61] = 1 / plane.volume
-        found = float(plane.integrate(orn.FokkerPlanck(brownian(0.6), plane).solve(start, UNIT)[-1]))
+        found = float(
+            plane.integrate(orn.FokkerPlanck(brownian(0.6), plane).solve(start, UNIT)[-1])
+        )
         assert found == pytest.approx(orn.heat.Killed(0.5, -1.0, 1.0).survival(1.0, 0.0), abs=1e-3)
 
     def test_control_has_a_component_for_each_brownian_motion(self):
-        """The least cost of ``a . x`` at the end is ``a . x - |g' a|^2 t / 2``, by the constant control ``-g' a``."""
+        """The least cost of ``a . x`` at the end is ``a . x - |g' a|^2 t / 2``, by the constant
+        control ``-g' a``."""
         grid, a = orn.Grid(*[orn.Axis(-5, 5, 60)] * 2), torch.tensor([0.6, -0.4], dtype=F64)
-        control = orn.HJB(brownian(0.5), grid).solve(grid.evaluate(lambda x: x @ a), torch.tensor([0.0, 0.5], dtype=F64))
+        control = orn.HJB(brownian(0.5), grid).solve(
+            grid.evaluate(lambda x: x @ a), torch.tensor([0.0, 0.5], dtype=F64)
+        )
         best = -(correlated(0.5).T @ a)
-        torch.testing.assert_close(control(torch.zeros(1, 2, dtype=F64), 0.0)[0], best, atol=2e-3, rtol=0)
+        torch.testing.assert_close(
+            control(torch.zeros(1, 2, dtype=F64), 0.0)[0], best, atol=2e-3, rtol=0
+        )
         value = float(control.value[0, 29:31, 29:31].mean())
         assert value == pytest.approx(-float(best.square().sum()) / 4, abs=1e-3)
 
     def test_cells_that_would_need_negative_rates(self):
-        """With D_11 = 4 D_22 they must be about twice as wide as high: the message says so, and it is right."""
-        sde = orn.SDE(lambda x, t: -x, lambda x, t: correlated(0.8).expand(len(x), 2, 2) * torch.tensor([[2.0], [1.0]]), "general")
+        """With D_11 = 4 D_22 they must be about twice as wide as high: the message says so, and it
+        is right."""
+        sde = orn.SDE(
+            lambda x, t: -x,
+            lambda x, t: correlated(0.8).expand(len(x), 2, 2) * torch.tensor([[2.0], [1.0]]),
+            "general",
+        )
         with pytest.raises(OrnsteinError, match=r"h_1 / h_2 = 1: .* choose one from 1\.6 to 2\.5"):
             orn.FokkerPlanck(sde, orn.Grid(*[orn.Axis(-4, 4, 20)] * 2)).generator(0.0)
         orn.FokkerPlanck(sde, orn.Grid(orn.Axis(-8, 8, 20), orn.Axis(-4, 4, 20))).generator(0.0)
@@ -314,11 +403,15 @@ class TestMixedNoise:
             orn.FokkerPlanck(scalar, orn.Grid(*[orn.Axis(-4, 4, 20)] * 2)).generator(0.0)
         with pytest.raises(OrnsteinError, match="mixes the coordinates: use Uniformisation"):
             grid = orn.Grid(*[orn.Axis(-4, 4, 20)] * 2)
-            orn.FokkerPlanck(brownian(0.5), grid, orn.FluxLimited()).solve(grid.density(normal([0.0, 0.0], 0.5)), UNIT)
+            orn.FokkerPlanck(brownian(0.5), grid, orn.FluxLimited()).solve(
+                grid.density(normal([0.0, 0.0], 0.5)), UNIT
+            )
 
 
 class TestGenerator:
-    @pytest.mark.parametrize("sde", [orn.SDE(double_well, lambda x, t: 0.3 + x.square()), brownian(0.2, double_well)])
+    @pytest.mark.parametrize(
+        "sde", [orn.SDE(double_well, lambda x, t: 0.3 + x.square()), brownian(0.2, double_well)]
+    )
     def test_rows_sum_to_zero_and_rates_are_positive(self, sde):
         grid = orn.Grid(orn.Axis(-2, 2, 12), orn.Axis(0, 1, 3, orn.Periodic(), orn.Periodic()))
         q = generator(sde, grid, 0.0).backward.toarray()
@@ -331,7 +424,9 @@ class TestGenerator:
         sde = orn.SDE(lambda x, t: torch.cos(3 * x) * (1 + t), lambda x, t: 0.4 + 0.1 * x)
         ts = torch.linspace(0, 1, 8, dtype=F64)
         p = orn.FokkerPlanck(sde, grid).solve(grid.density(normal(0.5, 0.02)), ts)
-        phi = orn.KolmogorovBackward(sde, grid).solve(grid.evaluate(lambda x: x[:, 0].sin() + 2), ts)
+        phi = orn.KolmogorovBackward(sde, grid).solve(
+            grid.evaluate(lambda x: x[:, 0].sin() + 2), ts
+        )
         pairing = grid.integrate(p * phi)
         torch.testing.assert_close(pairing, pairing[:1].expand(8), rtol=1e-13, atol=0)
 
@@ -364,13 +459,17 @@ class TestRefusals:
 
     def test_coefficients(self):
         with pytest.raises(OrnsteinError, match="for diagonal noise"):
-            orn.FokkerPlanck(orn.SDE(lambda x, t: x[:, None, :].expand(-1, 3, -1)), self.grid).generator(0.0)
+            orn.FokkerPlanck(
+                orn.SDE(lambda x, t: x[:, None, :].expand(-1, 3, -1)), self.grid
+            ).generator(0.0)
         with pytest.raises(OrnsteinError, match="not finite"):
             orn.FokkerPlanck(orn.SDE(lambda x, t: x / 0), self.grid).generator(0.0)
 
     def test_other_noise_and_calculus(self):
         def equation(**kind):
-            return orn.FokkerPlanck(orn.SDE(lambda x, t: -x, lambda x, t: torch.ones_like(x), **kind), self.grid)
+            return orn.FokkerPlanck(
+                orn.SDE(lambda x, t: -x, lambda x, t: torch.ones_like(x), **kind), self.grid
+            )
 
         with pytest.raises(OrnsteinError, match="sense of Ito"):
             equation(calculus="stratonovich").generator(0.0)

@@ -1,4 +1,5 @@
-"""Every target: its log Z by an independent quadrature, its samples by moments and laws, its gradients by Stein."""
+"""Every target: its log Z by an independent quadrature, its samples by moments and laws, its
+gradients by Stein."""
 
 import math
 from itertools import pairwise
@@ -10,17 +11,28 @@ from scipy.integrate import quad
 from scipy.stats import kstest, t
 from scipy.stats import norm as normal
 
+from ornstein.core.numerics.tabulated_density import Line
 from ornstein.errors import OrnsteinError, UnknownNameError
-from ornstein.exact import targets
-from ornstein.exact.line import Line
-from ornstein.exact.targets import Banana, Funnel, ManyWell, MultiWell, Rings, StudentTMixture, named
+from ornstein.reference import targets
+from ornstein.reference.targets import (
+    Banana,
+    Funnel,
+    ManyWell,
+    MultiWell,
+    Rings,
+    StudentTMixture,
+    named,
+)
 
 DOUBLE = torch.float64
-ALL = pytest.mark.parametrize("name", [name for name in targets.names if isinstance(named(name), targets.SampledTarget)])
+ALL = pytest.mark.parametrize(
+    "name", [name for name in targets.names if isinstance(named(name), targets.SampledTarget)]
+)
 
 
 def plane(target, x_range, y_range, n):
-    """log of the integral of exp(log_prob) over a rectangle, by the trapezoidal rule in Cartesian coordinates."""
+    """log of the integral of exp(log_prob) over a rectangle, by the trapezoidal rule in Cartesian
+    coordinates."""
     x, y = torch.linspace(*x_range, n, dtype=DOUBLE), torch.linspace(*y_range, n, dtype=DOUBLE)
     logs = torch.cat([target.log_prob(torch.cartesian_prod(some, y)) for some in x.split(200)])
     return float(logs.logsumexp(0)) + math.log(float((x[1] - x[0]) * (y[1] - y[0])))
@@ -62,7 +74,9 @@ def test_log_z_as_published(target, known, digits):
 def test_multi_well_factorises(delta):
     """One well by scipy's adaptive quadrature."""
     bottom = [math.sqrt(max(delta, 0))]
-    one, _ = quad(lambda u: math.exp(-((u**2 - delta) ** 2)), 0, 12, points=bottom, epsabs=0, limit=200)
+    one, _ = quad(
+        lambda u: math.exp(-((u**2 - delta) ** 2)), 0, 12, points=bottom, epsabs=0, limit=200
+    )
     expected = 2 * math.log(2 * one) + 1.5 * math.log(2 * math.pi)
     assert MultiWell(5, 2, delta).log_z == pytest.approx(expected, abs=1e-9)
 
@@ -80,7 +94,9 @@ def test_funnel_is_a_product_of_conditionals():
     x = Funnel().sample(50, seed=1, dtype=DOUBLE)
     first = normal.logpdf(x[:, 0].numpy(), scale=3)
     others = normal.logpdf(x[:, 1:].numpy(), scale=(x[:, :1] / 2).exp().numpy()).sum(1)
-    torch.testing.assert_close(Funnel().log_prob(x), torch.as_tensor(first + others), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        Funnel().log_prob(x), torch.as_tensor(first + others), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_funnel_neck_is_finite_in_float32():
@@ -96,7 +112,9 @@ def test_student_t_mixture_is_scipys():
     centres = 20 * np.random.default_rng(0).random((10, 3)) - 10
     x = target.sample(40, seed=0, dtype=DOUBLE)
     density = np.mean([t.pdf(x.numpy() - c, df=2).prod(1) for c in centres], 0)
-    torch.testing.assert_close(target.log_prob(x), torch.as_tensor(np.log(density)), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        target.log_prob(x), torch.as_tensor(np.log(density)), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_student_t_samples_follow_their_law():
@@ -104,15 +122,20 @@ def test_student_t_samples_follow_their_law():
     target = StudentTMixture(2)
     x = target.sample(5000, seed=0, dtype=DOUBLE).numpy()
     for i, centre in enumerate(target.locations.numpy().T):
-        assert kstest(x[:, i], lambda u, c=centre: t.cdf(u[:, None] - c, df=2).mean(1)).pvalue > 1e-4
+        assert (
+            kstest(x[:, i], lambda u, c=centre: t.cdf(u[:, None] - c, df=2).mean(1)).pvalue > 1e-4
+        )
 
 
 def test_rings_have_weights_like_their_radii():
-    """To 1e-3 in the law, and within 4 standard errors in the samples (seed 0, n = 20000); angles are uniform."""
+    """To 1e-3 in the law, and within 4 standard errors in the samples (seed 0, n = 20000); angles
+    are uniform."""
     x = Rings().sample(20000, seed=0, dtype=DOUBLE)
     r, angle = x.norm(dim=1), torch.atan2(x[:, 1], x[:, 0]).numpy()
     for (low, high), c in zip(pairwise((0.0, 2.0, 4.0, 6.5)), (1, 3, 5), strict=True):
-        exact, _ = quad(lambda u, c=c: u * math.exp(-100 * (u - c) ** 2), low, high, points=[c], epsabs=0)
+        exact, _ = quad(
+            lambda u, c=c: u * math.exp(-100 * (u - c) ** 2), low, high, points=[c], epsabs=0
+        )
         share = 2 * math.pi * exact / math.exp(Rings().log_z)
         assert share == pytest.approx(c / 9, abs=1e-3)
         counted = float(((r > low) & (r < high)).double().mean())
@@ -121,7 +144,8 @@ def test_rings_have_weights_like_their_radii():
 
 
 def test_banana_moments():
-    """``E x_2 = 0``, ``Var x_2 = 1 + 2 bend^2 std^4``, within 4 standard errors, seed 0, n = 50000."""
+    """``E x_2 = 0``, ``Var x_2 = 1 + 2 bend^2 std^4``, within 4 standard errors, seed 0, n =
+    50000."""
     x = Banana().sample(50000, seed=0, dtype=DOUBLE)
     square = x.square()
     exact = torch.tensor([100.0, 1 + 2 * 0.03**2 * 1e4], dtype=DOUBLE)
@@ -131,7 +155,8 @@ def test_banana_moments():
 
 @ALL
 def test_samples_and_gradients_agree(name):
-    """Stein: ``E[score] = 0`` and ``E[x_i score_i] = -1`` on exact samples; 4.5 standard errors, seed 1, n = 20000."""
+    """Stein: ``E[score] = 0`` and ``E[x_i score_i] = -1`` on exact samples; 4.5 standard errors,
+    seed 1, n = 20000."""
     target = named(name)
     x = target.sample(20000, seed=1, dtype=DOUBLE).requires_grad_()
     (score,) = torch.autograd.grad(target.log_prob(x).sum(), x)
@@ -163,10 +188,13 @@ def test_log_prob_keeps_the_dtype_and_the_batch(name):
 
 
 def test_line_against_a_known_law():
-    """The standard normal: normaliser, moments and quantiles (the latter to the square of the step)."""
+    """The standard normal: normaliser, moments and quantiles (the latter to the square of the
+    step)."""
     line = Line(lambda u: -u.square() / 2, -12.0, 12.0)
     assert line.log_z == pytest.approx(math.log(2 * math.pi) / 2, abs=1e-13)
-    torch.testing.assert_close(line.mean(line.nodes**4), torch.tensor(3.0, dtype=DOUBLE), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        line.mean(line.nodes**4), torch.tensor(3.0, dtype=DOUBLE), rtol=1e-12, atol=0
+    )
     u = torch.tensor([0.0, 1e-9, 0.1, 0.5, 0.9, 1 - 1e-9], dtype=DOUBLE)
     torch.testing.assert_close(line.quantile(u)[1:], torch.special.ndtri(u[1:]), rtol=0, atol=1e-6)
     assert -12 <= float(line.quantile(u)[0]) < -8
@@ -174,9 +202,15 @@ def test_line_against_a_known_law():
 
 def test_bad_constants_are_refused():
     for make in (
-        lambda: Funnel(1), lambda: Banana(std=0.0), lambda: ManyWell(0), lambda: MultiWell(3, 4), lambda: Rings(()),
-        lambda: StudentTMixture(0), lambda: targets.gmm40(0), lambda: Line(lambda u: u, 1.0, 0.0),
-    ):  # fmt: skip
+        lambda: Funnel(1),
+        lambda: Banana(std=0.0),
+        lambda: ManyWell(0),
+        lambda: MultiWell(3, 4),
+        lambda: Rings(()),
+        lambda: StudentTMixture(0),
+        lambda: targets.gmm40(0),
+        lambda: Line(lambda u: u, 1.0, 0.0),
+    ):
         with pytest.raises(OrnsteinError, match=r"needs|must"):
             make()
 

@@ -1,4 +1,5 @@
-"""The random walk against its recurrence and against scipy's laws, its limit against the heat kernel, D from data with its error."""
+"""The random walk against its recurrence and against scipy's laws, its limit against the heat
+kernel, D from data with its error."""
 
 import math
 
@@ -7,11 +8,11 @@ import pytest
 import torch
 from scipy import integrate, linalg, stats
 
-from ornstein.core.noise import Noise
+from ornstein.calculus.laws import heat
+from ornstein.calculus.laws.displacement import fit_diffusion, mean_squared_displacement
+from ornstein.calculus.laws.random_walk import RandomWalk
+from ornstein.core.random.noise import Noise
 from ornstein.errors import DataError, OrnsteinError
-from ornstein.exact import heat
-from ornstein.exact.displacement import fit_diffusion, mean_squared_displacement
-from ornstein.exact.walk import RandomWalk
 
 F64 = torch.float64
 WALKS = [
@@ -41,10 +42,13 @@ class TestTheLawOnTheLattice:
 
     @pytest.mark.parametrize("walk", WALKS, ids=repr)
     def test_has_the_moments_of_the_steps_after_many(self, walk):
-        """Mean ``k delta (q - p)`` and variance ``k delta^2 (p + q - (q - p)^2)`` after 30 000 steps, to a relative 1e-11."""
+        """Mean ``k delta (q - p)`` and variance ``k delta^2 (p + q - (q - p)^2)`` after 30 000
+        steps, to a relative 1e-11."""
         mean, var = moments(walk.law(30_000), walk.sites(30_000))
         assert mean == pytest.approx(30_000 * walk.delta * (walk.q - walk.p), rel=1e-11, abs=1e-9)
-        assert var == pytest.approx(30_000 * walk.delta**2 * (walk.p + walk.q - (walk.q - walk.p) ** 2), rel=1e-11, abs=1e-9)
+        assert var == pytest.approx(
+            30_000 * walk.delta**2 * (walk.p + walk.q - (walk.q - walk.p) ** 2), rel=1e-11, abs=1e-9
+        )
         assert walk.mean_squared_displacement(30_000) == pytest.approx(mean**2 + var, rel=1e-11)
 
     def test_is_binomial_where_nobody_stays(self):
@@ -55,7 +59,9 @@ class TestTheLawOnTheLattice:
     def test_changes_by_a_drift_and_a_diffusion(self):
         walk, c = RandomWalk(0.2, 0.35), Noise(0).uniform((3, 7), F64)
         drift, diffusion = walk.parts(c)
-        assert torch.allclose(walk.step(c), torch.nn.functional.pad(c, (1, 1)) + drift + diffusion, atol=1e-15)
+        assert torch.allclose(
+            walk.step(c), torch.nn.functional.pad(c, (1, 1)) + drift + diffusion, atol=1e-15
+        )
         assert torch.allclose(drift.sum(1), torch.zeros(3, dtype=F64), atol=1e-15)
         assert torch.allclose(diffusion.sum(1), torch.zeros(3, dtype=F64), atol=1e-15)
 
@@ -66,17 +72,27 @@ class TestTheLawOnTheLattice:
 
 
 class TestContinuousTime:
-    @pytest.mark.parametrize(("p", "q", "t"), [(0.3, 0.2, 7.0), (0.0, 0.5, 3.0), (0.4, 0.0, 8.0), (0.1, 0.6, 2e4)])
+    @pytest.mark.parametrize(
+        ("p", "q", "t"), [(0.3, 0.2, 7.0), (0.0, 0.5, 3.0), (0.4, 0.0, 8.0), (0.1, 0.6, 2e4)]
+    )
     def test_is_skellam(self, p, q, t):
         walk = RandomWalk(p, q, tau=0.5)
         law = walk.law_at(t)
         reach = len(law) // 2
         j, a, b = np.arange(-reach, reach + 1), 2 * p * t, 2 * q * t
-        exact = stats.skellam.pmf(j, b, a) if a and b else stats.poisson.pmf(j, b) if b else stats.poisson.pmf(-j, a)
+        exact = (
+            stats.skellam.pmf(j, b, a)
+            if a and b
+            else stats.poisson.pmf(j, b)
+            if b
+            else stats.poisson.pmf(-j, a)
+        )
         np.testing.assert_allclose(law.numpy(), exact, atol=1e-14)
         mean, var = moments(law, walk.sites(reach))
         assert mean == pytest.approx(walk.velocity * t, rel=1e-12)
-        assert var == pytest.approx(2 * walk.diffusion * t, rel=1e-12)  # Einstein; no (q - p)^2 when the times are random
+        assert var == pytest.approx(
+            2 * walk.diffusion * t, rel=1e-12
+        )  # Einstein; no (q - p)^2 when the times are random
 
     def test_solves_the_master_equation(self):
         """``tau c' = drift + diffusion``, by the exponential of the matrix that the parts make."""
@@ -84,7 +100,9 @@ class TestContinuousTime:
         drift, diffusion = walk.parts(torch.eye(2 * reach + 1, dtype=F64))
         generator = ((drift + diffusion)[:, 1:-1] / walk.tau).T.numpy()
         start = np.eye(2 * reach + 1)[reach]
-        np.testing.assert_allclose(walk.law_at(9.0, reach).numpy(), linalg.expm(9.0 * generator) @ start, atol=1e-13)
+        np.testing.assert_allclose(
+            walk.law_at(9.0, reach).numpy(), linalg.expm(9.0 * generator) @ start, atol=1e-13
+        )
 
     def test_too_small_a_reach_is_refused(self):
         with pytest.raises(OrnsteinError, match="sites hold the walkers"):
@@ -94,10 +112,13 @@ class TestContinuousTime:
 class TestManyWalkers:
     @pytest.mark.parametrize("how", ["at once", "step by step"])
     def test_counts_have_the_multinomial_mean_and_covariance(self, how):
-        """1e8 walkers after 4 steps, 400 times: every mean and covariance within 4.5 standard errors (45 + 9 numbers), seed 1."""
+        """1e8 walkers after 4 steps, 400 times: every mean and covariance within 4.5 standard
+        errors (45 + 9 numbers), seed 1."""
         walk, n, steps, replicas = RandomWalk(0.2, 0.3), 10**8, 4, 400
         start = torch.full((replicas, 1), n)
-        counts = (walk.counts(n, steps, 1, replicas) if how == "at once" else walk.evolve(start, steps, 1)).double()
+        counts = (
+            walk.counts(n, steps, 1, replicas) if how == "at once" else walk.evolve(start, steps, 1)
+        ).double()
         assert (counts.sum(1) == n).all()
         mean, cov = n * walk.law(steps), walk.count_covariance(n, steps)
         assert ((counts.mean(0) - mean).abs() < 4.5 * (cov.diagonal() / replicas).sqrt()).all()
@@ -105,7 +126,8 @@ class TestManyWalkers:
         assert ((counts.T.cov() - cov).abs() < 4.5 * error).all()
 
     def test_few_walkers_too(self):
-        """3 walkers, 2 steps, 8000 times: the whole law of the count at the origin, by chi-square, seed 2."""
+        """3 walkers, 2 steps, 8000 times: the whole law of the count at the origin, by chi-square,
+        seed 2."""
         walk, replicas = RandomWalk(0.25, 0.25), 8000
         seen = np.bincount(walk.counts(3, 2, 2, replicas)[:, 2].numpy(), minlength=4)
         expected = replicas * stats.binom.pmf(np.arange(4), 3, float(walk.law(2)[2]))
@@ -114,7 +136,10 @@ class TestManyWalkers:
     def test_a_replica_depends_on_its_number_alone(self):
         walk = RandomWalk(0.4, 0.3)
         assert torch.equal(walk.counts(1000, 20, 3, 5)[:2], walk.counts(1000, 20, 3, 2))
-        assert torch.equal(walk.evolve(torch.full((5, 1), 1000), 20, 3)[:2], walk.evolve(torch.full((2, 1), 1000), 20, 3))
+        assert torch.equal(
+            walk.evolve(torch.full((5, 1), 1000), 20, 3)[:2],
+            walk.evolve(torch.full((2, 1), 1000), 20, 3),
+        )
         assert not torch.equal(walk.counts(1000, 20, 3), walk.counts(1000, 20, 4))
 
     def test_sites_and_sums_survive_odd_walks(self):
@@ -131,7 +156,8 @@ class TestManyWalkers:
 
 class TestTheLimit:
     @pytest.mark.parametrize(
-        ("velocity", "move", "order"), [(0.0, 1 / 3, 4), (0.0, 0.5, 2), (0.0, 1.0, 2), (1.0, 1 / 3, 2), (-1.0, 1.0, 2)]
+        ("velocity", "move", "order"),
+        [(0.0, 1 / 3, 4), (0.0, 0.5, 2), (0.0, 1.0, 2), (1.0, 1 / 3, 2), (-1.0, 1.0, 2)],
     )
     def test_is_the_heat_kernel_to_the_order_stated(self, velocity, move, order):
         """D = 0.5 at t = 0.5; halving delta divides the distance by 2^order."""
@@ -143,7 +169,8 @@ class TestTheLimit:
         assert math.log2(far[0] / far[1]) == pytest.approx(order, abs=0.1)
 
     def test_needs_the_right_constant(self):
-        """With D = delta^2 D~ / (2 tau), D~ = p = q, half of what it is, the kernel is far from the walk."""
+        """With D = delta^2 D~ / (2 tau), D~ = p = q, half of what it is, the kernel is far from the
+        walk."""
         walk, steps = RandomWalk(0.25, 0.25), 400
         x, wrong = walk.sites(steps), walk.diffusion / 2
         assert walk.distance_to_limit(steps) < 2e-3
@@ -155,15 +182,18 @@ class TestTheLimit:
 
 
 INTERVALS = [
-    cls(0.7, -0.5, 1.5, v) for cls in (heat.Killed, heat.Reflected, heat.Ring) for v in (0.0, 1.3, -2.0)
-]  # fmt: skip
+    cls(0.7, -0.5, 1.5, v)
+    for cls in (heat.Killed, heat.Reflected, heat.Ring)
+    for v in (0.0, 1.3, -2.0)
+]
 
 
 class TestTheHeatEquation:
     @pytest.mark.parametrize("interval", INTERVALS, ids=repr)
     @pytest.mark.parametrize("t", [0.02, 0.3, 2.0])
     def test_is_solved_on_an_interval(self, interval, t):
-        """``d_t c + v d_x c - D d_xx c = 0`` by central differences of order 4: 1e-6 of the terms, and rounding."""
+        """``d_t c + v d_x c - D d_xx c = 0`` by central differences of order 4: 1e-6 of the terms,
+        and rounding."""
         h, x = 1e-3, torch.linspace(-0.3, 1.3, 9, dtype=F64)
         dt = 1e-3 * t
 
@@ -174,15 +204,29 @@ class TestTheHeatEquation:
             return interval.density(x + dx, t + dt, 0.1)
 
         space = lambda dx: c(dx=dx)  # noqa: E731
-        second = (16 * (space(h) + space(-h)) - 30 * c() - space(2 * h) - space(-2 * h)) / (12 * h * h)
-        terms = torch.stack([first(lambda s: c(dt=s), dt), interval.velocity * first(space, h), -interval.diffusion * second])
+        second = (16 * (space(h) + space(-h)) - 30 * c() - space(2 * h) - space(-2 * h)) / (
+            12 * h * h
+        )
+        terms = torch.stack(
+            [
+                first(lambda s: c(dt=s), dt),
+                interval.velocity * first(space, h),
+                -interval.diffusion * second,
+            ]
+        )
         assert terms.sum(0).abs().max() < 1e-6 * terms.abs().max() + 1e-9
 
-    @pytest.mark.parametrize("interval", [i for i in INTERVALS if not (isinstance(i, heat.Reflected) and i.velocity)], ids=repr)
+    @pytest.mark.parametrize(
+        "interval",
+        [i for i in INTERVALS if not (isinstance(i, heat.Reflected) and i.velocity)],
+        ids=repr,
+    )
     def test_images_and_modes_agree(self, interval):
         y = torch.linspace(0, interval.length, 41, dtype=F64)
         for t in (0.05, 0.5, 2.0):
-            assert torch.allclose(interval._by_images(y, t, 0.6), interval._by_modes(y, t, 0.6), atol=1e-13)
+            assert torch.allclose(
+                interval._by_images(y, t, 0.6), interval._by_modes(y, t, 0.6), atol=1e-13
+            )
 
     @pytest.mark.parametrize("interval", INTERVALS, ids=repr)
     def test_mass_and_ends(self, interval):
@@ -201,7 +245,8 @@ class TestTheHeatEquation:
                 assert float(at_ends.diff()) == pytest.approx(0, abs=1e-12)
 
     def test_the_walls_let_nothing_through(self):
-        """``v c = D c'`` at a reflecting end, by a one-sided difference; and the stationary law is what is left."""
+        """``v c = D c'`` at a reflecting end, by a one-sided difference; and the stationary law is
+        what is left."""
         interval, h = heat.Reflected(0.7, velocity=1.3), 1e-4
         near = interval.density(torch.tensor([0.0, h, 2 * h], dtype=F64), 0.1, 0.3)
         slope = (-3 * near[0] + 4 * near[1] - near[2]) / (2 * h)
@@ -215,14 +260,23 @@ class TestTheHeatEquation:
     def test_the_mean_exit_time_is_the_integral_of_the_survival(self, velocity):
         interval = heat.Killed(0.7, velocity=velocity)
         exact = interval.mean_exit_time(0.3)
-        found = integrate.quad(lambda t: interval.survival(t, 0.3), 1e-9, 30 * exact, epsabs=1e-10, limit=200, points=[exact])[0]
+        found = integrate.quad(
+            lambda t: interval.survival(t, 0.3),
+            1e-9,
+            30 * exact,
+            epsabs=1e-10,
+            limit=200,
+            points=[exact],
+        )[0]
         assert found == pytest.approx(exact, abs=2e-8)
 
     def test_a_ring_evolves_any_start(self):
         """From a narrow kernel it goes the way of the kernel: 64 points carry it to 1e-10."""
         ring = heat.Ring(0.05, 0.0, 2.0, velocity=0.8)
         x = 2.0 * torch.arange(64, dtype=F64) / 64
-        assert torch.allclose(ring.evolve(ring.density(x, 0.2, 0.9), 0.5), ring.density(x, 0.7, 0.9), atol=1e-9)
+        assert torch.allclose(
+            ring.evolve(ring.density(x, 0.2, 0.9), 0.5), ring.density(x, 0.7, 0.9), atol=1e-9
+        )
 
     def test_a_point_has_no_density(self):
         with pytest.raises(OrnsteinError, match="has no density"):
@@ -232,21 +286,30 @@ class TestTheHeatEquation:
 class TestDiffusionFromData:
     @pytest.mark.parametrize("dim", [1, 2])
     def test_errors_cover_the_truth_as_often_as_they_say(self, dim):
-        """400 data sets of 5 trajectories and 60 jumps, lag 2: 1.96 standard errors hold 95 %, less 3.5 of its own."""
+        """400 data sets of 5 trajectories and 60 jumps, lag 2: 1.96 standard errors hold 95 %, less
+        3.5 of its own."""
         d_true, dt, hits, scores = 0.7, 0.1, 0, []
         for seed in range(400):
             z = Noise(seed).normal((5, 60, dim), F64)
-            x = torch.nn.functional.pad((0.3 * dt + math.sqrt(2 * d_true * dt) * z).cumsum(1), (0, 0, 1, 0))
+            x = torch.nn.functional.pad(
+                (0.3 * dt + math.sqrt(2 * d_true * dt) * z).cumsum(1), (0, 0, 1, 0)
+            )
             fit = fit_diffusion(x, dt, lag=2)
             assert fit.increments == 150
-            scores.append([(fit.diffusion - d_true) / fit.diffusion_stderr, float((fit.velocity[0] - 0.3) / fit.velocity_stderr[0])])
+            scores.append(
+                [
+                    (fit.diffusion - d_true) / fit.diffusion_stderr,
+                    float((fit.velocity[0] - 0.3) / fit.velocity_stderr[0]),
+                ]
+            )
         scores = np.array(scores)
         assert (np.abs(scores).max(0) < 5).all()
         hits = (np.abs(scores) < 1.96).mean(0)
         assert (np.abs(hits - 0.95) < 3.5 * math.sqrt(0.95 * 0.05 / 400)).all()
 
     def test_of_a_walk_it_is_the_constant_of_discrete_time(self):
-        """``var / (2 tau)`` with the drift's part taken off, within 3 standard errors, for 20 seeds but one."""
+        """``var / (2 tau)`` with the drift's part taken off, within 3 standard errors, for 20 seeds
+        but one."""
         walk, right = RandomWalk(0.1, 0.5, 0.2, 0.01), 0
         for seed in range(20):
             u = Noise(seed).uniform((10, 1000), F64)

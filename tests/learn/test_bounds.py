@@ -1,4 +1,5 @@
-"""The bound in continuous time, the bracket, the probability of quantised data, and the schedule that trains for the bound."""
+"""The bound in continuous time, the bracket, the probability of quantised data, and the schedule
+that trains for the bound."""
 
 import math
 
@@ -8,13 +9,18 @@ from scipy import stats
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.exact.targets import Empirical
-from ornstein.learn.dequantise import Noised, Truncated, Uniform, log_probability
-from ornstein.learn.schedule import MonotoneLogSNR, Schedule, _integrand
-from ornstein.model.codec import Levels
+from ornstein.inference.likelihood.dequantise import Noised, Truncated, Uniform, log_probability
+from ornstein.models.codecs.affine import Levels
+from ornstein.reference.targets import Empirical
+from ornstein.training.learned_noise_levels import MonotoneLogSNR, Schedule, _integrand
 
 DOUBLE = torch.float64
-PROCESSES = {"VP": orn.VP(), "Cosine": orn.Cosine(), "EDM": orn.EDM(80.0), "Straight": orn.Straight()}
+PROCESSES = {
+    "VP": orn.VP(),
+    "Cosine": orn.Cosine(),
+    "EDM": orn.EDM(80.0),
+    "Straight": orn.Straight(),
+}
 
 
 def normal(mean, std):
@@ -23,7 +29,9 @@ def normal(mean, std):
 
 def two_modes():
     means = torch.tensor([[-1.5], [1.0]], dtype=DOUBLE)
-    return orn.targets.GaussianMixture(means, torch.full_like(means, 0.3), torch.tensor([0.4, 0.6], dtype=DOUBLE))
+    return orn.targets.GaussianMixture(
+        means, torch.full_like(means, 0.3), torch.tensor([0.4, 0.6], dtype=DOUBLE)
+    )
 
 
 class TestContinuous:
@@ -39,17 +47,21 @@ class TestContinuous:
 
     @pytest.mark.parametrize("process", ["VP", "EDM"])
     def test_unbiased_at_every_point_for_an_exact_posterior(self, process):
-        """Standardised errors of 1000 points: mean 0 within 4 standard errors, at one point the mean of 200 runs too."""
+        """Standardised errors of 1000 points: mean 0 within 4 standard errors, at one point the
+        mean of 200 runs too."""
         target = two_modes()
         posterior, x = target.posterior(PROCESSES[process]), target.sample(1000, seed=0).double()
         gap = target.log_prob(x) - orn.continuous_elbo(posterior, x, 16, 1, 4).value
         assert abs(float(gap.mean())) < 4 * float(gap.std()) / 1000**0.5
         one = torch.full((400, 1), 0.1, dtype=DOUBLE)
         value = orn.continuous_elbo(posterior, one, 16, 2, 2).value
-        assert abs(float(value.mean() - target.log_prob(one[:1]))) < 4 * float(value.std()) / 400**0.5
+        assert (
+            abs(float(value.mean() - target.log_prob(one[:1]))) < 4 * float(value.std()) / 400**0.5
+        )
 
     def test_gap_of_a_wrong_model_is_the_path_divergence(self):
-        """Data N(0, 1), a model of N(0, s^2): 1/2 int E|D - D'|^2 dS per element, by quadrature; 4 standard errors."""
+        """Data N(0, 1), a model of N(0, s^2): 1/2 int E|D - D'|^2 dS per element, by quadrature; 4
+        standard errors."""
         sde, s, n = orn.EDM(50.0), 1.4, 4000
         x = normal([0.0], [1.0]).sample(n, seed=0).double()
         bound = orn.continuous_elbo(normal([0.0], [s]).posterior(sde), x, 16, 3, 2)
@@ -57,9 +69,15 @@ class TestContinuous:
         own, wrong = S / (S + 1), S / (S + s**-2)  # factors on y of the two posterior means
         squared = (own - wrong).square() * (1 + 1 / S)
         extra = float(torch.trapezoid(squared, S)) / 2
-        prior = float((1 + 50.0**2) / (s**2 + 50.0**2) - 1 - math.log((1 + 50.0**2) / (s**2 + 50.0**2))) / 2
+        prior = (
+            float((1 + 50.0**2) / (s**2 + 50.0**2) - 1 - math.log((1 + 50.0**2) / (s**2 + 50.0**2)))
+            / 2
+        )
         entropy = -math.log(2 * math.pi * math.e) / 2
-        assert abs(float(bound.value.mean()) - (entropy - extra - prior)) < 4 * float(bound.value.std()) / n**0.5
+        assert (
+            abs(float(bound.value.mean()) - (entropy - extra - prior))
+            < 4 * float(bound.value.std()) / n**0.5
+        )
 
     def test_standard_errors_are_those_of_repeated_runs(self):
         target = two_modes()
@@ -74,7 +92,9 @@ class TestContinuous:
         posterior, x = target.posterior(orn.VP()), target.sample(2000, seed=0).double()
         proposal = orn.Proposal.fit(posterior, target.sample(500, seed=9).double(), seed=7)
         assert abs(sum(proposal.probabilities) - 1) < 1e-12
-        even, fitted = (orn.continuous_elbo(posterior, x, 16, 0, 4, rule) for rule in (None, proposal))
+        even, fitted = (
+            orn.continuous_elbo(posterior, x, 16, 0, 4, rule) for rule in (None, proposal)
+        )
         gap = target.log_prob(x) - fitted.value
         assert abs(float(gap.mean())) < 4 * float(gap.std()) / 2000**0.5
         assert fitted.stderr.square().mean() < even.stderr.square().mean()
@@ -90,7 +110,8 @@ class TestContinuous:
 class TestBracket:
     @pytest.mark.parametrize("process", ["VP", "EDM"])
     def test_encloses_the_truth_and_narrows(self, process):
-        """At 10 and 30 steps, 100 points: the mean truth between the means, each point within 4 standard errors of its sides."""
+        """At 10 and 30 steps, 100 points: the mean truth between the means, each point within 4
+        standard errors of its sides."""
         target = two_modes()
         posterior, x = target.posterior(PROCESSES[process]), target.sample(100, seed=0).double()
         truth, widths = target.log_prob(x), []
@@ -108,7 +129,9 @@ class TestBracket:
         posterior, x = target.posterior(orn.VP()), target.sample(50, seed=0).double()
         flow = orn.log_likelihood(posterior, x)
         line = orn.bracket(posterior, x, 30, 12, flow=flow).line()
-        low, middle, high = (float(part.split("=")[-1].split("+-")[0].split("(")[0]) for part in line.split("<="))
+        low, middle, high = (
+            float(part.split("=")[-1].split("+-")[0].split("(")[0]) for part in line.split("<=")
+        )
         assert low < middle < high
         assert abs(middle - float(target.log_prob(x).mean())) < 1e-3
         with pytest.raises(OrnsteinError, match="paths=1"):
@@ -121,14 +144,26 @@ class TestDequantised:
     def problem(self, n=400):
         target = normal([0.0, 0.0], [1.0, 1.0])
         x = self.levels.nearest(target.sample(n, seed=1).double())
-        exact = sum(torch.from_numpy(stats.norm.logcdf(x[:, j] + 0.25) + _log1mexp(x[:, j])) for j in range(2))
+        exact = sum(
+            torch.from_numpy(stats.norm.logcdf(x[:, j] + 0.25) + _log1mexp(x[:, j]))
+            for j in range(2)
+        )
         return target, x, exact
 
-    @pytest.mark.parametrize("rule", [Uniform(), Truncated(0.3), Truncated(1.0)], ids=["uniform", "narrow", "wide"])
+    @pytest.mark.parametrize(
+        "rule", [Uniform(), Truncated(0.3), Truncated(1.0)], ids=["uniform", "narrow", "wide"]
+    )
     def test_below_the_exact_probability_and_the_weights_reach_it(self, rule):
-        """Mean over 400 points, 16 draws each: the bound below, the tighter one between; mean gap of the weights 0 in 4 stderr."""
+        """Mean over 400 points, 16 draws each: the bound below, the tighter one between; mean gap
+        of the weights 0 in 4 stderr."""
         target, x, exact = self.problem()
-        found = log_probability(lambda y, noise: (target.log_prob(y), torch.zeros(len(y))), x, self.levels, rule, draws=16)
+        found = log_probability(
+            lambda y, noise: (target.log_prob(y), torch.zeros(len(y))),
+            x,
+            self.levels,
+            rule,
+            draws=16,
+        )
         assert float(found.value.mean()) < float(exact.mean())
         assert (found.value <= found.tighter + 1e-12).all()
         ratio = (found.tighter - exact).exp()
@@ -149,30 +184,47 @@ class TestDequantised:
     def test_flat_bytes_take_eight_bits(self):
         """A model that is uniform on [-1/2, 255 1/2) gives every byte 8 bits, whatever is drawn."""
         bytes_ = torch.arange(256, dtype=DOUBLE)[:, None]
-        flat = lambda y, noise: (torch.full((len(y),), -math.log(256.0), dtype=DOUBLE), torch.zeros(len(y)))  # noqa: E731
+        flat = lambda y, noise: (
+            torch.full((len(y),), -math.log(256.0), dtype=DOUBLE),
+            torch.zeros(len(y)),
+        )
         bits, stderr = log_probability(flat, bytes_, Levels(0.0, 1.0, 256)).bits_per_dim(1)
         assert bits == pytest.approx(8.0) and stderr == pytest.approx(0.0, abs=1e-12)
 
     def test_the_fitted_width_is_that_of_the_density(self):
-        """A density that is normal of width 0.15 steps around each level: the bound is highest, and tight, at that width."""
-        levels, x = Levels(0.0, 1.0, 11), torch.arange(0.0, 11.0, dtype=DOUBLE)[:, None].repeat(20, 1)
+        """A density that is normal of width 0.15 steps around each level: the bound is highest, and
+        tight, at that width."""
+        levels, x = (
+            Levels(0.0, 1.0, 11),
+            torch.arange(0.0, 11.0, dtype=DOUBLE)[:, None].repeat(20, 1),
+        )
         law = stats.truncnorm(-0.5 / 0.15, 0.5 / 0.15, scale=0.15)
 
         def peaked(y, noise):
-            return torch.from_numpy(law.logpdf((y - y.round()).numpy())).sum(1) - math.log(11), torch.zeros(len(y))
+            return torch.from_numpy(law.logpdf((y - y.round()).numpy())).sum(1) - math.log(
+                11
+            ), torch.zeros(len(y))
 
         fitted = Truncated.fit(peaked, x, levels)
         assert fitted.width == 0.15
-        assert log_probability(peaked, x, levels, fitted).value.mean() == pytest.approx(-math.log(11), abs=1e-9)
+        assert log_probability(peaked, x, levels, fitted).value.mean() == pytest.approx(
+            -math.log(11), abs=1e-9
+        )
 
-    @pytest.mark.parametrize("sde", [orn.VP(), orn.Cosine(), orn.EDM()], ids=["VP", "Cosine", "EDM"])
+    @pytest.mark.parametrize(
+        "sde", [orn.VP(), orn.Cosine(), orn.EDM()], ids=["VP", "Cosine", "EDM"]
+    )
     def test_a_constant_takes_no_bits_and_uniform_bytes_take_eight(self, sde):
-        """Exact posteriors of both data sets, by the bound and by the flow, within 4 standard errors; the Gaussian decoder, which is
-        not the exact law of a level, and the steps of the bound cost less than 0.1 bits."""
+        """Exact posteriors of both data sets, by the bound and by the flow, within 4 standard
+        errors; the Gaussian decoder, which is not the exact law of a level, and the steps of the
+        bound cost less than 0.1 bits."""
         byte = Levels(-127.5 / 64, 1 / 64, 256)
         bytes_ = byte.low + byte.step * torch.arange(256, dtype=DOUBLE)[:, None]
         constant = torch.full((4, 3), byte.low + 100 * byte.step, dtype=DOUBLE)
-        for x, data, exact, slack in ((bytes_, bytes_, 8.0, 0.1), (constant, constant[:1], 0.0, 1e-3)):
+        for x, data, exact, slack in (
+            (bytes_, bytes_, 8.0, 0.1),
+            (constant, constant[:1], 0.0, 1e-3),
+        ):
             posterior = Empirical(data).posterior(sde)
             t, spacing = Noised.time(sde, byte), orn.spacing.Karras(sigma_min=byte.step / 3)
 
@@ -193,13 +245,17 @@ class TestDequantised:
         assert float(orn.VP().sigma(t) / orn.VP().alpha(t)) == pytest.approx(1 / 6)
         density = lambda x_t, noise: (posterior.log_prob(x_t, t), torch.zeros(len(x_t)))  # noqa: E731
         found = log_probability(density, x, levels, Noised(posterior, t), draws=8)
-        torch.testing.assert_close(found.value, torch.full((2,), -math.log(2), dtype=DOUBLE), atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            found.value, torch.full((2,), -math.log(2), dtype=DOUBLE), atol=1e-6, rtol=0
+        )
         with pytest.raises(OrnsteinError, match="part=0"):
             Noised.time(orn.VP(), levels, 0)
 
     def test_values_between_levels_are_refused(self):
         with pytest.raises(OrnsteinError, match="nearest level"):
-            log_probability(lambda y, noise: (y[:, 0], y[:, 0]), torch.tensor([[0.1]]), Levels(0.0, 1.0, 5))
+            log_probability(
+                lambda y, noise: (y[:, 0], y[:, 0]), torch.tensor([[0.1]]), Levels(0.0, 1.0, 5)
+            )
 
 
 class TestSchedule:
@@ -220,7 +276,8 @@ class TestSchedule:
         torch.testing.assert_close(product, torch.ones(4, dtype=DOUBLE), rtol=1e-5, atol=0)
 
     def test_every_law_estimates_the_same_and_the_fitted_one_varies_less(self):
-        """Means agree within 4 standard errors of 20000 draws; the fitted law is within 15 % of the best possible spread."""
+        """Means agree within 4 standard errors of 20000 draws; the fitted law is within 15 % of the
+        best possible spread."""
         target = two_modes()
         posterior, x = target.posterior(orn.VP()), target.sample(2000, seed=0).double()
         found = []
@@ -228,9 +285,14 @@ class TestSchedule:
             u = orn.Noise(5).uniform((20000,), DOUBLE)
             log_snr = posterior.sde.log_snr(schedule(posterior.sde, u))
             index = (orn.Noise(6).uniform((20000,), DOUBLE) * len(x)).long()
-            found.append(_integrand(posterior, x[index], log_snr, orn.Noise(7)) / schedule.density(log_snr))
+            found.append(
+                _integrand(posterior, x[index], log_snr, orn.Noise(7)) / schedule.density(log_snr)
+            )
         even, fitted = found
-        assert abs(float(even.mean() - fitted.mean())) < 4 * math.hypot(float(even.std()), float(fitted.std())) / 20000**0.5
+        assert (
+            abs(float(even.mean() - fitted.mean()))
+            < 4 * math.hypot(float(even.std()), float(fitted.std())) / 20000**0.5
+        )
         bins = (u * 40).long()  # the even law: quantile and level are the same but for scale
         per_level = even / 16  # the integrand at evenly drawn levels
         roots = torch.stack([per_level[bins == k].square().mean().sqrt() for k in range(40)])
@@ -238,7 +300,8 @@ class TestSchedule:
         assert float(fitted.std()) < 1.15 * float(best.sqrt()) < float(even.std())
 
     def test_training_weight_makes_the_loss_the_bound(self):
-        """With `Denoising`'s reduction the mean loss is (1) per dimension, for an exact posterior by quadrature; 4 stderr."""
+        """With `Denoising`'s reduction the mean loss is (1) per dimension, for an exact posterior
+        by quadrature; 4 stderr."""
         sde, s = orn.VP(), 0.7
         schedule = Schedule((-7.0, 1.0, 7.0))
         t = schedule(sde, torch.linspace(0.0005, 0.9995, 1000, dtype=DOUBLE))
@@ -256,7 +319,8 @@ class TestSchedule:
 
 
 def _log1mexp(x):
-    """``log(1 - exp(logcdf(x - 1/4) - logcdf(x + 1/4)))``, so that with the upper logcdf the cell's log-probability results."""
+    """``log(1 - exp(logcdf(x - 1/4) - logcdf(x + 1/4)))``, so that with the upper logcdf the cell's
+    log-probability results."""
     import numpy as np
 
     return np.log1p(-np.exp(stats.norm.logcdf(x - 0.25) - stats.norm.logcdf(x + 0.25)))

@@ -1,4 +1,5 @@
-"""What `sample_density` hands back for named parameters: their law, ways out that keep it, budgets, and densities without a law."""
+"""What `sample_density` hands back for named parameters: their law, ways out that keep it, budgets,
+and densities without a law."""
 
 import math
 
@@ -7,8 +8,8 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.density.interop.export import load_npz
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.ways.out import load_npz
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -17,7 +18,8 @@ LOG_Z = 0.7
 
 
 def log_prob(mu, tau):
-    """Independent, mu normal and tau log-normal, so that mu and log tau are a Gaussian; times e^0.7."""
+    """Independent, mu normal and tau log-normal, so that mu and log tau are a Gaussian; times
+    e^0.7."""
     return MU.log_prob(mu) + TAU.log_prob(tau) + LOG_Z
 
 
@@ -29,20 +31,29 @@ def result():
 
 
 def test_named_parameters_are_drawn_in_the_space_of_the_user(result):
-    """tau is positive; means and variances of mu and tau within 5 standard errors of those of their laws, log Z too."""
-    assert {name: value.shape for name, value in result.parameters.items()} == {"mu": (256,), "tau": (256,)}
+    """tau is positive; means and variances of mu and tau within 5 standard errors of those of their
+    laws, log Z too."""
+    assert {name: value.shape for name, value in result.parameters.items()} == {
+        "mu": (256,),
+        "tau": (256,),
+    }
     assert float(result.parameters["tau"].min()) > 0
     for name, law in (("mu", MU), ("tau", TAU)):
         x = result.parameters[name].double()
         squares = (x - law.mean).square()
         for drawn, exact in ((x, law.mean), (squares, law.variance)):
-            assert abs(float(drawn.mean() - exact)) < 5 * float(drawn.std()) / min(result.ess, 256) ** 0.5
+            assert (
+                abs(float(drawn.mean() - exact))
+                < 5 * float(drawn.std()) / min(result.ess, 256) ** 0.5
+            )
     assert abs(result.log_z - LOG_Z) < 5 * result.log_z_stderr
 
 
 def test_parameters_are_the_samples_mapped(result):
     """mu as it is, ``tau = e^z``."""
-    torch.testing.assert_close(result.samples, torch.stack([result.parameters["mu"], result.parameters["tau"].log()], 1))
+    torch.testing.assert_close(
+        result.samples, torch.stack([result.parameters["mu"], result.parameters["tau"].log()], 1)
+    )
 
 
 def test_arviz_gets_the_result(result):
@@ -52,7 +63,10 @@ def test_arviz_gets_the_result(result):
     for name, value in result.parameters.items():
         assert posterior[name].dims == ("chain", "draw")
         assert np.array_equal(posterior[name].values, value.numpy()[None])
-    assert posterior.attrs["log_z"] == result.log_z and posterior.attrs["log_z_stderr"] == result.log_z_stderr
+    assert (
+        posterior.attrs["log_z"] == result.log_z
+        and posterior.attrs["log_z_stderr"] == result.log_z_stderr
+    )
     assert (posterior.attrs["log_z_lower"], posterior.attrs["log_z_upper"]) == result.log_z_interval
 
 
@@ -97,7 +111,8 @@ IMPROPER = {"constant": lambda x: 0 * x.sum(1), "a ridge": lambda x: -x[:, 0].sq
 
 @pytest.mark.parametrize("name", IMPROPER)
 def test_mass_without_end_is_named_not_numbered(name):
-    """The integral is infinite: an error says so, or the code ``improper`` is among the warnings."""
+    """The integral is infinite: an error says so, or the code ``improper`` is among the
+    warnings."""
     try:
         r = orn.sample_density(IMPROPER[name], 2, n=256, particles=256, steps=1)
     except OrnsteinError as error:

@@ -1,4 +1,5 @@
-"""`orn.sample` and `DiffusionModel.sample`: the laws, bit-equality whatever the batch, what is honoured and what refused."""
+"""`orn.sample` and `DiffusionModel.sample`: the laws, bit-equality whatever the batch, what is
+honoured and what refused."""
 
 import pytest
 import torch
@@ -14,12 +15,15 @@ METHODS = ["auto", "multistep", "ancestral", "ddim", "heun", "euler", "predictor
 
 def mixture():
     means = torch.tensor([[-1.2, 0.5], [0.8, -0.4]], dtype=DOUBLE)
-    return orn.targets.GaussianMixture(means, torch.tensor([[0.4, 0.7], [0.5, 0.3]]), torch.tensor([0.4, 0.6]))
+    return orn.targets.GaussianMixture(
+        means, torch.tensor([[0.4, 0.7], [0.5, 0.3]]), torch.tensor([0.4, 0.6])
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_named_method_draws_from_the_exact_posterior(method):
-    """Means and second moments of a mixture within 4 standard errors, n = 2000, seed 0; enough steps to keep the bias below that."""
+    """Means and second moments of a mixture within 4 standard errors, n = 2000, seed 0; enough
+    steps to keep the bias below that."""
     target, n = mixture(), 2000
     steps = {"heun": 40, "euler": 250, "ddim": 250, "ancestral": 150}.get(method, 80)
     x = orn.sample(target.posterior(orn.VP()), n, steps, method).double()
@@ -42,11 +46,16 @@ def test_a_sample_is_the_same_to_the_bit_in_batches_of_1_7_and_64(method):
 
 
 def perturbed_model(**options):
-    net, generator = orn.MLP(2, 32, 2, **options).requires_grad_(False), torch.Generator().manual_seed(0)
+    net, generator = (
+        orn.MLP(2, 32, 2, **options).requires_grad_(False),
+        torch.Generator().manual_seed(0),
+    )
     for parameter in net.parameters():
         parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, 1.0, (2,))
-    return orn.DiffusionModel(denoiser, orn.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5])))
+    return orn.DiffusionModel(
+        denoiser, orn.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
+    )
 
 
 @pytest.mark.parametrize("method", ["multistep", "ancestral"])
@@ -55,28 +64,39 @@ def test_batches_of_a_model_do_not_change_its_samples(method):
     model = perturbed_model()
     whole = model.sample(70, 8, method)
     for batch in (1, 7, 64):
-        torch.testing.assert_close(model.sample(70, 8, method, batch=batch), whole, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            model.sample(70, 8, method, batch=batch), whole, rtol=1e-5, atol=1e-5
+        )
 
 
 def test_labels_per_sample_follow_their_samples_through_batches():
     model = perturbed_model(labels=3)
     label = torch.arange(20) % 3
     whole = model.sample(20, 6, label=label)
-    torch.testing.assert_close(model.sample(20, 6, label=label, batch=7), whole, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        model.sample(20, 6, label=label, batch=7), whole, rtol=1e-5, atol=1e-5
+    )
     for k in range(3):
-        torch.testing.assert_close(model.sample(20, 6, label=k)[k::3], whole[k::3], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            model.sample(20, 6, label=k)[k::3], whole[k::3], rtol=1e-5, atol=1e-5
+        )
 
 
 def test_model_samples_are_decoded_draws_of_its_posterior():
     model = perturbed_model()
     z = orn.sample(model.denoiser, 9, 6, seed=2)
-    torch.testing.assert_close(model.sample(9, 6, seed=2), z * torch.tensor([2.0, 0.5]) + torch.tensor([5.0, -2.0]))
+    torch.testing.assert_close(
+        model.sample(9, 6, seed=2), z * torch.tensor([2.0, 0.5]) + torch.tensor([5.0, -2.0])
+    )
 
 
 def test_start_is_honoured_and_gradients_reach_it():
-    """On Gaussian data the flow is linear: ``dx_0 / dx_T = s / sqrt(alpha^2 s^2 + sigma^2)``, by autodiff through the solver."""
+    """On Gaussian data the flow is linear: ``dx_0 / dx_T = s / sqrt(alpha^2 s^2 + sigma^2)``, by
+    autodiff through the solver."""
     sde, s = orn.VP(0.1, 8.0), 0.6
-    posterior = orn.targets.Normal(torch.zeros(1, dtype=DOUBLE), torch.full((1,), s, dtype=DOUBLE)).posterior(sde)
+    posterior = orn.targets.Normal(
+        torch.zeros(1, dtype=DOUBLE), torch.full((1,), s, dtype=DOUBLE)
+    ).posterior(sde)
     x_T = torch.tensor([[0.7], [-1.3]], dtype=DOUBLE, requires_grad=True)
     x = orn.sample(posterior, 2, 300, x_T=x_T)
     factor = s / (sde.alpha(1.0) ** 2 * s**2 + sde.sigma(1.0) ** 2).sqrt()
@@ -87,7 +107,8 @@ def test_start_is_honoured_and_gradients_reach_it():
 
 
 def test_default_start_is_the_law_of_the_end_of_the_process():
-    """``N(0, alpha_T^2 d^2 + sigma_T^2)`` with the denoiser's d: variance within 4 standard errors, n = 20000."""
+    """``N(0, alpha_T^2 d^2 + sigma_T^2)`` with the denoiser's d: variance within 4 standard errors,
+    n = 20000."""
     sde, d = orn.VP(0.1, 1.0), 3.0
     watch = orn.Trajectory()
     orn.sample(orn.Denoiser(orn.MLP(1, 8, 1), sde, orn.edm, d, (1,)), 20000, 1, watch=[watch])
@@ -98,14 +119,20 @@ def test_default_start_is_the_law_of_the_end_of_the_process():
 def test_steps_eta_and_spacing_are_what_was_asked_for():
     posterior, watch = mixture().posterior(orn.VP()), orn.Trajectory()
     noise = orn.Noise(0)
-    ours = orn.sample(posterior, 4, 7, orn.Ancestral(), eta=0.5, spacing=orn.spacing.quadratic, watch=[watch])
+    ours = orn.sample(
+        posterior, 4, 7, orn.Ancestral(), eta=0.5, spacing=orn.spacing.quadratic, watch=[watch]
+    )
     x_T = watch.states[0]
     times = orn.VP().times(7, orn.spacing.quadratic)
-    assert torch.equal(orn.simulate(orn.Reverse(posterior, 0.5), x_T, times, orn.Ancestral(), noise), ours)
+    assert torch.equal(
+        orn.simulate(orn.Reverse(posterior, 0.5), x_T, times, orn.Ancestral(), noise), ours
+    )
     assert torch.equal(torch.stack(watch.times), times)
     with_object = orn.sample(posterior, 4, 7, orn.Sampler(orn.Heun(), 0.0))
     assert torch.equal(with_object, orn.sample(posterior, 4, 7, "heun"))
-    assert torch.equal(orn.sample(posterior, 4, 7, orn.Ancestral()), orn.sample(posterior, 4, 7, "ancestral"))
+    assert torch.equal(
+        orn.sample(posterior, 4, 7, orn.Ancestral()), orn.sample(posterior, 4, 7, "ancestral")
+    )
 
 
 def test_what_cannot_be_drawn_is_refused_with_the_reason():

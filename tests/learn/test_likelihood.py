@@ -1,4 +1,5 @@
-"""The evidence bound: below the exact log-likelihood, by the amount that theory says; a probability for quantised data."""
+"""The evidence bound: below the exact log-likelihood, by the amount that theory says; a probability
+for quantised data."""
 
 import math
 from itertools import pairwise
@@ -8,14 +9,19 @@ import torch
 from scipy import stats
 
 import ornstein as orn
-from ornstein.core.gaussian import Gaussian
+from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.errors import OrnsteinError
-from ornstein.learn.likelihood import level_log_prob
+from ornstein.inference.likelihood.elbo import level_log_prob
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
 DOUBLE = torch.float64
-PROCESSES = {"VP": orn.VP(), "Cosine": orn.Cosine(), "EDM": orn.EDM(20.0), "Straight": orn.Straight()}
+PROCESSES = {
+    "VP": orn.VP(),
+    "Cosine": orn.Cosine(),
+    "EDM": orn.EDM(20.0),
+    "Straight": orn.Straight(),
+}
 
 
 def gaussian(s, sde, d=2):
@@ -48,7 +54,11 @@ def test_terms_on_gaussian_data_are_their_closed_forms(process, steps):
     sde, s, n = PROCESSES[process], 0.8, 4000
     target, posterior = gaussian(s, sde)
     bound = orn.elbo(posterior, target.sample(n, dtype=DOUBLE), steps, var=s**2)
-    for term, exact in zip((bound.prior, bound.diffusion, bound.reconstruction), exact_terms(sde, s, steps), strict=True):
+    for term, exact in zip(
+        (bound.prior, bound.diffusion, bound.reconstruction),
+        exact_terms(sde, s, steps),
+        strict=True,
+    ):
         assert abs(float(term.mean()) - 2 * exact) < 4 * float(term.std()) / n**0.5 + 1e-9
     torch.testing.assert_close(bound.value, -(bound.prior + bound.diffusion + bound.reconstruction))
     assert bound.evaluations == 2 * steps
@@ -56,7 +66,8 @@ def test_terms_on_gaussian_data_are_their_closed_forms(process, steps):
 
 @pytest.mark.parametrize("process", ["VP", "Cosine"])
 def test_bound_is_exact_for_gaussian_data_and_the_exact_posterior(process):
-    """The generating kernels are then the true ones, so the mean gap is 0 at any number of steps: 4 standard errors."""
+    """The generating kernels are then the true ones, so the mean gap is 0 at any number of steps: 4
+    standard errors."""
     sde, s, n = PROCESSES[process], 0.8, 4000
     target, posterior = gaussian(s, sde)
     x = target.sample(n, dtype=DOUBLE)
@@ -66,10 +77,13 @@ def test_bound_is_exact_for_gaussian_data_and_the_exact_posterior(process):
 
 
 def test_gap_falls_with_the_number_of_steps_and_is_never_negative():
-    """A mixture with its exact posterior: the mean gap to the log-density at 5, 10, 20, 80 steps; 4 standard errors, n = 2000."""
+    """A mixture with its exact posterior: the mean gap to the log-density at 5, 10, 20, 80 steps; 4
+    standard errors, n = 2000."""
     sde, n = orn.VP(), 2000
     means = torch.tensor([[-1.5], [1.0]], dtype=DOUBLE)
-    target = orn.targets.GaussianMixture(means, torch.full_like(means, 0.3), torch.tensor([0.4, 0.6]))
+    target = orn.targets.GaussianMixture(
+        means, torch.full_like(means, 0.3), torch.tensor([0.4, 0.6])
+    )
     posterior, x = target.posterior(sde), target.sample(n, dtype=DOUBLE)
     gaps = []
     for steps in (5, 10, 20, 80):
@@ -81,7 +95,8 @@ def test_gap_falls_with_the_number_of_steps_and_is_never_negative():
 
 
 def test_bound_holds_for_a_wrong_posterior():
-    """A denoiser of the wrong width: the gap is positive by more than 4 standard errors, at every number of steps."""
+    """A denoiser of the wrong width: the gap is positive by more than 4 standard errors, at every
+    number of steps."""
     target, _ = gaussian(0.8, orn.VP())
     _, wrong = gaussian(1.5, orn.VP())
     x = target.sample(1000, dtype=DOUBLE)
@@ -91,10 +106,13 @@ def test_bound_holds_for_a_wrong_posterior():
 
 
 def test_stderr_is_the_scatter_of_the_estimate():
-    """Over 2000 copies of a point, each with noise of its own, the variance of the value is the mean of ``stderr^2``: both are
-    estimates of one number, compared within 4 of their standard errors."""
+    """Over 2000 copies of a point, each with noise of its own, the variance of the value is the
+    mean of ``stderr^2``: both are estimates of one number, compared within 4 of their standard
+    errors."""
     _, posterior = gaussian(0.8, orn.VP())
-    bound = orn.elbo(posterior, torch.tensor([[0.5, -0.2]], dtype=DOUBLE).expand(2000, 2), 4, repeats=8)
+    bound = orn.elbo(
+        posterior, torch.tensor([[0.5, -0.2]], dtype=DOUBLE).expand(2000, 2), 4, repeats=8
+    )
     squares, variances = (bound.value - bound.value.mean()).square(), bound.stderr.square()
     error = float((squares.std() ** 2 + variances.std() ** 2).sqrt()) / 2000**0.5
     assert abs(float(squares.mean() - variances.mean())) < 4 * error
@@ -108,11 +126,12 @@ def test_bits_per_dim_is_the_mean_in_base_two():
     assert stderr == pytest.approx(float(bound.value.std()) / 2 / math.log(2) / 20**0.5)
 
 
-# ------------------------------------------------------------------------------------------------------ quantised data
+# ----------------------------------------------------------------------------------- quantised data
 
 
 def testlevel_log_prob_is_the_mass_of_the_cell_also_in_the_tails():
-    """Against scipy: inside by differences of the distribution function, in the tails by its asymptotic difference in log space."""
+    """Against scipy: inside by differences of the distribution function, in the tails by its
+    asymptotic difference in log space."""
     levels = orn.Levels(-1.0, 0.5, 5)  # -1, -0.5, 0, 0.5, 1; the outermost cells are open
     values = torch.linspace(-1, 1, 5, dtype=DOUBLE)[:, None]
     for mean, std in ((0.1, 0.3), (-3.0, 0.4), (9.0, 0.2), (0.0, 5.0)):
@@ -131,8 +150,8 @@ def testlevel_log_prob_is_the_mass_of_the_cell_also_in_the_tails():
 @pytest.mark.parametrize("process", ["VP", "Cosine"])
 @pytest.mark.parametrize("kind", ["ignorant", "exact"])
 def test_discrete_bounds_are_sub_probabilities(process, kind):
-    """Over all levels of one pixel ``sum exp(elbo) <= 1`` (4 standard errors): for a zero network, and for the exact posterior
-    of the data, where it also nears the true probabilities."""
+    """Over all levels of one pixel ``sum exp(elbo) <= 1`` (4 standard errors): for a zero network,
+    and for the exact posterior of the data, where it also nears the true probabilities."""
     sde, count = PROCESSES[process], 6
     levels = orn.Levels(-1.0, 0.4, count)
     x = torch.linspace(-1, 1, count, dtype=DOUBLE)[:, None]
@@ -154,14 +173,21 @@ def test_discrete_bounds_are_sub_probabilities(process, kind):
 
 
 def test_model_elbo_counts_the_codec():
-    """``log p(x) = log p(z) - log |det A|`` for densities; for quantised data the bound is of the level and has no such term."""
+    """``log p(x) = log p(z) - log |det A|`` for densities; for quantised data the bound is of the
+    level and has no such term."""
     net, x = orn.MLP(2, 8, 1), orn.Noise(0).normal((6, 2)) * 3 + 1
     denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, 1.0, (2,)).requires_grad_(False)
-    model = orn.DiffusionModel(denoiser, orn.Codec(torch.ones(2), torch.tensor([[3.0, 0.0], [0.5, 2.0]])))
+    model = orn.DiffusionModel(
+        denoiser, orn.Codec(torch.ones(2), torch.tensor([[3.0, 0.0], [0.5, 2.0]]))
+    )
     bound, inner = model.elbo(x, 5), orn.elbo(denoiser, model.codec.encode(x), 5)
     torch.testing.assert_close(bound.value, inner.value - math.log(6))
-    torch.testing.assert_close(bound.value, -(bound.prior + bound.diffusion + bound.reconstruction), rtol=1e-5, atol=1e-5)
-    quantised = orn.DiffusionModel(denoiser, orn.Codec(torch.tensor(4.0), torch.tensor(4.0), orn.Levels(0.0, 1.0, 9)))
+    torch.testing.assert_close(
+        bound.value, -(bound.prior + bound.diffusion + bound.reconstruction), rtol=1e-5, atol=1e-5
+    )
+    quantised = orn.DiffusionModel(
+        denoiser, orn.Codec(torch.tensor(4.0), torch.tensor(4.0), orn.Levels(0.0, 1.0, 9))
+    )
     whole = (x + 4).round().clamp(0, 8)
     expected = orn.elbo(denoiser, (whole - 4) / 4, 5, levels=orn.Levels(-1.0, 0.25, 9))
     torch.testing.assert_close(quantised.elbo(whole, 5).value, expected.value)
@@ -169,11 +195,16 @@ def test_model_elbo_counts_the_codec():
 
 
 def test_a_bound_given_a_label_starts_from_the_data_variance_of_the_model():
-    """The prior term of a conditional bound is that of the unconditional one: both models end in the same law."""
-    denoiser = orn.Denoiser(orn.MLP(2, 8, 1, labels=2), orn.VP(0.1, 1.0), orn.edm, 3.0, (2,)).requires_grad_(False)
+    """The prior term of a conditional bound is that of the unconditional one: both models end in
+    the same law."""
+    denoiser = orn.Denoiser(
+        orn.MLP(2, 8, 1, labels=2), orn.VP(0.1, 1.0), orn.edm, 3.0, (2,)
+    ).requires_grad_(False)
     model = orn.DiffusionModel(denoiser, orn.Codec(torch.zeros(2), torch.ones(2)))
     x = 3 * orn.Noise(0).normal((5, 2))
-    torch.testing.assert_close(model.elbo(x, 4, label=[0, 1, 0, 1, 1]).prior, model.elbo(x, 4).prior)
+    torch.testing.assert_close(
+        model.elbo(x, 4, label=[0, 1, 0, 1, 1]).prior, model.elbo(x, 4).prior
+    )
 
 
 def test_bad_arguments_are_refused():

@@ -1,4 +1,5 @@
-"""Path weights: ``E[w] = Z`` for any control, constant at the exact one, bounds on both sides, losses with their gradients."""
+"""Path weights: ``E[w] = Z`` for any control, constant at the exact one, bounds on both sides,
+losses with their gradients."""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +10,19 @@ import torch
 from torch import Tensor
 
 import ornstein as orn
-from ornstein.core.gaussian import Gaussian
-from ornstein.core.linear import LinearSDE
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes.linear import LinearSDE
 from ornstein.errors import OrnsteinError
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
 DOUBLE = torch.float64
 PROCESSES = {"VP": orn.VP(), "OU": orn.OU(), "Bridge": orn.Bridge(1.2)}
-LONG = {"VP": orn.VP(), "OU": orn.OU(T=5.0), "Bridge": orn.Bridge(1.2)}  # all that end (nearly) without signal
+LONG = {
+    "VP": orn.VP(),
+    "OU": orn.OU(T=5.0),
+    "Bridge": orn.Bridge(1.2),
+}  # all that end (nearly) without signal
 
 
 def mixture(d, spread=1.0, std=0.6):
@@ -29,7 +34,10 @@ def mixture(d, spread=1.0, std=0.6):
 
 def untrained(d, sde, std):
     """A denoiser whose network has random weights of the given size; 0 is the zero network."""
-    net, generator = orn.MLP(d, width=16, depth=1).requires_grad_(False), torch.Generator().manual_seed(1)
+    net, generator = (
+        orn.MLP(d, width=16, depth=1).requires_grad_(False),
+        torch.Generator().manual_seed(1),
+    )
     for parameter in net.parameters():
         parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
     return orn.Denoiser(net, sde, orn.edm, 1.0, (d,))
@@ -40,9 +48,16 @@ def untrained(d, sde, std):
 @pytest.mark.parametrize("size", [0.0, 0.2])
 @pytest.mark.parametrize("steps", [1, 2, 8])
 def test_mean_weight_is_z_for_an_untrained_control(process, d, size, steps):
-    """Z = e^2; within 4 standard errors, n = 20000, seed 0; the effective size shows that the error can be trusted."""
+    """Z = e^2; within 4 standard errors, n = 20000, seed 0; the effective size shows that the error
+    can be trusted."""
     sde, target = PROCESSES[process], mixture(d, 0.4, 0.8)
-    log_w = orn.log_weights(untrained(d, sde, size), lambda x: target.log_prob(x) + 2, sde.times(steps), 20000, orn.Noise(0))
+    log_w = orn.log_weights(
+        untrained(d, sde, size),
+        lambda x: target.log_prob(x) + 2,
+        sde.times(steps),
+        20000,
+        orn.Noise(0),
+    )
     w = (log_w.double() - 2).exp()
     assert float(w.sum() ** 2 / w.square().sum()) > 0.05 * len(w)
     assert abs(float(w.mean()) - 1) < 4 * float(w.std()) / len(w) ** 0.5
@@ -56,7 +71,12 @@ def test_spread_of_log_w_falls_like_one_over_steps_at_the_exact_posterior(proces
     posterior, var = target.posterior(sde), float(target.std.square().mean())
     steps = torch.tensor([8.0, 16.0, 32.0, 64.0], dtype=DOUBLE)
     spread = [
-        float(orn.log_weights(posterior, target.log_prob, sde.times(int(k)), 4000, orn.Noise(0), var).std()) for k in steps
+        float(
+            orn.log_weights(
+                posterior, target.log_prob, sde.times(int(k)), 4000, orn.Noise(0), var
+            ).std()
+        )
+        for k in steps
     ]
     x, y = steps.log() - steps.log().mean(), torch.tensor(spread, dtype=DOUBLE).log()
     assert float((x * y).sum() / x.square().sum()) <= -0.9
@@ -72,13 +92,16 @@ def test_weights_are_constant_at_the_exact_gaussian_control(process, steps):
     denoiser = orn.Denoiser(orn.MLP(3, 8, 1), sde, orn.edm, s, (3,)).requires_grad_(False)
     for posterior in (target.posterior(sde), denoiser):
         times = sde.times(steps)
-        log_w = orn.log_weights(posterior, lambda x: target.log_prob(x) + 0.75, times, 200, orn.Noise(1), var=s**2)
+        log_w = orn.log_weights(
+            posterior, lambda x: target.log_prob(x) + 0.75, times, 200, orn.Noise(1), var=s**2
+        )
         torch.testing.assert_close(log_w, torch.full((200,), 0.75), rtol=0, atol=2e-4)
         assert float(orn.log_variance(log_w).mean()) < 1e-8
 
 
 def reversed_log_w(posterior, target, times, n, noise, var):
-    """The log-weights of paths noised from exact samples of the target: the other direction, through other code."""
+    """The log-weights of paths noised from exact samples of the target: the other direction,
+    through other code."""
     sde = posterior.sde
     watch = orn.LogWeight(lambda x_t, t, s: sde.posterior(x_t, posterior(x_t, t), s, t))
     x_0 = target.sample(n, seed=9)
@@ -89,7 +112,8 @@ def reversed_log_w(posterior, target, times, n, noise, var):
 @pytest.mark.parametrize("process", ["VP", "OU"])
 @pytest.mark.parametrize("size", [None, 0.2])
 def test_log_z_lies_between_elbo_and_eubo(process, size):
-    """``E_F log w <= log Z <= E_B log w`` and ``E_B 1/w = 1/Z``: 4 standard errors, n = 10000; None is the exact posterior."""
+    """``E_F log w <= log Z <= E_B log w`` and ``E_B 1/w = 1/Z``: 4 standard errors, n = 10000; None
+    is the exact posterior."""
     sde, target = PROCESSES[process], mixture(2, 0.4, 0.8)
     posterior = target.posterior(sde) if size is None else untrained(2, sde, size)
     var, times = float(target.std.square().mean()), sde.times(6)
@@ -104,7 +128,8 @@ def test_log_z_lies_between_elbo_and_eubo(process, size):
 
 @dataclass(frozen=True)
 class Shifted:
-    """The exact posterior of N(0, 1) with its mean off by theta: the path divergence is ``theta^2 sum_k c_k^2 / (2 var_k)``."""
+    """The exact posterior of N(0, 1) with its mean off by theta: the path divergence is ``theta^2
+    sum_k c_k^2 / (2 var_k)``."""
 
     sde: LinearSDE
     theta: Tensor
@@ -112,11 +137,14 @@ class Shifted:
 
     def __call__(self, x, t):
         a, s, k = self.sde.polar(t)
-        return Gaussian(a * k * x.to(self.theta.dtype) + self.theta, s * torch.ones((), dtype=self.theta.dtype))
+        return Gaussian(
+            a * k * x.to(self.theta.dtype) + self.theta, s * torch.ones((), dtype=self.theta.dtype)
+        )
 
 
 def curvature(sde, times):
-    """``sum_k c_k^2 / var_k``: the weight of x_0 in each step and the step's variance, by Bayes' rule for Gaussians."""
+    """``sum_k c_k^2 / var_k``: the weight of x_0 in each step and the step's variance, by Bayes'
+    rule for Gaussians."""
     total = 0.0
     for t, s in pairwise(times.tolist()):
         (a_t, s_t), (a_s, s_s) = ((float(sde.alpha(u)), float(sde.sigma(u))) for u in (t, s))
@@ -135,21 +163,29 @@ def gradients(loss, through_path, theta=0.3, batches=64, size=256, sde=PROCESSES
     for seed in range(batches):
         parameter = torch.tensor(theta, requires_grad=True)
         log_w = orn.log_weights(
-            Shifted(sde, parameter), target.log_prob, sde.times(steps), size, orn.Noise(seed), through_path=through_path
-        )  # fmt: skip
+            Shifted(sde, parameter),
+            target.log_prob,
+            sde.times(steps),
+            size,
+            orn.Noise(seed),
+            through_path=through_path,
+        )
         loss(log_w).mean().backward()
         out.append(float(parameter.grad))
     return torch.tensor(out, dtype=DOUBLE)
 
 
 def test_reverse_kl_and_its_gradient_are_those_of_the_path_divergence():
-    """``KL = theta^2 A / 2``, ``dKL/dtheta = theta A``, within 4 standard errors over 64 batches of 256, seeds 0-63."""
+    """``KL = theta^2 A / 2``, ``dKL/dtheta = theta A``, within 4 standard errors over 64 batches of
+    256, seeds 0-63."""
     sde, theta = PROCESSES["VP"], 0.3
     a = curvature(sde, sde.times(4))
     target = orn.targets.Normal(torch.zeros(1), torch.ones(1))
     losses = orn.reverse_kl(
-        orn.log_weights(Shifted(sde, torch.tensor(theta)), target.log_prob, sde.times(4), 20000, orn.Noise(1))
-    ).double()  # fmt: skip
+        orn.log_weights(
+            Shifted(sde, torch.tensor(theta)), target.log_prob, sde.times(4), 20000, orn.Noise(1)
+        )
+    ).double()
     assert abs(float(losses.mean()) - theta**2 * a / 2) < 4 * float(losses.std()) / 20000**0.5
     g = gradients(orn.reverse_kl, True)
     assert abs(float(g.mean()) - theta * a) < 4 * float(g.std()) / 8
@@ -157,9 +193,13 @@ def test_reverse_kl_and_its_gradient_are_those_of_the_path_divergence():
 
 @pytest.mark.parametrize("name", ["log-variance", "trajectory balance"])
 def test_off_path_losses_have_twice_the_gradient_of_the_reverse_kl(name):
-    """Richter et al. 2020, proposition 4.3: at the sampling control, whatever the baseline; 4 standard errors, seeds 0-63."""
+    """Richter et al. 2020, proposition 4.3: at the sampling control, whatever the baseline; 4
+    standard errors, seeds 0-63."""
     sde, theta = PROCESSES["VP"], 0.3
-    losses = {"log-variance": orn.log_variance, "trajectory balance": lambda w: orn.trajectory_balance(w, torch.tensor(0.4))}
+    losses = {
+        "log-variance": orn.log_variance,
+        "trajectory balance": lambda w: orn.trajectory_balance(w, torch.tensor(0.4)),
+    }
     g = gradients(losses[name], False)
     assert abs(float(g.mean()) - 2 * theta * curvature(sde, sde.times(4))) < 4 * float(g.std()) / 8
 
@@ -171,13 +211,16 @@ def test_off_path_weights_pass_no_gradient_through_the_states():
 
 
 def test_gradient_of_the_reverse_kl_is_its_finite_difference():
-    """With the same numbers the loss is a smooth function of the weights; float64 network, central differences."""
+    """With the same numbers the loss is a smooth function of the weights; float64 network, central
+    differences."""
     sde = PROCESSES["OU"]
     target = mixture(1, 0.4, 0.8)
     theta = torch.tensor(0.2, dtype=DOUBLE, requires_grad=True)
 
     def loss(value):
-        return orn.reverse_kl(orn.log_weights(Shifted(sde, value), target.log_prob, sde.times(5), 64, orn.Noise(3))).mean()
+        return orn.reverse_kl(
+            orn.log_weights(Shifted(sde, value), target.log_prob, sde.times(5), 64, orn.Noise(3))
+        ).mean()
 
     (gradient,) = torch.autograd.grad(loss(theta), theta)
     h = 1e-5
@@ -203,7 +246,11 @@ def test_paths_are_the_same_in_any_split():
     posterior = target.posterior(sde)
     paths = orn.denoising_paths(posterior, target.log_prob, sde.times(5))
     whole, part = paths.draw(50, orn.Noise(2)), paths.draw(20, orn.Noise(2).shift(30))
-    assert torch.equal(whole.x[30:], part.x) and torch.equal(whole.log_w[30:], part.log_w) and whole.evaluations == 5
+    assert (
+        torch.equal(whole.x[30:], part.x)
+        and torch.equal(whole.log_w[30:], part.log_w)
+        and whole.evaluations == 5
+    )
 
 
 def test_a_posterior_without_event_shape_is_refused():
@@ -212,7 +259,8 @@ def test_a_posterior_without_event_shape_is_refused():
         orn.log_weights(denoiser, lambda x: x[:, 0], orn.VP().times(2), 4, orn.Noise(0))
 
 
-# ------------------------------------------------------------------------------------------------ log Z from weights
+# ------------------------------------------------------------------------------------------------
+# log Z from weights
 
 
 def test_log_z_is_the_log_of_the_mean_with_its_delta_error():
@@ -223,11 +271,14 @@ def test_log_z_is_the_log_of_the_mean_with_its_delta_error():
         assert z.value == pytest.approx(math.log(3) + shift) and z.stderr == pytest.approx(se)
         assert z.interval[1] == pytest.approx(math.log(3) + shift + math.log1p(1.96 * se))
         assert z.interval[0] == pytest.approx(math.log(3) + shift + math.log1p(-1.96 * se))
-        assert z.elbo == pytest.approx(float(w.log().mean()) + shift) and z.ess == pytest.approx(144 / 50)
+        assert z.elbo == pytest.approx(float(w.log().mean()) + shift) and z.ess == pytest.approx(
+            144 / 50
+        )
 
 
 def test_log_z_interval_covers_at_its_level():
-    """Log-normal weights, sd of log w 0.5, n = 500: 2000 intervals cover ``s^2 / 2`` in 95 % within 4 standard errors."""
+    """Log-normal weights, sd of log w 0.5, n = 500: 2000 intervals cover ``s^2 / 2`` in 95 % within
+    4 standard errors."""
     log_w = 0.5 * orn.Noise(0).normal((2000, 500), DOUBLE)
     covered = 0
     for row in log_w:
@@ -238,7 +289,11 @@ def test_log_z_interval_covers_at_its_level():
 
 def test_log_z_takes_zero_weights_and_an_interval_open_below():
     z = orn.log_z(torch.tensor([-torch.inf, -torch.inf, 0.0, -torch.inf]))
-    assert z.value == pytest.approx(math.log(0.25)) and z.interval[0] == -math.inf and z.ess == pytest.approx(1)
+    assert (
+        z.value == pytest.approx(math.log(0.25))
+        and z.interval[0] == -math.inf
+        and z.ess == pytest.approx(1)
+    )
 
 
 @pytest.mark.parametrize("bad", [[0.0, math.nan], [0.0, math.inf], [-math.inf, -math.inf]])

@@ -1,4 +1,5 @@
-"""`sample_density`: log Z within its interval, samples with the right moments, and honest complaints."""
+"""`sample_density`: log Z within its interval, samples with the right moments, and honest
+complaints."""
 
 import math
 
@@ -20,23 +21,36 @@ def gaussian(cov, mean, log_z):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_gaussian_needs_no_training(seed):
-    """Correlated, shifted, Z = e^-3: no optimiser step; log Z, mean and covariance within 4 standard errors."""
+    """Correlated, shifted, Z = e^-3: no optimiser step; log Z, mean and covariance within 4
+    standard errors."""
     exact, log_prob = gaussian([[2.0, 1.2], [1.2, 1.0]], [6.0, -3.0], -3.0)
     steps = []
     r = orn.sample_density(log_prob, 2, seed=seed, n=1000, particles=1024, report=steps.append)
     assert [stage.name for stage in steps] == ["planned", "tempered", "weighed"] and not r.warnings
-    assert steps[0].evaluations < steps[2].evaluations < r.evaluations and steps[1].log_z == r.estimates["tempering"]
-    assert abs(r.log_z + 3) < 4 * r.log_z_stderr and r.log_z_interval[0] < r.log_z < r.log_z_interval[1]
+    assert (
+        steps[0].evaluations < steps[2].evaluations < r.evaluations
+        and steps[1].log_z == r.estimates["tempering"]
+    )
+    assert (
+        abs(r.log_z + 3) < 4 * r.log_z_stderr
+        and r.log_z_interval[0] < r.log_z < r.log_z_interval[1]
+    )
     assert r.elbo - 0.02 <= r.log_z <= r.eubo + 0.02 and r.ess > 900
     error = r.samples.std(0) / r.ess**0.5
     assert bool(((r.samples.mean(0) - exact.mean).abs() < 4 * error).all())
-    torch.testing.assert_close(torch.cov(r.samples.mT).float(), exact.covariance_matrix, rtol=0.25, atol=0.1)  # 4 sqrt(2 / 1000) = 0.18
+    torch.testing.assert_close(
+        torch.cov(r.samples.mT).float(), exact.covariance_matrix, rtol=0.25, atol=0.1
+    )  # 4 sqrt(2 / 1000) = 0.18
     more = r.sampler.sample(2000, 20, seed=4)
-    assert bool(((more.mean(0) - exact.mean).abs() < 5 * more.std(0) * (1 / 2000 + 1 / 1024) ** 0.5).all())
+    assert bool(
+        ((more.mean(0) - exact.mean).abs() < 5 * more.std(0) * (1 / 2000 + 1 / 1024) ** 0.5).all()
+    )
 
 
 def two_modes():
-    return orn.targets.GaussianMixture(torch.tensor([[-3.0], [3.0]]), torch.full((2, 1), 0.7), torch.tensor([0.3, 0.7]))
+    return orn.targets.GaussianMixture(
+        torch.tensor([[-3.0], [3.0]]), torch.full((2, 1), 0.7), torch.tensor([0.3, 0.7])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +58,9 @@ def learned():
     """One short run on two modes, Z = e^2."""
     target = two_modes()
     with torch.random.fork_rng(devices=[]):
-        return orn.sample_density(lambda x: target.log_prob(x) + 2, 1, seed=0, n=2000, particles=1024, steps=150)
+        return orn.sample_density(
+            lambda x: target.log_prob(x) + 2, 1, seed=0, n=2000, particles=1024, steps=150
+        )
 
 
 def test_two_modes_keep_their_shares(learned):
@@ -57,7 +73,9 @@ def test_two_modes_keep_their_shares(learned):
 
 def test_same_seed_same_result_and_the_global_generator_is_left_alone(learned):
     target, before = two_modes(), torch.get_rng_state()
-    again = orn.sample_density(lambda x: target.log_prob(x) + 2, 1, seed=0, n=2000, particles=1024, steps=150)
+    again = orn.sample_density(
+        lambda x: target.log_prob(x) + 2, 1, seed=0, n=2000, particles=1024, steps=150
+    )
     assert torch.equal(torch.get_rng_state(), before)
     assert again.log_z == learned.log_z and torch.equal(again.samples, learned.samples)
     assert again.evaluations == learned.evaluations
@@ -75,7 +93,9 @@ def test_evaluations_count_every_point():
 
 
 def test_regions_of_nan_are_reported_and_carry_no_mass():
-    """NaN on the left half: the rest is half a Gaussian, log Z = log(1/2) within 4 standard errors, with a warning that counts."""
+    """NaN on the left half: the rest is half a Gaussian, log Z = log(1/2) within 4 standard errors,
+    with a warning that counts."""
+
     def log_prob(x):
         return torch.where(x[:, 0] > 0, -x.square().sum(1) / 2 - math.log(2 * math.pi), math.nan)
 
@@ -87,7 +107,10 @@ def test_regions_of_nan_are_reported_and_carry_no_mass():
 
 def test_a_poor_pilot_on_a_bounded_support_is_polished_not_refused():
     """Paths that end outside have weight 0: the log-variance of the others must not become NaN."""
-    def corners(x):  # four small boxes: the Gaussian and a net of few steps miss them most of the time
+
+    def corners(
+        x,
+    ):  # four small boxes: the Gaussian and a net of few steps miss them most of the time
         inside = ((x.abs() - 3).abs() < 0.3).all(1)
         return torch.where(inside, 0.0 * x.sum(1), -torch.inf)
 
@@ -106,7 +129,9 @@ def test_wrong_shapes_and_arguments_are_refused():
         orn.sample_density(lambda x: torch.full((len(x),), -torch.inf), 2)
 
 
-@pytest.mark.parametrize("options", [{"start_std": -1.0}, {"start_std": 0.0}, {"n": 1}, {"particles": 0}])
+@pytest.mark.parametrize(
+    "options", [{"start_std": -1.0}, {"start_std": 0.0}, {"n": 1}, {"particles": 0}]
+)
 def test_arguments_out_of_range_are_named(options):
     with pytest.raises(OrnsteinError, match=next(iter(options))):
         orn.sample_density(lambda x: -x.square().sum(1) / 2, 2, **options)
@@ -114,10 +139,13 @@ def test_arguments_out_of_range_are_named(options):
 
 @pytest.mark.slow
 def test_eight_schools():
-    """``|log Z - exact| <= 0.05`` and within 4 standard errors (the 95 % interval would fail one run in twenty); posterior means
-    within 0.05 posterior standard deviations plus 4 standard errors of the resampled ones."""
+    """``|log Z - exact| <= 0.05`` and within 4 standard errors (the 95 % interval would fail one
+    run in twenty); posterior means within 0.05 posterior standard deviations plus 4 standard errors
+    of the resampled ones."""
     target = orn.targets.EightSchools()
     r = orn.sample_density(target.log_prob, 10, seed=0)
     assert abs(r.log_z - target.log_z) <= 0.05 and abs(r.log_z - target.log_z) < 4 * r.log_z_stderr
-    deviation = (target.parameters(r.samples.double()).mean(0) - target.exact_mean) / target.exact_std
+    deviation = (
+        target.parameters(r.samples.double()).mean(0) - target.exact_mean
+    ) / target.exact_std
     assert float(deviation.abs().max()) < 0.05

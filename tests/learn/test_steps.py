@@ -1,4 +1,5 @@
-"""``steps="auto"``: the tolerance is met, for the fewest steps of a ladder, and means the same to a model as to a posterior."""
+"""``steps="auto"``: the tolerance is met, for the fewest steps of a ladder, and means the same to a
+model as to a posterior."""
 
 from itertools import pairwise
 
@@ -7,7 +8,14 @@ import torch
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.learn.sampling import PILOT, automatic, grid, sampler, start_states, steps_for
+from ornstein.inference.sampling.sample import (
+    PILOT,
+    automatic,
+    grid,
+    sampler,
+    start_states,
+    steps_for,
+)
 
 F64 = torch.float64
 pytestmark = pytest.mark.usefixtures("seeded_weights")
@@ -21,7 +29,9 @@ def mixture(scale: float = 1.0):
 
 def run(posterior, x_T, n, method="auto"):
     chosen = sampler(method, posterior)
-    return orn.simulate(orn.Reverse(posterior, 0.0), x_T, grid(posterior.sde, n, chosen.spacing), chosen.method)
+    return orn.simulate(
+        orn.Reverse(posterior, 0.0), x_T, grid(posterior.sde, n, chosen.spacing), chosen.method
+    )
 
 
 def counted(posterior, **options) -> int:
@@ -47,8 +57,12 @@ def test_the_error_is_below_the_tolerance_and_a_smaller_one_takes_more_steps(sde
 
 
 def test_tolerances_are_in_the_units_of_the_samples():
-    """Data a hundred times as large on a process scaled with them: the same steps at a hundred times the tolerance."""
-    steps = [counted(mixture(c).posterior(orn.EDM(80.0 * c)), steps="auto", tol=0.003 * c) for c in (1.0, 100.0)]
+    """Data a hundred times as large on a process scaled with them: the same steps at a hundred
+    times the tolerance."""
+    steps = [
+        counted(mixture(c).posterior(orn.EDM(80.0 * c)), steps="auto", tol=0.003 * c)
+        for c in (1.0, 100.0)
+    ]
     assert steps[0] == steps[1] > 8
 
 
@@ -61,19 +75,27 @@ def test_the_estimate_is_the_distance_of_two_runs():
     assert found.error <= 0.01
     ladder = [8, 12, 16, 24, 32, 48, 64, 96, 128]
     before = ladder[ladder.index(found.steps) - 1]
-    assert float((run(posterior, x_T, before) - run(posterior, x_T, before // 2)).square().mean().sqrt()) > 0.01
+    assert (
+        float(
+            (run(posterior, x_T, before) - run(posterior, x_T, before // 2)).square().mean().sqrt()
+        )
+        > 0.01
+    )
 
 
 def test_a_sample_does_not_depend_on_how_many_are_drawn():
     posterior = mixture().posterior(orn.VP())
     x = orn.sample(posterior, 64, "auto", tol=0.01, seed=2)
     assert torch.equal(orn.sample(posterior, 7, "auto", tol=0.01, seed=2), x[:7])
-    assert torch.equal(orn.sample(posterior, 64, counted(posterior, steps="auto", tol=0.01, seed=2), seed=2), x)
+    assert torch.equal(
+        orn.sample(posterior, 64, counted(posterior, steps="auto", tol=0.01, seed=2), seed=2), x
+    )
 
 
 @pytest.mark.parametrize("method", ["ddim", "heun"])
 def test_other_methods_get_the_steps_that_they_need(method):
-    """Within a tenth: for order 1 the distance to half as many steps is the error itself, of 64 other samples."""
+    """Within a tenth: for order 1 the distance to half as many steps is the error itself, of 64
+    other samples."""
     posterior = mixture().posterior(orn.VP())
     x_T = start_states(posterior, 128, None, orn.Noise(5)).double()
     x = orn.sample(posterior, 128, "auto", method, x_T=x_T, tol=0.03)
@@ -102,7 +124,9 @@ def perturbed_model(data_std: float = 0.5):
     for parameter in net.parameters():
         parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, data_std, (2,))
-    return orn.DiffusionModel(denoiser, orn.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5])))
+    return orn.DiffusionModel(
+        denoiser, orn.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
+    )
 
 
 class TestOfAModel:
@@ -120,7 +144,9 @@ class TestOfAModel:
     def test_the_number_of_steps_does_not_depend_on_the_batch(self):
         model = perturbed_model()
         x = model.sample(20, "auto", tol=0.02)
-        torch.testing.assert_close(model.sample(20, "auto", tol=0.02, batch=6), x, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            model.sample(20, "auto", tol=0.02, batch=6), x, rtol=1e-5, atol=1e-5
+        )
 
     def test_it_decides_for_the_run_that_follows(self):
         """The spacing counts, and noise is refused."""
@@ -128,7 +154,12 @@ class TestOfAModel:
         posterior, spacing = model.denoiser, orn.spacing.uniform
         chosen = orn.Sampler(automatic(posterior).method, 0.0, spacing)
         with torch.no_grad():
-            steps = steps_for(posterior, 0.02 * 0.5, chosen, start_states(posterior, PILOT, None, orn.Noise(0).fold(PILOT))).steps
+            steps = steps_for(
+                posterior,
+                0.02 * 0.5,
+                chosen,
+                start_states(posterior, PILOT, None, orn.Noise(0).fold(PILOT)),
+            ).steps
         x = model.sample(5, "auto", tol=0.02, spacing=spacing)
         torch.testing.assert_close(x, model.sample(5, steps, spacing=spacing), rtol=1e-6, atol=1e-6)
         with pytest.raises(OrnsteinError, match="only an ODE"):

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.core.numerics.multivariate_normal import Normal
+from ornstein.core.paths.particles import resample
+from ornstein.density.proposals.mixture import Mixture
+from ornstein.density.smc.tempered_smc import pilot, run
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.classical.mixture import Mixture
-from ornstein.learn.density.classical.normal import Normal
-from ornstein.learn.density.classical.smc import pilot, run
-from ornstein.learn.density.paths.particles import resample
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -18,11 +18,16 @@ DOUBLE = torch.float64
 
 
 def wide(std):
-    return Mixture(torch.ones(1, dtype=DOUBLE), torch.zeros(1, 2, dtype=DOUBLE), std * torch.eye(2, dtype=DOUBLE)[None])
+    return Mixture(
+        torch.ones(1, dtype=DOUBLE),
+        torch.zeros(1, 2, dtype=DOUBLE),
+        std * torch.eye(2, dtype=DOUBLE)[None],
+    )
 
 
 def test_resampling_takes_each_sample_its_share_up_or_down_rounded():
-    """Systematic: every count is the floor or the ceiling of ``n w_i``, for any weights and any n."""
+    """Systematic: every count is the floor or the ceiling of ``n w_i``, for any weights and any
+    n."""
     log_w = 2 * orn.Noise(0).normal((37,), DOUBLE)
     for n in (10, 100, 1000):
         share = n * log_w.softmax(0)
@@ -32,7 +37,8 @@ def test_resampling_takes_each_sample_its_share_up_or_down_rounded():
 
 
 def test_resampling_is_unbiased_and_in_random_order():
-    """Mean counts over 4000 seeds are ``n w_i`` within 4 standard errors; the first place holds each sample with its weight."""
+    """Mean counts over 4000 seeds are ``n w_i`` within 4 standard errors; the first place holds
+    each sample with its weight."""
     log_w = torch.tensor([0.0, 1.0, -0.7, 0.4], dtype=DOUBLE)
     w = log_w.softmax(0)
     draws = torch.stack([resample(log_w, 3, orn.Noise(seed)) for seed in range(4000)])
@@ -63,10 +69,14 @@ def test_normal_is_the_multivariate_normal():
 
 
 def test_log_z_and_moments_of_a_correlated_gaussian():
-    """Z = e^1.7, mean (2, -1), a correlation of 0.8: averages over 8 seeds within 4 of their standard errors."""
+    """Z = e^1.7, mean (2, -1), a correlation of 0.8: averages over 8 seeds within 4 of their
+    standard errors."""
     cov = torch.tensor([[1.0, 0.4], [0.4, 0.25]])
     exact = torch.distributions.MultivariateNormal(torch.tensor([2.0, -1.0]), cov)
-    clouds = [pilot(lambda x: exact.log_prob(x) + 1.7, wide(4.0), 1024, orn.Noise(seed), 0.9)[0] for seed in range(8)]
+    clouds = [
+        pilot(lambda x: exact.log_prob(x) + 1.7, wide(4.0), 1024, orn.Noise(seed), 0.9)[0]
+        for seed in range(8)
+    ]
 
     def agrees(values, truth):
         values = torch.stack(values).double()
@@ -77,16 +87,23 @@ def test_log_z_and_moments_of_a_correlated_gaussian():
     agrees([x.mean(0) for x in equal], exact.mean)
     agrees([torch.cov(x.mT) for x in equal], cov)
     for cloud in clouds:
-        assert cloud.levels[0] == 1 and cloud.levels[-1] == 0 and cloud.levels == sorted(cloud.levels, reverse=True)
+        assert (
+            cloud.levels[0] == 1
+            and cloud.levels[-1] == 0
+            and cloud.levels == sorted(cloud.levels, reverse=True)
+        )
         assert 0.3 < cloud.acceptance[-1] <= 1
 
 
 def test_nine_modes_stay_with_their_ninths():
-    """Particles per mode of gmm9 over 4 seeds: none is lost, each mean share is 1/9 within 4 of its standard errors."""
+    """Particles per mode of gmm9 over 4 seeds: none is lost, each mean share is 1/9 within 4 of its
+    standard errors."""
     target, shares, log_z = orn.targets.gmm9(), [], []
     for seed in range(4):
         cloud, _ = pilot(target.log_prob, wide(10.0), 2048, orn.Noise(seed), 0.9)
-        nearest = torch.cdist(cloud.equal(2048, orn.Noise(100 + seed)), target.means.double()).argmin(1)
+        nearest = torch.cdist(
+            cloud.equal(2048, orn.Noise(100 + seed)), target.means.double()
+        ).argmin(1)
         shares.append(torch.bincount(nearest, minlength=9) / 2048)
         log_z.append(cloud.log_z.value)
     shares, log_z = torch.stack(shares), torch.tensor(log_z)
@@ -107,7 +124,8 @@ def test_too_few_levels_are_an_error():
 
 
 def test_particles_never_leave_a_bounded_support():
-    """Half-plane: log Z = log(1/2) of a standard normal within 4 standard errors over 6 islands, no particle outside."""
+    """Half-plane: log Z = log(1/2) of a standard normal within 4 standard errors over 6 islands, no
+    particle outside."""
 
     def half(x):
         return torch.where(x[:, 0] > 0, -x.square().sum(1) / 2 - math.log(2 * math.pi), -torch.inf)
@@ -116,4 +134,6 @@ def test_particles_never_leave_a_bounded_support():
     cloud = run(half, wide(2.0), rungs, 1024, 6, orn.Noise(1))
     for found in (first, cloud):
         assert float(found.equal(1024, orn.Noise(2))[:, 0].min()) > 0
-    assert abs(float(cloud.islands.mean()) - math.log(0.5)) < 4 * float(cloud.islands.std()) / 6**0.5
+    assert (
+        abs(float(cloud.islands.mean()) - math.log(0.5)) < 4 * float(cloud.islands.std()) / 6**0.5
+    )

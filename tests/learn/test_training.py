@@ -1,4 +1,5 @@
-"""The trainer: a function of its seed, resumable to the bit, averaged by its formula; run folders that survive what happens."""
+"""The trainer: a function of its seed, resumable to the bit, averaged by its formula; run folders
+that survive what happens."""
 
 import json
 import math
@@ -14,7 +15,7 @@ import torch
 
 import ornstein as orn
 from ornstein.errors import CheckpointError, DataError, OrnsteinError
-from ornstein.learn import checkpoint
+from ornstein.inference import checkpoint
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -24,7 +25,9 @@ def fresh_model(width=16, seed=0):
         torch.manual_seed(seed)
         net = orn.MLP(2, width=width, depth=1)
     denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, 1.0, (2,))
-    return orn.DiffusionModel(denoiser, orn.Codec(torch.zeros(2), torch.ones(2)), ("a", "b"), {"made": "here"})
+    return orn.DiffusionModel(
+        denoiser, orn.Codec(torch.zeros(2), torch.ones(2)), ("a", "b"), {"made": "here"}
+    )
 
 
 def objective(seed=0):
@@ -59,7 +62,9 @@ def test_same_seed_same_weights():
 def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, step):
     whole = orn.train(fresh_model(), objective(), SIX)
     stop_after(step, tmp_path)
-    resumed = orn.train(fresh_model(seed=5), objective(), SIX, tmp_path)  # other first weights: all comes from the folder
+    resumed = orn.train(
+        fresh_model(seed=5), objective(), SIX, tmp_path
+    )  # other first weights: all comes from the folder
     assert torch.equal(weights(resumed), weights(whole))
     assert torch.equal(orn.load(tmp_path).sample(5, 4), resumed.sample(5, 4))
 
@@ -71,17 +76,28 @@ def test_after_an_interruption_the_folder_loads_and_holds_the_average(tmp_path):
     loaded = orn.load(tmp_path)
     tensors, metadata = checkpoint.load_tensors(tmp_path / "training.safetensors")
     assert metadata["step"] == "3"
-    average = torch.cat([tensors[f"average.{name}"].flatten() for name, _ in loaded.denoiser.net.named_parameters()])
-    assert torch.equal(weights(loaded), average) and not torch.equal(weights(loaded), weights(three))
-    assert loaded.names == ("a", "b") and loaded.info == {"made": "here"} and loaded.denoiser.sde == orn.Cosine()
+    average = torch.cat(
+        [tensors[f"average.{name}"].flatten() for name, _ in loaded.denoiser.net.named_parameters()]
+    )
+    assert torch.equal(weights(loaded), average) and not torch.equal(
+        weights(loaded), weights(three)
+    )
+    assert (
+        loaded.names == ("a", "b")
+        and loaded.info == {"made": "here"}
+        and loaded.denoiser.sde == orn.Cosine()
+    )
     assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_average_follows_its_formula():
-    """``a_k+1 = b a_k + (1 - b) w_k+1`` with ``b = min(ema, (k + 1) / (k + 10))``, from the weights after each step."""
+    """``a_k+1 = b a_k + (1 - b) w_k+1`` with ``b = min(ema, (k + 1) / (k + 10))``, from the weights
+    after each step."""
     model, seen = fresh_model(), []
     start = weights(model).detach().clone()
-    result = orn.train(model, objective(), SIX, report=lambda now: seen.append(weights(model).detach().clone()))
+    result = orn.train(
+        model, objective(), SIX, report=lambda now: seen.append(weights(model).detach().clone())
+    )
     average = start.double()
     for k, w in enumerate(seen):
         b = min(0.9, (k + 1) / (k + 10))
@@ -90,8 +106,8 @@ def test_average_follows_its_formula():
 
 
 def test_first_step_is_adamw_with_clipping_and_warm_up():
-    """After one step: ``w (1 - lr decay) - lr g / (|g| + eps)``, lr half the rate at step 1 of 2 warm-up steps (Adam's first step
-    does not see the clipping)."""
+    """After one step: ``w (1 - lr decay) - lr g / (|g| + eps)``, lr half the rate at step 1 of 2
+    warm-up steps (Adam's first step does not see the clipping)."""
     model = fresh_model()
     before = weights(model).detach().clone()
     losses, _ = objective()(model.denoiser, 0)
@@ -99,7 +115,12 @@ def test_first_step_is_adamw_with_clipping_and_warm_up():
     g = torch.cat([v.flatten() for v in gradients])
     g = g * min(1.0, 1e-3 / float(g.norm()))
     once = Once(model)
-    orn.train(model, objective(), orn.Training(steps=2, rate=1e-2, warmup=2, clip=1e-3, decay=0.1), report=once)
+    orn.train(
+        model,
+        objective(),
+        orn.Training(steps=2, rate=1e-2, warmup=2, clip=1e-3, decay=0.1),
+        report=once,
+    )
     lr = 1e-2 / 2
     expected = before * (1 - lr * 0.1) - lr * g / (g.abs() + 1e-8)
     torch.testing.assert_close(once.first, expected, rtol=1e-4, atol=1e-6)
@@ -117,7 +138,8 @@ class Once:
 
 
 def test_training_learns_the_posterior_mean_of_gaussian_data():
-    """150 steps bring the loss on N(0, 0.3^2) data, denoised as if it were N(0, 1), from its closed form near the Bayes risk."""
+    """150 steps bring the loss on N(0, 0.3^2) data, denoised as if it were N(0, 1), from its closed
+    form near the Bayes risk."""
     x = 0.3 * orn.Noise(0).normal((2000, 2))
     goal = orn.Denoising(x, batch=128, times=orn.UniformLogSNR(-2, 2), weight=orn.unit_weight)
     result = orn.train(fresh_model(), goal, orn.Training(steps=150, rate=1e-2, warmup=10, ema=0.9))
@@ -130,7 +152,8 @@ def test_training_learns_the_posterior_mean_of_gaussian_data():
 
 
 def test_log_holds_the_loss_by_noise_level(tmp_path):
-    """Means of the losses of all steps in bins of the log-SNR, recomputed by hand from the objective."""
+    """Means of the losses of all steps in bins of the log-SNR, recomputed by hand from the
+    objective."""
     model, goal, losses, levels = fresh_model(), objective(), [], []
 
     def recording(denoiser, k):
@@ -147,7 +170,9 @@ def test_log_holds_the_loss_by_noise_level(tmp_path):
     assert len(row["loss_by_log_snr"]) == len(edges) - 1
     for value, low, high in zip(row["loss_by_log_snr"], edges, edges[1:], strict=False):
         inside = (level > low) & (level <= high)
-        assert value == pytest.approx(float(loss[inside].mean()) if bool(inside.any()) else 0.0, abs=2e-6)
+        assert value == pytest.approx(
+            float(loss[inside].mean()) if bool(inside.any()) else 0.0, abs=2e-6
+        )
 
 
 def test_a_loss_that_is_not_finite_stops_the_training():
@@ -165,7 +190,7 @@ def test_bad_training_arguments_are_refused():
             orn.Training(**wrong)
 
 
-# --------------------------------------------------------------------------------------------------------- run folders
+# -------------------------------------------------------------------------------------- run folders
 
 
 def test_samples_of_a_loaded_model_are_bit_equal_in_a_fresh_process(tmp_path):
@@ -183,9 +208,15 @@ def test_samples_of_a_loaded_model_are_bit_equal_in_a_fresh_process(tmp_path):
 def test_a_truncated_file_is_named(tmp_path, name, keep):
     stop_after(3, tmp_path)
     content = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content)) - 3])
+    (tmp_path / name).write_bytes(
+        content[: keep if isinstance(keep, int) else int(keep * len(content)) - 3]
+    )
     with pytest.raises(CheckpointError, match=name):
-        orn.train(fresh_model(), objective(), SIX, tmp_path) if name.startswith("training") else orn.load(tmp_path)
+        (
+            orn.train(fresh_model(), objective(), SIX, tmp_path)
+            if name.startswith("training")
+            else orn.load(tmp_path)
+        )
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
@@ -203,7 +234,14 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="do not fit together"):
         orn.load(tmp_path / "b")
     config = json.loads((tmp_path / "b" / "config.json").read_text())
-    for wrong in ({"format": 99}, {"sde": {"name": "Nonsense"}}, {"codec": None}, {"data_std": -1.0}, {"param": "w"}, {"net": []}):
+    for wrong in (
+        {"format": 99},
+        {"sde": {"name": "Nonsense"}},
+        {"codec": None},
+        {"data_std": -1.0},
+        {"param": "w"},
+        {"net": []},
+    ):
         (tmp_path / "b" / "config.json").write_text(json.dumps(config | wrong))
         with pytest.raises(OrnsteinError):
             orn.load(tmp_path / "b")
@@ -251,18 +289,27 @@ except CheckpointError as error:
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_training_resumes(tmp_path):
-    """A real refusal of the operating system (file size limit) in the middle of a write: a `CheckpointError` that names the file,
-    no temporary file, the old checkpoint intact; with room again the result is that of an undisturbed run."""
+    """A real refusal of the operating system (file size limit) in the middle of a write: a
+    `CheckpointError` that names the file, no temporary file, the old checkpoint intact; with room
+    again the result is that of an undisturbed run."""
     whole = orn.train(fresh_model(), objective(), SIX)
     stop_after(3, tmp_path)
-    before = {f.name: f.read_bytes() for f in tmp_path.iterdir() if "safetensors" in f.name or f.name == "config.json"}
+    before = {
+        f.name: f.read_bytes()
+        for f in tmp_path.iterdir()
+        if "safetensors" in f.name or f.name == "config.json"
+    }
     code = FULL_DISK.format(here=str(Path(__file__).parent), out=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("refused:") and "training.safetensors" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.startswith("refused:") and "training.safetensors" in done.stdout, (
+        done.stdout + done.stderr
+    )
     assert {f.name for f in tmp_path.iterdir()} <= {*before, "log.jsonl"}
     assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
     assert orn.load(tmp_path).sample(3, 2).shape == (3, 2)
-    assert torch.equal(weights(orn.train(fresh_model(), objective(), SIX, tmp_path)), weights(whole))
+    assert torch.equal(
+        weights(orn.train(fresh_model(), objective(), SIX, tmp_path)), weights(whole)
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
@@ -276,19 +323,36 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
 
 def test_every_saveable_process_and_network_comes_back(tmp_path):
     processes = [
-        orn.VP(0.2, 9.0), orn.SubVP(), orn.VE(0.02, 30.0), orn.EDM(50.0), orn.Cosine(T=2.0), orn.Straight(), orn.OU(1.5, 2.0),
-        orn.Bridge(1.3), orn.DiscreteVP((0.1, 0.2, 0.3)),
-    ]  # fmt: skip
+        orn.VP(0.2, 9.0),
+        orn.SubVP(),
+        orn.VE(0.02, 30.0),
+        orn.EDM(50.0),
+        orn.Cosine(T=2.0),
+        orn.Straight(),
+        orn.OU(1.5, 2.0),
+        orn.Bridge(1.3),
+        orn.DiscreteVP((0.1, 0.2, 0.3)),
+    ]
     for i, sde in enumerate(processes):
-        net = orn.UNet(1, width=8, heads=2, dims=1, labels=2) if i % 2 else orn.MLP((1, 4), width=8, depth=1, labels=2)
+        net = (
+            orn.UNet(1, width=8, heads=2, dims=1, labels=2)
+            if i % 2
+            else orn.MLP((1, 4), width=8, depth=1, labels=2)
+        )
         denoiser = orn.Denoiser(net.requires_grad_(False), sde, orn.v, 0.7, (1, 4)).eval()
         denoiser.std_table = torch.rand(53, 1, 4)
-        codec = orn.Codec(torch.tensor(1.0), torch.tensor(2.0), orn.Levels(-1.0, 0.5, 5), "add_channel")
+        codec = orn.Codec(
+            torch.tensor(1.0), torch.tensor(2.0), orn.Levels(-1.0, 0.5, 5), "add_channel"
+        )
         orn.DiffusionModel(denoiser, codec).save(tmp_path)
         again = orn.load(tmp_path)
         x = orn.Noise(0).normal((3, 1, 4))
         ours, theirs = denoiser(x, 0.3 * sde.T), again.denoiser(x, 0.3 * sde.T)
-        assert again.denoiser.sde == sde and again.codec.levels == codec.levels and again.codec.layout == codec.layout
+        assert (
+            again.denoiser.sde == sde
+            and again.codec.levels == codec.levels
+            and again.codec.layout == codec.layout
+        )
         assert torch.equal(ours.mean, theirs.mean) and torch.equal(ours.std, theirs.std)
     with pytest.raises(OrnsteinError, match="made of functions"):
         denoiser = orn.Denoiser(orn.MLP(2, 8, 1), orn.Damped(lambda u: 1 + u), orn.edm, 1.0, (2,))

@@ -1,4 +1,5 @@
-"""Tables and tuning: a table is the method it was made from, tuning gains what it reports, and what it finds can be kept."""
+"""Tables and tuning: a table is the method it was made from, tuning gains what it reports, and what
+it finds can be kept."""
 
 import json
 import math
@@ -10,18 +11,24 @@ import torch
 
 import ornstein as orn
 from ornstein.core.methods.tabulated import Tabulated, tabulate
+from ornstein.core.numerics.estimate import Estimate
 from ornstein.errors import OrnsteinError
-from ornstein.exact.distances import Estimate
-from ornstein.learn.sampling import automatic, start_states
+from ornstein.inference.sampling.sample import automatic, start_states
 
 F64 = torch.float64
-FAST = {"n": 32, "iterations": 2, "seconds": 1e9}  # no clock: the same whatever else the machine does
+FAST = {
+    "n": 32,
+    "iterations": 2,
+    "seconds": 1e9,
+}  # no clock: the same whatever else the machine does
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
 
 def mixture():
     means = torch.tensor([[-1.2, 0.5], [0.8, -0.4]], dtype=F64)
-    return orn.targets.GaussianMixture(means, torch.tensor([[0.4, 0.7], [0.5, 0.3]]), torch.tensor([0.4, 0.6]))
+    return orn.targets.GaussianMixture(
+        means, torch.tensor([[0.4, 0.7], [0.5, 0.3]]), torch.tensor([0.4, 0.6])
+    )
 
 
 def starts(posterior, n: int, seed: int) -> torch.Tensor:
@@ -46,29 +53,45 @@ class TestTables:
         torch.testing.assert_close(found, run(posterior, x_T, n, auto), rtol=1e-12, atol=1e-12)
 
     def test_rows_sum_to_the_angle_of_their_step(self):
-        """Consistency, eq. 1 of `tabulated`: ``sum_j b_kj = phi_k - phi_{k+1}`` with ``phi = atan(r / d)``."""
+        """Consistency, eq. 1 of `tabulated`: ``sum_j b_kj = phi_k - phi_{k+1}`` with ``phi = atan(r
+        / d)``."""
         posterior = mixture().posterior(orn.Straight())
         auto = automatic(posterior)
-        table = tabulate(auto.method, orn.Reverse(posterior, 0.0), posterior.sde.times(8, auto.spacing))
-        angles = [math.atan2(r, table.data_std) if math.isfinite(r) else math.pi / 2 for r in table.ratios]
-        assert [sum(row) for row in table.weights] == pytest.approx([a - b for a, b in pairwise(angles)], rel=1e-9)
+        table = tabulate(
+            auto.method, orn.Reverse(posterior, 0.0), posterior.sde.times(8, auto.spacing)
+        )
+        angles = [
+            math.atan2(r, table.data_std) if math.isfinite(r) else math.pi / 2 for r in table.ratios
+        ]
+        assert [sum(row) for row in table.weights] == pytest.approx(
+            [a - b for a, b in pairwise(angles)], rel=1e-9
+        )
         assert table.ratios[0] == math.inf
         assert table.ratios[-1] == 0
 
     def test_one_table_serves_every_process_that_starts_from_its_ratio(self):
-        """Cosine and straight paths both start without signal: the same x_T ends in the same sample."""
-        a, b = (mixture().posterior(sde) for sde in (orn.Straight(), orn.FromLogSNR(lambda t: 2 * (torch.log1p(-t) - t.log()))))
+        """Cosine and straight paths both start without signal: the same x_T ends in the same
+        sample."""
+        a, b = (
+            mixture().posterior(sde)
+            for sde in (orn.Straight(), orn.FromLogSNR(lambda t: 2 * (torch.log1p(-t) - t.log())))
+        )
         auto, x_T = automatic(a), starts(a, 8, 0)
         table = tabulate(auto.method, orn.Reverse(a, 0.0), a.sde.times(6, auto.spacing))
-        found = [orn.simulate(orn.Reverse(q, 0.0), x_T, table.spacing(q.sde, 6), table) for q in (a, b)]
+        found = [
+            orn.simulate(orn.Reverse(q, 0.0), x_T, table.spacing(q.sde, 6), table) for q in (a, b)
+        ]
         torch.testing.assert_close(*found, rtol=1e-7, atol=1e-7)
 
     def test_factors_multiply_the_state(self):
-        """keep = 0 and no weights but the last: one step from nothing is ``b F / d`` in ``z = x / scale``."""
+        """keep = 0 and no weights but the last: one step from nothing is ``b F / d`` in ``z = x /
+        scale``."""
         posterior = mixture().posterior(orn.Straight())
         x_T = starts(posterior, 8, 0)
         table = Tabulated((math.inf, 0.0), ((0.4,),), data_std=0.9, keep=(0.5,))
-        found = orn.simulate(orn.Reverse(posterior, 0.0), x_T, table.spacing(posterior.sde, 1), table)
+        found = orn.simulate(
+            orn.Reverse(posterior, 0.0), x_T, table.spacing(posterior.sde, 1), table
+        )
         expected = 0.9 * (0.5 * x_T + 0.4 / 0.9 * posterior(x_T, 1.0).mean)
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
@@ -105,7 +128,7 @@ class TestTables:
 @pytest.fixture
 def one_search(monkeypatch):
     """One start, one power."""
-    module = sys.modules["ornstein.learn.gauss_newton"]
+    module = sys.modules["ornstein.inference.sampling.gauss_newton"]
     monkeypatch.setattr(module, "STARTS", module.STARTS[:2])
     monkeypatch.setattr(module, "SEARCHES", 1)
     monkeypatch.setattr(module, "POWERS", (1.0,))
@@ -113,25 +136,33 @@ def one_search(monkeypatch):
 
 def held_out(posterior, tuned, n: int, seed: int, steps: int) -> tuple[float, float]:
     """Errors of a sampler and of auto on the noise on which it was chosen."""
-    x_T, auto = start_states(posterior, n, None, orn.Noise(seed).fold(1)).double(), automatic(posterior)
+    x_T, auto = (
+        start_states(posterior, n, None, orn.Noise(seed).fold(1)).double(),
+        automatic(posterior),
+    )
     best = run(posterior, x_T, 100, auto)
-    return tuple(float((run(posterior, x_T, steps, s) - best).square().mean().sqrt()) for s in (tuned, auto))
+    return tuple(
+        float((run(posterior, x_T, steps, s) - best).square().mean().sqrt()) for s in (tuned, auto)
+    )
 
 
 @pytest.fixture(scope="module")
 def tuned():
     """Six steps on a mixture, from one start with one power."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["ornstein.learn.gauss_newton"], "SEARCHES", 1)
-        patch.setattr(sys.modules["ornstein.learn.gauss_newton"], "POWERS", (1.0,))
-        return orn.tune(mixture().posterior(orn.VP()), 6, n=256, iterations=4, seconds=60, dtype=F64)
+        patch.setattr(sys.modules["ornstein.inference.sampling.gauss_newton"], "SEARCHES", 1)
+        patch.setattr(sys.modules["ornstein.inference.sampling.gauss_newton"], "POWERS", (1.0,))
+        return orn.tune(
+            mixture().posterior(orn.VP()), 6, n=256, iterations=4, seconds=60, dtype=F64
+        )
 
 
 class TestTuning:
     steps = 6
 
     def errors(self, tuned, seed: int, n: int = 512):
-        """Root mean square on new noise against 200 steps, with its standard error, and that of auto."""
+        """Root mean square on new noise against 200 steps, with its standard error, and that of
+        auto."""
         posterior = mixture().posterior(orn.VP())
         x_T = starts(posterior, n, seed)
         best, found = run(posterior, x_T, 200, automatic(posterior)), []
@@ -150,13 +181,19 @@ class TestTuning:
         """Within four combined standard errors, both before and after."""
         found = self.errors(tuned, seed=78)
         for (value, stderr), reported in zip(found, (tuned.error, tuned.before), strict=True):
-            assert abs(value - reported.value) < 4 * math.hypot(stderr, reported.stderr) + 0.05 * reported.value
+            assert (
+                abs(value - reported.value)
+                < 4 * math.hypot(stderr, reported.stderr) + 0.05 * reported.value
+            )
             assert 0 < reported.stderr < reported.value
 
     def test_is_a_sampler_by_itself(self, tuned):
         posterior = mixture().posterior(orn.VP())
         x_T = starts(posterior, 5, 1)
-        assert torch.equal(orn.sample(posterior, 5, self.steps, tuned, x_T=x_T), run(posterior, x_T, self.steps, tuned))
+        assert torch.equal(
+            orn.sample(posterior, 5, self.steps, tuned, x_T=x_T),
+            run(posterior, x_T, self.steps, tuned),
+        )
         assert tuned.eta == 0
         assert tuned.evaluations > 3 * 100  # the accurate solutions alone
         assert 0 < tuned.seconds < 60
@@ -166,17 +203,30 @@ class TestTuning:
     def test_configurations_rebuild_it_exactly(self, tuned):
         again = orn.Tuned.build(json.loads(json.dumps(tuned.config())))
         assert again.method == tuned.method
-        assert (again.error, again.before, again.evaluations) == (tuned.error, tuned.before, tuned.evaluations)
+        assert (again.error, again.before, again.evaluations) == (
+            tuned.error,
+            tuned.before,
+            tuned.evaluations,
+        )
         posterior, x_T = mixture().posterior(orn.VP()), starts(mixture().posterior(orn.VP()), 5, 1)
-        assert torch.equal(run(posterior, x_T, self.steps, again), run(posterior, x_T, self.steps, tuned))
+        assert torch.equal(
+            run(posterior, x_T, self.steps, again), run(posterior, x_T, self.steps, tuned)
+        )
 
     def test_infinite_ratios_survive_strict_json(self):
         table = Tabulated((math.inf, 1 / 3, 0.0), ((0.1,), (0.2, 0.3)), 0.7, (1.0, 1.1))
-        made = orn.Tuned(table, 0.0, table.spacing, Estimate(0.1, 0.01), Estimate(0.2, 0.01), 5, 1.5)
+        made = orn.Tuned(
+            table, 0.0, table.spacing, Estimate(0.1, 0.01), Estimate(0.2, 0.01), 5, 1.5
+        )
         again = orn.Tuned.build(json.loads(json.dumps(made.config(), allow_nan=False)))
         assert again.method == table
         assert again.method.ratios[0] == math.inf
-        assert (again.error, again.before, again.evaluations, again.seconds) == (made.error, made.before, 5, 1.5)
+        assert (again.error, again.before, again.evaluations, again.seconds) == (
+            made.error,
+            made.before,
+            5,
+            1.5,
+        )
 
     def test_the_fixed_rule_has_no_configuration(self):
         auto = automatic(mixture().posterior(orn.VP()))
@@ -189,7 +239,9 @@ class TestTuning:
 def test_a_seed_decides_and_it_is_never_worse_than_auto_where_it_was_chosen(sde):
     posterior = mixture().posterior(sde)
     lines = []
-    first, second = (orn.tune(posterior, 3, seed=4, progress=lines.append, dtype=F64, **FAST) for _ in range(2))
+    first, second = (
+        orn.tune(posterior, 3, seed=4, progress=lines.append, dtype=F64, **FAST) for _ in range(2)
+    )
     assert first.method == second.method
     assert (first.error, first.before) == (second.error, second.before)
     assert len(lines) == 2
@@ -231,11 +283,16 @@ def test_a_process_with_noise_at_the_data_can_be_tuned_for():
 
 
 def perturbed_model(**options):
-    net, generator = orn.MLP(2, 32, 2, **options).requires_grad_(False), torch.Generator().manual_seed(0)
+    net, generator = (
+        orn.MLP(2, 32, 2, **options).requires_grad_(False),
+        torch.Generator().manual_seed(0),
+    )
     for parameter in net.parameters():
         parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
     denoiser = orn.Denoiser(net, orn.Straight(), orn.edm, 1.0, (2,))
-    return orn.DiffusionModel(denoiser, orn.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5])))
+    return orn.DiffusionModel(
+        denoiser, orn.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
+    )
 
 
 @pytest.mark.usefixtures("one_search")
@@ -257,7 +314,9 @@ class TestOfAModel:
     def test_a_spacing_or_noise_asked_for_is_not_replaced(self):
         model, plain = perturbed_model().tune(3, **FAST), perturbed_model()
         for options in ({"spacing": orn.spacing.uniform}, {"eta": 0.5}, {"method": "ddim"}):
-            assert torch.equal(model.sample(4, 3, seed=1, **options), plain.sample(4, 3, seed=1, **options))
+            assert torch.equal(
+                model.sample(4, 3, seed=1, **options), plain.sample(4, 3, seed=1, **options)
+            )
 
     def test_tuning_leaves_the_model_alone(self):
         model = perturbed_model()

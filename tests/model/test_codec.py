@@ -1,4 +1,5 @@
-"""The codec: an affine map with its inverse and its determinant, in every layout; the levels of quantised data."""
+"""The codec: an affine map with its inverse and its determinant, in every layout; the levels of
+quantised data."""
 
 import math
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.model.bend import Bend
+from ornstein.models.codecs.triangular import Bend
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -14,14 +15,17 @@ DOUBLE = torch.float64
 
 
 def bend():
-    """Coordinates in the order 2, 0, 1, each with a mean and a scale by those before; one that is held at 0.8."""
+    """Coordinates in the order 2, 0, 1, each with a mean and a scale by those before; one that is
+    held at 0.8."""
     z = torch.zeros(3, dtype=DOUBLE)
     below = torch.tril(torch.ones(3, 3, dtype=DOUBLE), -1)
     location = torch.cat([z[:, None] + 0.3, 0.5 * below, -0.2 * below], 1)
     log_scale = torch.cat([z[:, None] - 0.1, 0.4 * below], 1)
     limits = torch.tensor([[-9.0, -9.0, -9.0], [0.8, 9.0, 9.0]], dtype=DOUBLE)
     order = torch.tensor([2, 0, 1])
-    return Bend(torch.tensor([1.0, 0.0, -2.0], dtype=DOUBLE), z + 0.7, order, location, log_scale, limits)
+    return Bend(
+        torch.tensor([1.0, 0.0, -2.0], dtype=DOUBLE), z + 0.7, order, location, log_scale, limits
+    )
 
 
 def codecs():
@@ -53,12 +57,17 @@ def test_log_det_is_that_of_the_jacobian_of_decode(name):
     codec, event = codecs()[name]
     shape = tuple(codec.encode(torch.zeros(1, *event, dtype=DOUBLE)).shape[1:])
     z = torch.zeros(math.prod(shape), dtype=DOUBLE)
-    jacobian = torch.autograd.functional.jacobian(lambda v: codec.decode(v.reshape(1, *shape)).flatten(), z)
-    assert float(codec.log_det(z.reshape(1, *shape))) == pytest.approx(float(torch.linalg.slogdet(jacobian)[1]), abs=1e-10)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda v: codec.decode(v.reshape(1, *shape)).flatten(), z
+    )
+    assert float(codec.log_det(z.reshape(1, *shape))) == pytest.approx(
+        float(torch.linalg.slogdet(jacobian)[1]), abs=1e-10
+    )
 
 
 def test_matrix_factor_whitens():
-    """``z = A^-1 (x - m)`` with the Cholesky factor of the covariance has the identity as covariance."""
+    """``z = A^-1 (x - m)`` with the Cholesky factor of the covariance has the identity as
+    covariance."""
     a = torch.tensor([[1.0, 0.0], [3.0, 0.5]], dtype=DOUBLE)
     x = orn.Noise(0).normal((500, 2), DOUBLE) @ a.mT + 4
     codec = orn.Codec(x.mean(0), torch.linalg.cholesky(torch.cov(x.mT)))
@@ -68,7 +77,9 @@ def test_matrix_factor_whitens():
 def test_layouts_put_the_channel_first():
     x = orn.Noise(0).normal((2, 4, 5, 3))
     one, zero = torch.ones(()), torch.zeros(())
-    assert torch.equal(orn.Codec(zero, one, layout="channels_last").encode(x), x.permute(0, 3, 1, 2))
+    assert torch.equal(
+        orn.Codec(zero, one, layout="channels_last").encode(x), x.permute(0, 3, 1, 2)
+    )
     assert torch.equal(orn.Codec(zero, one, layout="add_channel").encode(x), x[:, None])
 
 
@@ -90,7 +101,14 @@ def test_a_bend_straightens_a_funnel():
     reach = torch.full((2,), torch.inf, dtype=DOUBLE)
     log_scale = torch.tensor([[math.log(3.0), 0.0, 0.0], [0.0, 0.5, 0.0]], dtype=DOUBLE)
     zero, one = torch.zeros(2, dtype=DOUBLE), torch.ones(2, dtype=DOUBLE)
-    codec = Bend(zero, one, torch.arange(2), torch.zeros(2, 5, dtype=DOUBLE), log_scale, torch.stack([-reach, reach]))
+    codec = Bend(
+        zero,
+        one,
+        torch.arange(2),
+        torch.zeros(2, 5, dtype=DOUBLE),
+        log_scale,
+        torch.stack([-reach, reach]),
+    )
     torch.testing.assert_close(codec.encode(x), z)
     torch.testing.assert_close(codec.log_det(z), math.log(3.0) + 1.5 * z[:, 0])
 
@@ -101,5 +119,11 @@ def test_a_model_that_bends_comes_back_from_its_folder(tmp_path):
     again = orn.load(model.save(tmp_path))
     x = orn.Noise(0).normal((5, 3))
     assert type(again.codec) is Bend and torch.equal(again.sample(4, 5), model.sample(4, 5))
-    exact = -codec.encode(x).square().sum(1) / 2 - 1.5 * math.log(2 * math.pi) - codec.log_det(codec.encode(x))
-    torch.testing.assert_close(again.log_likelihood(x, tol=1e-5).value, exact, rtol=1e-3, atol=1e-3)  # untrained: z is N(0, I)
+    exact = (
+        -codec.encode(x).square().sum(1) / 2
+        - 1.5 * math.log(2 * math.pi)
+        - codec.log_det(codec.encode(x))
+    )
+    torch.testing.assert_close(
+        again.log_likelihood(x, tol=1e-5).value, exact, rtol=1e-3, atol=1e-3
+    )  # untrained: z is N(0, I)

@@ -12,21 +12,28 @@ DOUBLE = torch.float64
 
 
 def normal(mean, std, sde):
-    return orn.targets.Normal(torch.tensor([mean], dtype=DOUBLE), torch.tensor([std], dtype=DOUBLE)).posterior(sde)
+    return orn.targets.Normal(
+        torch.tensor([mean], dtype=DOUBLE), torch.tensor([std], dtype=DOUBLE)
+    ).posterior(sde)
 
 
 def test_scale_one_is_the_strong_posterior_and_zero_the_weak():
     sde = orn.VP()
     strong, weak = normal(1.0, 0.5, sde), normal(-0.3, 1.2, sde)
     x, t = orn.Noise(0).normal((9, 1), DOUBLE), 0.37
-    torch.testing.assert_close(orn.guide(strong, weak, 1.0)(x, t).mean, strong(x, t).mean, rtol=1e-14, atol=1e-14)
-    torch.testing.assert_close(orn.guide(strong, weak, 0.0)(x, t).mean, weak(x, t).mean, rtol=0, atol=0)
+    torch.testing.assert_close(
+        orn.guide(strong, weak, 1.0)(x, t).mean, strong(x, t).mean, rtol=1e-14, atol=1e-14
+    )
+    torch.testing.assert_close(
+        orn.guide(strong, weak, 0.0)(x, t).mean, weak(x, t).mean, rtol=0, atol=0
+    )
     assert torch.equal(orn.guide(strong, weak, 3.0)(x, t).std, strong(x, t).std)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_guided_flow_of_two_gaussians_of_one_width(scale):
-    """The guided score is that of a Gaussian at ``m_0 + w (m_1 - m_0)``: the flow map is affine, known exactly."""
+    """The guided score is that of a Gaussian at ``m_0 + w (m_1 - m_0)``: the flow map is affine,
+    known exactly."""
     sde, m1, m0, s = orn.VP(0.1, 8.0), 1.2, -0.4, 0.6
     guided = orn.guide(normal(m1, s, sde), normal(m0, s, sde), scale)
     x_T = orn.Noise(1).normal((32, 1), DOUBLE)
@@ -38,7 +45,8 @@ def test_guided_flow_of_two_gaussians_of_one_width(scale):
 
 @pytest.mark.parametrize("scale", [0.5, 3.0])
 def test_guided_flow_of_two_gaussians_of_two_widths(scale):
-    """With ``dx = t x [(1 - w) / (s_0^2 + t^2) + w / (s_1^2 + t^2)] dt`` the map is a product of powers of the variances."""
+    """With ``dx = t x [(1 - w) / (s_0^2 + t^2) + w / (s_1^2 + t^2)] dt`` the map is a product of
+    powers of the variances."""
     sde, s1, s0 = orn.EDM(10.0), 0.5, 1.5
     guided = orn.guide(normal(0.0, s1, sde), normal(0.0, s0, sde), scale)
     x_T = 10 * orn.Noise(2).normal((16, 1), DOUBLE)
@@ -66,13 +74,16 @@ def test_classifier_free_guidance_of_a_model():
     """Scale 1 samples are the conditional ones, scale 0 the unconditional ones, of one seed."""
     model = trained_like()
     conditional, free = model.sample(16, label=1), model.sample(16)
-    torch.testing.assert_close(model.sample(16, label=1, guidance=1.0), conditional, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        model.sample(16, label=1, guidance=1.0), conditional, rtol=1e-5, atol=1e-5
+    )
     torch.testing.assert_close(model.sample(16, label=1, guidance=0.0), free, rtol=1e-5, atol=1e-5)
     assert float((conditional - free).abs().max()) > 0.1
 
 
 def test_guidance_starts_where_its_model_starts():
-    """The start law ``N(0, alpha_T^2 d^2 + sigma_T^2)`` is the model's also under guidance, d its data_std."""
+    """The start law ``N(0, alpha_T^2 d^2 + sigma_T^2)`` is the model's also under guidance, d its
+    data_std."""
     model = trained_like(data_std=3.0, sde=orn.VP(0.1, 1.0))
     watch = orn.Trajectory()
     orn.sample(model.posterior(1, 1.0), 8, watch=[watch])

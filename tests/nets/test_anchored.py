@@ -1,10 +1,11 @@
-"""Networks on laws that are known: untrained they are the exact posteriors, with their standard deviations."""
+"""Networks on laws that are known: untrained they are the exact posteriors, with their standard
+deviations."""
 
 import pytest
 import torch
 
 import ornstein as orn
-from ornstein.nets.anchored import Anchored, Factored
+from ornstein.models.analytic_networks import Anchored, Factored
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -23,24 +24,32 @@ TIMES = [1e-4, 0.03, 0.3, 0.7, 1.0]
 
 
 def conditioned(parts, x, t):
-    """Mean and standard deviation of x_0 by responsibilities and Gaussian conditioning written out, ``(b, d)`` each."""
+    """Mean and standard deviation of x_0 by responsibilities and Gaussian conditioning written out,
+    ``(b, d)`` each."""
     alpha, sigma, d = orn.VP().alpha(t), orn.VP().sigma(t), x.shape[1]
     joint, means, variances = [], [], []
     for w, m, v, u in zip(*parts, strict=True):
         cov = u @ torch.diag(v) @ u.mT
-        law = torch.distributions.MultivariateNormal(alpha * m, alpha**2 * cov + sigma**2 * torch.eye(d, dtype=DOUBLE))
+        law = torch.distributions.MultivariateNormal(
+            alpha * m, alpha**2 * cov + sigma**2 * torch.eye(d, dtype=DOUBLE)
+        )
         gain = torch.linalg.solve(law.covariance_matrix, alpha * cov)
         joint.append(w.log() + law.log_prob(x))
         means.append(m + (x - alpha * m) @ gain)
         variances.append((cov - alpha * cov @ gain).diagonal().expand_as(x))
-    p, means, variances = torch.stack(joint).softmax(0)[:, :, None], torch.stack(means), torch.stack(variances)
+    p, means, variances = (
+        torch.stack(joint).softmax(0)[:, :, None],
+        torch.stack(means),
+        torch.stack(variances),
+    )
     mean = (p * means).sum(0)
     return mean, (p * (variances + (means - mean).square())).sum(0).sqrt()
 
 
 @pytest.mark.parametrize("time", TIMES)
 def test_untrained_it_is_the_posterior_of_the_mixture(time):
-    """Relative 1e-8, at both ends of time too, however many rows there are and with a time of each."""
+    """Relative 1e-8, at both ends of time too, however many rows there are and with a time of
+    each."""
     t = torch.tensor(time, dtype=DOUBLE)
     denoiser = orn.Denoiser(Anchored(2, 3, 8, 1, parts()).double(), orn.VP(), orn.edm, 1.0, (2,))
     x = 1.5 * orn.Noise(1).normal((40, 2), DOUBLE)
@@ -64,16 +73,23 @@ def test_untrained_it_is_the_posterior_of_the_product(time):
         net = Factored(2, k, product=(w, means[:k], variances[:k])).double()
         found = orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (2,))(x, t)
         for j in range(2):
-            line = (w[:, j], means[:k, j : j + 1], variances[:k, j : j + 1], torch.ones(k, 1, 1, dtype=DOUBLE))
+            line = (
+                w[:, j],
+                means[:k, j : j + 1],
+                variances[:k, j : j + 1],
+                torch.ones(k, 1, 1, dtype=DOUBLE),
+            )
             mean, std = conditioned(line, x[:, j : j + 1], t)
             torch.testing.assert_close(found.mean[:, j : j + 1], mean, rtol=1e-8, atol=1e-8)
             torch.testing.assert_close(found.std[:, j : j + 1], std, rtol=1e-6, atol=1e-9)
 
 
 def test_a_known_law_needs_few_steps_where_its_standard_deviation_is_known():
-    """Two modes: with 16 steps of the exact standard deviation more than nine in ten paths are effective, log Z within 4 errors; with
-    that of Gaussian data, fewer."""
-    law = orn.targets.GaussianMixture(torch.tensor([[-1.0], [1.0]]), torch.full((2, 1), 0.15), torch.tensor([0.2, 0.8]))
+    """Two modes: with 16 steps of the exact standard deviation more than nine in ten paths are
+    effective, log Z within 4 errors; with that of Gaussian data, fewer."""
+    law = orn.targets.GaussianMixture(
+        torch.tensor([[-1.0], [1.0]]), torch.full((2, 1), 0.15), torch.tensor([0.2, 0.8])
+    )
     product = (law.weights[:, None], law.means, law.stds.square())
 
     class Plain(Factored):
@@ -86,7 +102,9 @@ def test_a_known_law_needs_few_steps_where_its_standard_deviation_is_known():
     for net in (Factored(1, 2, product=product), Plain(1, 2, product=product)):
         denoiser = orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (1,))
         with torch.no_grad():
-            z = orn.log_z(orn.log_weights(denoiser, law.log_prob, orn.VP().times(16), 4000, orn.Noise(0)))
+            z = orn.log_z(
+                orn.log_weights(denoiser, law.log_prob, orn.VP().times(16), 4000, orn.Noise(0))
+            )
         kept.append(z.ess / 4000)
         assert abs(z.value) < 4 * z.stderr
     assert kept[0] > 0.9 > kept[1]
@@ -96,8 +114,16 @@ def test_a_known_law_needs_few_steps_where_its_standard_deviation_is_known():
 @pytest.mark.parametrize("kind", [Anchored, Factored])
 def test_it_comes_back_from_its_folder(kind, width, tmp_path):
     mixture = tuple(part.float() for part in parts())
-    net = kind(2, 3, width, 1, mixture if kind is Anchored else (mixture[0][:, None].expand(3, 2), *mixture[1:3]))
-    model = orn.DiffusionModel(orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (2,)), orn.Codec(torch.zeros(2), torch.eye(2)))
+    net = kind(
+        2,
+        3,
+        width,
+        1,
+        mixture if kind is Anchored else (mixture[0][:, None].expand(3, 2), *mixture[1:3]),
+    )
+    model = orn.DiffusionModel(
+        orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (2,)), orn.Codec(torch.zeros(2), torch.eye(2))
+    )
     assert torch.equal(orn.load(model.save(tmp_path)).sample(6, 5), model.sample(6, 5))
 
 
@@ -112,8 +138,8 @@ def test_a_standard_normal_asks_nothing_of_the_network():
 
 @pytest.mark.parametrize("net", [Anchored(2, 3, 0, 3, parts()), Factored(2)])
 def test_without_a_network_it_still_has_a_dtype_and_takes_no_rows(net):
-    """Samples come in the dtype of what it computes with; no rows give no rows; a network on top takes that dtype, and
-    training needs one."""
+    """Samples come in the dtype of what it computes with; no rows give no rows; a network on top
+    takes that dtype, and training needs one."""
     denoiser = orn.Denoiser(net.double(), orn.VP(), orn.edm, 1.0, (2,))
     assert orn.sample(denoiser, 4, 5).dtype == DOUBLE
     assert denoiser(torch.zeros(0, 2, dtype=DOUBLE), torch.tensor(0.5)).mean.shape == (0, 2)

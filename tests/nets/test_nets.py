@@ -1,4 +1,5 @@
-"""Networks: zero at the start, conditioned, rebuilt from their configuration, and alive in every parameter."""
+"""Networks: zero at the start, conditioned, rebuilt from their configuration, and alive in every
+parameter."""
 
 import pytest
 import torch
@@ -13,9 +14,18 @@ pytestmark = pytest.mark.usefixtures("seeded_weights")
 NETS = {
     "MLP": (lambda: orn.MLP(5, width=16, depth=2, labels=4), (5,)),
     "MLP of pictures": (lambda: orn.MLP((2, 3), width=16, depth=1, labels=4), (2, 3)),
-    "UNet 1-d": (lambda: orn.UNet(2, width=8, multipliers=(1, 2), blocks=1, labels=4, heads=2, dims=1), (2, 9)),
-    "UNet 2-d": (lambda: orn.UNet(1, width=8, multipliers=(1, 2, 2), blocks=1, attention=(0, 2), labels=4), (1, 7, 11)),
-    "UNet 3-d": (lambda: orn.UNet(1, width=4, multipliers=(1, 2), blocks=1, heads=2, labels=4, dims=3), (1, 3, 4, 5)),
+    "UNet 1-d": (
+        lambda: orn.UNet(2, width=8, multipliers=(1, 2), blocks=1, labels=4, heads=2, dims=1),
+        (2, 9),
+    ),
+    "UNet 2-d": (
+        lambda: orn.UNet(1, width=8, multipliers=(1, 2, 2), blocks=1, attention=(0, 2), labels=4),
+        (1, 7, 11),
+    ),
+    "UNet 3-d": (
+        lambda: orn.UNet(1, width=4, multipliers=(1, 2), blocks=1, heads=2, labels=4, dims=3),
+        (1, 3, 4, 5),
+    ),
 }
 
 
@@ -45,7 +55,11 @@ def test_every_input_changes_the_output(name):
     make, event = NETS[name]
     net, (x, c, cond) = perturbed(make()), inputs(event)
     y = net(x, c, cond)
-    for other in (net(x + 0.5, c, cond), net(x, c + 0.5, cond), net(x, c, {"label": torch.tensor([1, 1, 1])})):
+    for other in (
+        net(x + 0.5, c, cond),
+        net(x, c + 0.5, cond),
+        net(x, c, {"label": torch.tensor([1, 1, 1])}),
+    ):
         assert bool(((other - y).flatten(1).abs().amax(1) > 1e-3).all())
     changed = x.clone()
     changed[1] += 1
@@ -67,7 +81,9 @@ def test_one_noise_level_for_the_batch_is_the_same_level_for_each(name):
     net, (x, _, cond) = perturbed(make()), inputs(event)
     one = torch.tensor([0.4])
     for condition in (cond, None):
-        torch.testing.assert_close(net(x, one, condition), net(x, one.expand(3), condition), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            net(x, one, condition), net(x, one.expand(3), condition), rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -85,7 +101,9 @@ def test_gradient_reaches_every_parameter(name):
     make, event = NETS[name]
     net, (x, c, cond) = perturbed(make()), inputs(event)
     (net(x, c, cond).square().sum() + net(x, c).square().sum()).backward()
-    dead = [n for n, p in net.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)]
+    dead = [
+        n for n, p in net.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)
+    ]
     assert dead == []
     rows = net.embedding.labels.table.weight.grad.abs().amax(1) > 0
     assert rows.tolist() == [True, False, True, True, True]
@@ -93,7 +111,8 @@ def test_gradient_reaches_every_parameter(name):
 
 @pytest.mark.parametrize("size", [(2,), (3,), (4, 5), (8, 3), (13, 6), (2, 3, 5)])
 def test_unet_takes_any_size_from_two_to_the_levels_less_one(size):
-    """One pixel in a corner reaches the opposite corner: no position is dropped when odd sizes are halved."""
+    """One pixel in a corner reaches the opposite corner: no position is dropped when odd sizes are
+    halved."""
     net = perturbed(orn.UNet(1, width=8, multipliers=(1, 2), blocks=1, dims=len(size)))
     x = orn.Noise(0).normal((1, 1, *size))
     y = x.clone()
@@ -116,7 +135,9 @@ def test_unet_of_one_level_commutes_with_cyclic_shifts():
 def test_fourier_features_are_cosines_and_sines_of_log_spaced_frequencies():
     c = torch.tensor([-1.3, 0.0, 2.0])
     frequency = torch.tensor([0.25 * 2 ** (6 * k / 3) for k in range(4)])
-    expected = 2**0.5 * torch.cat([(c[:, None] * frequency).cos(), (c[:, None] * frequency).sin()], 1)
+    expected = 2**0.5 * torch.cat(
+        [(c[:, None] * frequency).cos(), (c[:, None] * frequency).sin()], 1
+    )
     torch.testing.assert_close(Fourier(8)(c), expected)
 
 

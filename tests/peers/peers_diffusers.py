@@ -1,7 +1,9 @@
-"""diffusers' schedulers, driven as their pipelines drive them, with an exact model in place of a network.
+"""diffusers' schedulers, driven as their pipelines drive them, with an exact model in place of a
+network.
 
-Each driver returns a `Run` in our coordinates: the grid the scheduler walked, its first and its last state. A scheduler keeps its
-levels in float32; where the state is float64 they become float64 too, so that only what it computes with them is compared.
+Each driver returns a `Run` in our coordinates: the grid the scheduler walked, its first and its
+last state. A scheduler keeps its levels in float32; where the state is float64 they become float64
+too, so that only what it computes with them is compared.
 """
 
 __all__ = ["CHAIN", "Run", "angular", "begin", "chain", "edm", "preserving", "scaled", "straight"]
@@ -14,16 +16,17 @@ import torch
 from peers_support import levels, standard
 from torch import Tensor
 
-from ornstein.core import processes as p
-from ornstein.core.linear import LinearSDE
-from ornstein.core.sde import Posterior
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.processes.sde import Posterior
 
 schedulers = pytest.importorskip("diffusers.schedulers")
 logging.getLogger("diffusers").setLevel(logging.ERROR)
 
 STEPS = 1000  # of training
 CHAIN = p.DiscreteVP(tuple(torch.linspace(1e-4, 0.02, STEPS).double().tolist()) + (0.02,))
-"""The process that diffusers trains with by default, and one step more: a level of T in float32 may lie beyond T."""
+"""The process that diffusers trains with by default, and one step more: a level of T in float32 may
+lie beyond T."""
 
 
 class Run(NamedTuple):
@@ -44,7 +47,9 @@ def begin(name: str, n: int, dtype: torch.dtype, **config: Any) -> Any:
         if hasattr(scheduler, key):
             setattr(scheduler, key, getattr(scheduler, key).to(dtype))
     if hasattr(scheduler, "alphas_cumprod"):
-        scheduler.alphas_cumprod = (1 - torch.tensor(CHAIN.betas[:-1], dtype=torch.float64)).cumprod(0).to(dtype)
+        scheduler.alphas_cumprod = (
+            (1 - torch.tensor(CHAIN.betas[:-1], dtype=torch.float64)).cumprod(0).to(dtype)
+        )
     return scheduler
 
 
@@ -57,9 +62,12 @@ def _grid(sde: LinearSDE, ratios: Tensor) -> Tensor:
 
 
 def _said(kind: str, clean: Tensor, y: Tensor, sigma: Tensor) -> Tensor:
-    """What the network says about ``y = x_0 + sigma z``: the noise, the clean point or the velocity."""
+    """What the network says about ``y = x_0 + sigma z``: the noise, the clean point or the
+    velocity."""
     noise, alpha = (y - clean) / sigma, (1 + sigma**2).rsqrt()
-    return {"epsilon": noise, "sample": clean, "v_prediction": alpha * (noise - sigma * clean)}[kind]
+    return {"epsilon": noise, "sample": clean, "v_prediction": alpha * (noise - sigma * clean)}[
+        kind
+    ]
 
 
 def scaled(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: Any) -> Run:
@@ -73,7 +81,9 @@ def scaled(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: 
         sigma = (scheduler.sigmas_interpol if inner else scheduler.sigmas)[i - late]
         time = levels(sde, sigma)
         clean = posterior(sde.alpha(time).to(dtype) * y, time).mean
-        y = scheduler.step(_said(scheduler.config.prediction_type, clean, y, sigma), t, y, **options).prev_sample.to(dtype)
+        y = scheduler.step(
+            _said(scheduler.config.prediction_type, clean, y, sigma), t, y, **options
+        ).prev_sample.to(dtype)
     return Run(times, start * sde.alpha(times[0]).to(dtype), y * sde.alpha(times[-1]).to(dtype))
 
 
@@ -84,7 +94,9 @@ def edm(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: Any
     for sigma, t in zip(scheduler.sigmas, scheduler.timesteps, strict=False):
         scheduler.scale_model_input(x, t)
         total = sigma**2 + width**2
-        raw = (posterior(x, sigma.double()).mean - width**2 / total * x) * (total**0.5 / (sigma * width))
+        raw = (posterior(x, sigma.double()).mean - width**2 / total * x) * (
+            total**0.5 / (sigma * width)
+        )
         x = scheduler.step(raw, t, x, **options).prev_sample.to(dtype)
     return Run(_grid(posterior.sde, scheduler.sigmas), start, x)
 
@@ -95,7 +107,12 @@ def preserving(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **optio
     x = start = standard(dtype) * sde.marginal(standard(dtype), times[0]).std
     for i, t in enumerate(scheduler.timesteps):
         alpha = sde.alpha(times[i]).to(dtype)
-        said = _said(scheduler.config.prediction_type, posterior(x, times[i]).mean, x / alpha, scheduler.sigmas[i])
+        said = _said(
+            scheduler.config.prediction_type,
+            posterior(x, times[i]).mean,
+            x / alpha,
+            scheduler.sigmas[i],
+        )
         x = scheduler.step(said, t, x, **options).prev_sample.to(dtype)
     return Run(times, start, x)
 
@@ -109,23 +126,29 @@ def chain(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: A
     for t in scheduler.timesteps:
         time = (t.double() + 1) / (STEPS + 1)
         alpha, sigma = sde.alpha(time).to(dtype), sde.sigma(time).to(dtype)
-        said = _said(scheduler.config.prediction_type, posterior(x, time).mean, x / alpha, sigma / alpha)
+        said = _said(
+            scheduler.config.prediction_type, posterior(x, time).mean, x / alpha, sigma / alpha
+        )
         x = scheduler.step(said, t, x, **options).prev_sample.to(dtype)
     return Run(times, start, x)
 
 
 def straight(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: Any) -> Run:
-    """Schedulers of flow matching, whose levels are the times of `Straight`, and which are told ``z - x_0``."""
+    """Schedulers of flow matching, whose levels are the times of `Straight`, and which are told ``z
+    - x_0``."""
     x = start = standard(dtype)
     levels_used = scheduler.sigmas[: len(scheduler.timesteps)]
     for i, t in enumerate(scheduler.timesteps):
         sigma = levels_used[i].double()
-        x = scheduler.step((x - posterior(x, sigma).mean) / sigma.to(dtype), t, x, **options).prev_sample.to(dtype)
+        x = scheduler.step(
+            (x - posterior(x, sigma).mean) / sigma.to(dtype), t, x, **options
+        ).prev_sample.to(dtype)
     return Run(torch.unique_consecutive(scheduler.sigmas.double()), start, x)
 
 
 def angular(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: Any) -> Run:
-    """IPNDM: the state is ``cos x_0 + sin z``, that of `Cosine`, and it is told ``cos z - sin x_0``."""
+    """IPNDM: the state is ``cos x_0 + sin z``, that of `Cosine`, and it is told ``cos z - sin
+    x_0``."""
     scheduler.betas = scheduler.betas.to(dtype)
     scheduler.alphas = (1 - scheduler.betas.square()).sqrt()
     times = _grid(posterior.sde, scheduler.betas / scheduler.alphas)
@@ -133,5 +156,7 @@ def angular(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options:
     for i, t in enumerate(scheduler.timesteps):
         sine, cosine = scheduler.betas[i], scheduler.alphas[i]
         clean = posterior(x, times[i]).mean
-        x = scheduler.step(cosine * (x - cosine * clean) / sine - sine * clean, t, x, **options).prev_sample.to(dtype)
+        x = scheduler.step(
+            cosine * (x - cosine * clean) / sine - sine * clean, t, x, **options
+        ).prev_sample.to(dtype)
     return Run(times, start, x)

@@ -1,4 +1,5 @@
-"""What the tests against other libraries share: one exact model, the same random numbers, and k-diffusion's samplers alone."""
+"""What the tests against other libraries share: one exact model, the same random numbers, and
+k-diffusion's samplers alone."""
 
 import importlib
 import importlib.util
@@ -11,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ornstein.core.gaussian import Gaussian
-from ornstein.core.linear import LinearSDE
-from ornstein.core.noise import Noise, Stream
-from ornstein.core.sde import Posterior, Reverse
-from ornstein.core.solve import Method, Step, simulate
-from ornstein.exact.targets import GaussianMixture
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.processes.sde import Posterior, Reverse
+from ornstein.core.random.noise import Noise, Stream
+from ornstein.core.simulation.loop import Method, Step, simulate
+from ornstein.reference.targets import GaussianMixture
 
 F32, F64 = torch.float32, torch.float64
 
@@ -87,11 +88,15 @@ class StartedBy:
     def start(self, sde: Any, times: Tensor) -> Any:
         return 0, self.rest.start(sde, times)
 
-    def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any) -> Step:
+    def step(
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any
+    ) -> Step:
         index, inner = memory
         step = self.rest.step(sde, x, t, s, stream, inner)
         if index == 0:
-            step = self.first.step(sde, x, t, s, stream, self.first.start(sde, torch.stack([t, s])))._replace(memory=step.memory)
+            step = self.first.step(
+                sde, x, t, s, stream, self.first.start(sde, torch.stack([t, s]))
+            )._replace(memory=step.memory)
         return step._replace(memory=(index + 1, step.memory))
 
 
@@ -100,7 +105,9 @@ def levels(sde: LinearSDE, ratios: Tensor) -> Tensor:
     return sde.time(-2 * ratios.double().log())
 
 
-def ours(posterior: Posterior, x: Tensor, times: Tensor, method: Method, eta: float = 0.0) -> Tensor:
+def ours(
+    posterior: Posterior, x: Tensor, times: Tensor, method: Method, eta: float = 0.0
+) -> Tensor:
     """A run with the numbers of a peer's generator."""
     return simulate(Reverse(posterior, eta), x, times, method, Drawn())
 
@@ -112,7 +119,8 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 def k_diffusion() -> Any:
-    """Its module of samplers; the package itself imports torchvision and much else that no sampler needs."""
+    """Its module of samplers; the package itself imports torchvision and much else that no sampler
+    needs."""
     spec = importlib.util.find_spec("k_diffusion")
     if spec is None or spec.submodule_search_locations is None:
         pytest.skip("k-diffusion is not installed", allow_module_level=True)

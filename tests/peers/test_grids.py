@@ -1,7 +1,8 @@
 """Time grids against the arrays of diffusers and k-diffusion, 1e-6 relative.
 
-diffusers computes its levels from products of 1000 factors in float32, in which ``1 - alpha^2`` of the first steps has four digits;
-it is given the same products in float64, so that what is compared is the grid. k-diffusion runs in float64 for the same reason.
+diffusers computes its levels from products of 1000 factors in float32, in which ``1 - alpha^2`` of
+the first steps has four digits; it is given the same products in float64, so that what is compared
+is the grid. k-diffusion runs in float64 for the same reason.
 """
 
 import sys
@@ -13,10 +14,10 @@ import torch
 from peers_support import k_diffusion
 from torch import Tensor
 
-from ornstein.core import processes as p
-from ornstein.core import spacing
-from ornstein.core.linear import LinearSDE
-from ornstein.core.spacing import Spacing
+from ornstein.core.processes import schedules as p
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.timesteps import spacing
+from ornstein.core.timesteps.spacing import Spacing
 
 F64 = torch.float64
 STEPS = [2, 7, 10, 48, 250]
@@ -62,9 +63,14 @@ class TestStepsOfAChain:
     @pytest.mark.parametrize("name", ["DDIMScheduler", "DDPMScheduler", "PNDMScheduler"])
     def test_of_ddim(self, name, kind, offset, ours, betas, n):
         config = {"skip_prk_steps": True} if name == "PNDMScheduler" else {}
-        peer = scheduler(name, timestep_spacing=kind, steps_offset=offset, **CONFIGS[betas], **config)
+        peer = scheduler(
+            name, timestep_spacing=kind, steps_offset=offset, **CONFIGS[betas], **config
+        )
         peer.set_timesteps(n)
-        sde, steps = p.DiscreteVP(peer.betas.double().tolist()), peer.timesteps.unique().flip(0)  # PLMS visits its second step twice
+        sde, steps = (
+            p.DiscreteVP(peer.betas.double().tolist()),
+            peer.timesteps.unique().flip(0),
+        )  # PLMS visits its second step twice
         assert_equal(sde.times(n, ours)[:-1], (steps + 1) / 1000)
         assert_equal(sde.alpha(sde.times(n, ours)[:-1]).square(), peer.alphas_cumprod[steps])
 
@@ -77,13 +83,19 @@ class TestStepsOfAChain:
             ("linspace", 0, spacing.Linspace(rounded=False)),
         ],
     )
-    @pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler"])
+    @pytest.mark.parametrize(
+        "name", ["EulerDiscreteScheduler", "LMSDiscreteScheduler", "HeunDiscreteScheduler"]
+    )
     def test_of_euler(self, name, kind, offset, ours, betas, n):
         peer = scheduler(name, timestep_spacing=kind, steps_offset=offset, **CONFIGS[betas])
         peer.set_timesteps(n)
-        sigmas = peer.sigmas[torch.cat([torch.tensor([True]), peer.sigmas.diff() != 0])]  # Heun's second stages repeat a level
+        sigmas = peer.sigmas[
+            torch.cat([torch.tensor([True]), peer.sigmas.diff() != 0])
+        ]  # Heun's second stages repeat a level
         sde = p.DiscreteVP(peer.betas.double().tolist())
-        coarse = kind == "linspace" and betas == "cosine"  # its steps are rounded to float32 where each changes sigma by a quarter
+        coarse = (
+            kind == "linspace" and betas == "cosine"
+        )  # its steps are rounded to float32 where each changes sigma by a quarter
         assert_equal(ratios(sde, sde.times(n, ours)), sigmas, rtol=1e-5 if coarse else 1e-6)
 
     @pytest.mark.parametrize(
@@ -95,10 +107,14 @@ class TestStepsOfAChain:
             ("linspace", 0, spacing.Linspace(drop_last=True)),
         ],
     )
-    @pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"])
+    @pytest.mark.parametrize(
+        "name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "DEISMultistepScheduler"]
+    )
     def test_of_dpm_solver(self, name, kind, offset, ours, betas, n):
         config = {"final_sigmas_type": "zero"} if name != "DEISMultistepScheduler" else {}
-        peer = scheduler(name, timestep_spacing=kind, steps_offset=offset, **CONFIGS[betas], **config)
+        peer = scheduler(
+            name, timestep_spacing=kind, steps_offset=offset, **CONFIGS[betas], **config
+        )
         peer.set_timesteps(n)
         sde = p.DiscreteVP(peer.betas.double().tolist())
         last = n if name == "DEISMultistepScheduler" else n + 1  # DEIS stops at its first step
@@ -111,7 +127,11 @@ class TestStepsOfAChain:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *((f"{name}Scheduler", kind) for name in ("DPMSolverMultistep", "EulerDiscrete") for kind in ("karras", "exponential", "beta")),
+        *(
+            (f"{name}Scheduler", kind)
+            for name in ("DPMSolverMultistep", "EulerDiscrete")
+            for kind in ("karras", "exponential", "beta")
+        ),
         ("DPMSolverMultistepScheduler", "lu"),
     ],
 )
@@ -154,7 +174,9 @@ class TestShift:
 
 
 def test_published_tables_are_taken_as_they_are():
-    tables = pytest.importorskip("diffusers.schedulers", reason="compares with diffusers").AysSchedules
+    tables = pytest.importorskip(
+        "diffusers.schedulers", reason="compares with diffusers"
+    ).AysSchedules
     for name in ("StableDiffusionSigmas", "StableDiffusionXLSigmas", "StableDiffusionVideoSigmas"):
         sde = p.EDM(tables[name][0])
         assert_equal(sde.times(10, spacing.Table(tables[name])), tables[name])
@@ -179,7 +201,9 @@ def test_levels_of_k_diffusion(name, options, grid, n):
 @pytest.mark.parametrize("n", STEPS)
 def test_levels_of_the_vp_grid_of_k_diffusion(n):
     sde = p.VP(0.1, 20.0)
-    assert_equal(ratios(sde, sde.times(n, spacing.Power(1.0, t_min=1e-3))), _in_float64("get_sigmas_vp", n))
+    assert_equal(
+        ratios(sde, sde.times(n, spacing.Power(1.0, t_min=1e-3))), _in_float64("get_sigmas_vp", n)
+    )
 
 
 def _in_float64(name: str, *args: Any, **options: Any) -> Tensor:

@@ -1,8 +1,10 @@
-"""k-diffusion's samplers are our methods: the same model, grid and random numbers give the same end point.
+"""k-diffusion's samplers are our methods: the same model, grid and random numbers give the same end
+point.
 
-Its state is ours on `EDM`, whose time is the noise level. Its eta of "ancestral" samplers is ours, that of "sde" samplers our
-square. Not among our methods is ``sample_dpmpp_sde`` with noise (it draws within a step too). ``sample_dpmpp_3m_sde`` leaves the
-factor 2 out of ``D'' = 2 D[t, t', t'']``, which costs it the third order: only its first two steps are those of ours.
+Its state is ours on `EDM`, whose time is the noise level. Its eta of "ancestral" samplers is ours,
+that of "sde" samplers our square. Not among our methods is ``sample_dpmpp_sde`` with noise (it
+draws within a step too). ``sample_dpmpp_3m_sde`` leaves the factor 2 out of ``D'' = 2 D[t, t',
+t'']``, which costs it the third order: only its first two steps are those of ours.
 """
 
 import math
@@ -15,11 +17,11 @@ import torch
 from peers_support import F32, F64, Drawn, distance, k_diffusion, model, ours, standard
 from torch import Tensor
 
-from ornstein.core import processes as p
-from ornstein.core.clock import Ratio
 from ornstein.core.methods import Ancestral, Churn, Down, Heun, Multistep, Singlestep
-from ornstein.core.methods.weights import exact, middle
-from ornstein.core.solve import Method
+from ornstein.core.methods.exponential_weights import exact, middle
+from ornstein.core.processes import schedules as p
+from ornstein.core.simulation.loop import Method
+from ornstein.core.timesteps.clock import Ratio
 
 K = k_diffusion()
 MODEL = model(p.EDM())
@@ -60,7 +62,14 @@ def denoise(x: Tensor, sigma: Tensor) -> Tensor:
     return MODEL(x, sigma[0]).mean
 
 
-def gap(name: str, options: dict[str, Any], sigmas: Tensor, dtype: torch.dtype, method: Method, eta: float = 0.0) -> float:
+def gap(
+    name: str,
+    options: dict[str, Any],
+    sigmas: Tensor,
+    dtype: torch.dtype,
+    method: Method,
+    eta: float = 0.0,
+) -> float:
     """Distance between the two end points."""
     x = standard(dtype) * float(sigmas[0])
     with torch.random.fork_rng(devices=[]):
@@ -81,7 +90,9 @@ def test_without_noise(name, options, method, grid, dtype):
 @pytest.mark.parametrize(("name", "inner"), CHURNED, ids=repr)
 def test_with_churn(name, inner, grid, dtype):
     method = Churn(inner, amount=4.0, low=0.0, high=INF, noise=1.007)
-    assert gap(name, {"s_churn": 4.0, "s_noise": 1.007}, GRIDS[grid], dtype, method) < TOLERANCE[dtype]
+    assert (
+        gap(name, {"s_churn": 4.0, "s_noise": 1.007}, GRIDS[grid], dtype, method) < TOLERANCE[dtype]
+    )
 
 
 @each_grid
@@ -106,11 +117,16 @@ def test_the_first_two_steps_of_the_third_order_method(eta):
         return torch.randn(standard(F64).shape, generator=generator, dtype=F64)
 
     sigmas = GRIDS["karras"][:3]
-    assert gap("dpmpp_3m_sde", {"eta": eta, "noise_sampler": draw}, sigmas, F64, Multistep(3), eta) < TOLERANCE[F64]
+    assert (
+        gap("dpmpp_3m_sde", {"eta": eta, "noise_sampler": draw}, sigmas, F64, Multistep(3), eta)
+        < TOLERANCE[F64]
+    )
 
 
 @pytest.mark.parametrize(
-    ("order", "method"), [(1, Ancestral()), (2, DPM2), (3, Singlestep((1 / 3, 2 / 3), INF, weights=exact))], ids=repr
+    ("order", "method"),
+    [(1, Ancestral()), (2, DPM2), (3, Singlestep((1 / 3, 2 / 3), INF, weights=exact))],
+    ids=repr,
 )
 def test_the_steps_of_dpm_fast_and_adaptive(order, method):
     solver, sigmas = K.DPMSolver(denoise, {}), GRIDS["karras to min"].double()

@@ -1,7 +1,8 @@
-"""The command line: ``ornstein train | sample | likelihood | density | verify``. Strings are resolved here and nowhere deeper.
+"""The command line: ``ornstein train | sample | likelihood | density | verify``. Strings are
+resolved here and nowhere deeper.
 
-Every verb writes a manifest beside its results. Errors that ornstein raises on purpose end with their message and status 2;
-Ctrl-C ends with status 130 after a checkpoint.
+Every verb writes a manifest beside its results. Errors that ornstein raises on purpose end with
+their message and status 2; Ctrl-C ends with status 130 after a checkpoint.
 """
 
 __all__ = ["Density", "Likelihood", "Sample", "Train", "Verify", "main"]
@@ -18,25 +19,27 @@ import numpy as np
 import tyro
 from torch import Tensor
 
-from ornstein.app.fit import fit
 from ornstein.app.likelihood import Likelihood
-from ornstein.app.manifest import Manifest, options
 from ornstein.app.pictures import save_grid
-from ornstein.app.verify.verb import Verify
-from ornstein.core import spacing as spacings
+from ornstein.app.verify.command import Verify
+from ornstein.core.timesteps import spacing as spacings
+from ornstein.density.result import DensityResult
+from ornstein.density.sample_density import sample_density
 from ornstein.errors import OrnsteinError
-from ornstein.exact import targets
-from ornstein.learn.density.pipeline import sample_density
-from ornstein.learn.density.result import DensityResult
-from ornstein.learn.diffusion_model import load
+from ornstein.inference.diffusion_model import load
+from ornstein.inference.manifest import Manifest, options
+from ornstein.reference import targets
+from ornstein.training.fit import fit
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a model of samples, or go on with a training that was interrupted in the same folder."""
+    """Train a model of samples, or go on with a training that was interrupted in the same
+    folder."""
 
     data: str
-    """A folder of pictures, an .npy, .npz or .csv file, or a bundled set: digits, wine, iris, diabetes, breast_cancer."""
+    """A folder of pictures, an .npy, .npz or .csv file, or a bundled set: digits, wine, iris,
+    diabetes, breast_cancer."""
     out: Path
     """The run folder."""
     recipe: str = "auto"
@@ -50,9 +53,15 @@ class Train:
         """Train, and write the run folder."""
         manifest = Manifest("train", options(self))
         try:
-            model = fit(self.data, recipe=self.recipe, out=self.out, steps=self.steps, seed=self.seed)
+            model = fit(
+                self.data, recipe=self.recipe, out=self.out, steps=self.steps, seed=self.seed
+            )
         except KeyboardInterrupt:
-            print(f"\nstopped; the last checkpoint is in {self.out}: the same command goes on from there", file=sys.stderr)
+            print(
+                f"\nstopped; the last checkpoint is in {self.out}: the same command goes on from"
+                " there",
+                file=sys.stderr,
+            )
             raise
         manifest.write(self.out, {"info": model.info})
         print(f"model: {self.out}\nnext:  ornstein sample {self.out}")
@@ -69,7 +78,8 @@ class Sample:
     steps: int = 20
     """Network evaluations per sample, about."""
     method: str = "auto"
-    """auto, dpm++2m, sde-dpm++2m, unipc, deis, ancestral, ddim, heun, euler or predictor-corrector."""
+    """auto, dpm++2m, sde-dpm++2m, unipc, deis, ancestral, ddim, heun, euler or
+    predictor-corrector."""
     spacing: str = "cosine"
     """cosine, karras, log_snr, lu, quadratic or uniform."""
     seed: int = 0
@@ -86,8 +96,14 @@ class Sample:
         manifest, folder = Manifest("sample", options(self)), self.out or self.model / "samples"
         model = load(self.model)
         x = model.sample(
-            self.n, self.steps, self.method, self.seed, self.label, self.guidance, spacing=spacings.named(self.spacing)
-        )  # fmt: skip
+            self.n,
+            self.steps,
+            self.method,
+            self.seed,
+            self.label,
+            self.guidance,
+            spacing=spacings.named(self.spacing),
+        )
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "samples.npy", x.numpy())
         print(f"samples: {folder / 'samples.npy'}  {tuple(x.shape)}")
@@ -101,7 +117,8 @@ class Density:
     """Draw from an unnormalised log-density and estimate log Z."""
 
     target: tyro.conf.Positional[str]
-    """A named target (eight-schools, funnel, gmm9 ...) or module:function, (b, d) -> (b,) on tensors."""
+    """A named target (eight-schools, funnel, gmm9 ...) or module:function, (b, d) -> (b,) on
+    tensors."""
     out: Path
     """The run folder."""
     dim: int | None = None
@@ -118,21 +135,34 @@ class Density:
     """Of everything random."""
 
     def run(self) -> None:
-        """Sample, print the summary, and write samples.npy, the sampler as a run folder, and the manifest."""
+        """Sample, print the summary, and write samples.npy, the sampler as a run folder, and the
+        manifest."""
         from rich.console import Console
 
         manifest = Manifest("density", options(self))
         log_prob, dim, describe = self._target()
         with Console(stderr=True).status("exploring") as status:
             result = sample_density(
-                log_prob, dim, self.seed, self.n, self.stderr, start_std=self.start_std, budget=self.budget,
+                log_prob,
+                dim,
+                self.seed,
+                self.n,
+                self.stderr,
+                start_std=self.start_std,
+                budget=self.budget,
                 report=lambda stage: status.update(stage.line()),
-            )  # fmt: skip
+            )
         result.sampler.save(self.out)
         np.save(self.out / "samples.npy", result.samples.numpy())
         low, high = result.log_z_interval
-        print(f"log Z = {result.log_z:.4f} +- {result.log_z_stderr:.4f}   95 % interval [{low:.4f}, {high:.4f}]")
-        print(f"ESS {result.ess:.0f}, Pareto k {result.k_hat:.2f}, {result.evaluations} evaluations, {result.gradients} gradients")
+        print(
+            f"log Z = {result.log_z:.4f} +- {result.log_z_stderr:.4f}   95 % interval [{low:.4f},"
+            f" {high:.4f}]"
+        )
+        print(
+            f"ESS {result.ess:.0f}, Pareto k {result.k_hat:.2f}, {result.evaluations} evaluations,"
+            f" {result.gradients} gradients"
+        )
         for warning in result.warnings:
             print(f"warning ({warning.code}): {warning.message}")
         for name, mean, std in describe(result.samples):
@@ -140,10 +170,14 @@ class Density:
         manifest.write(self.out, _numbers(result))
         print(f"samples: {self.out / 'samples.npy'}\nmore:    ornstein sample {self.out}")
 
-    def _target(self) -> tuple[Callable[[Tensor], Tensor], int, Callable[[Tensor], list[tuple[str, float, float]]]]:
+    def _target(
+        self,
+    ) -> tuple[Callable[[Tensor], Tensor], int, Callable[[Tensor], list[tuple[str, float, float]]]]:
         if ":" not in self.target:
             target = targets.named(self.target)
-            names = getattr(target, "names", None) or tuple(f"x[{i + 1}]" for i in range(target.dim))
+            names = getattr(target, "names", None) or tuple(
+                f"x[{i + 1}]" for i in range(target.dim)
+            )
             own = getattr(target, "parameters", lambda z: z)
             return target.log_prob, target.dim, lambda x: _summary(own(x), names)
         if self.dim is None:
@@ -153,24 +187,38 @@ class Density:
         try:
             log_prob = getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError) as error:
-            raise OrnsteinError(f"{self.target}: {error}. Name a module that python can import from here, then its function") from error
+            raise OrnsteinError(
+                f"{self.target}: {error}. Name a module that python can import from here, then its"
+                " function"
+            ) from error
         names = tuple(f"x[{i + 1}]" for i in range(self.dim))
         return log_prob, self.dim, lambda x: _summary(x, names)
 
 
 def _summary(x: Tensor, names: tuple[str, ...]) -> list[tuple[str, float, float]]:
-    return [(name, float(m), float(s)) for name, m, s in zip(names, x.mean(0), x.std(0), strict=True)]
+    return [
+        (name, float(m), float(s)) for name, m, s in zip(names, x.mean(0), x.std(0), strict=True)
+    ]
 
 
 def _numbers(result: DensityResult) -> dict[str, Any]:
     keys = "log_z", "log_z_stderr", "elbo", "ess", "k_hat", "evaluations", "gradients", "seconds"
     rows: dict[str, Any] = {key: getattr(result, key) for key in keys}
-    return rows | {"log_z_interval": list(result.log_z_interval), "warnings": [w._asdict() for w in result.warnings]}
+    return rows | {
+        "log_z_interval": list(result.log_z_interval),
+        "warnings": [w._asdict() for w in result.warnings],
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of ``ornstein``."""
-    verbs: dict[str, Any] = {"train": Train, "sample": Sample, "likelihood": Likelihood, "density": Density, "verify": Verify}
+    verbs: dict[str, Any] = {
+        "train": Train,
+        "sample": Sample,
+        "likelihood": Likelihood,
+        "density": Density,
+        "verify": Verify,
+    }
     try:
         command = tyro.extras.subcommand_cli_from_dict(verbs, args=arguments, prog="ornstein")
         command.run()
@@ -178,7 +226,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"ornstein: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"ornstein: could not write {error.filename}: {error.strerror}; free space or choose another folder", file=sys.stderr)
+        print(
+            f"ornstein: could not write {error.filename}: {error.strerror}; free space or choose"
+            " another folder",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 
 def grid(samples: Tensor, columns: int, scale: int = 1, gap: int = 1) -> np.ndarray:
-    """Samples side by side, as bytes ``(height, width)`` or ``(height, width, 3)``; the data's range becomes black to white.
+    """Samples side by side, as bytes ``(height, width)`` or ``(height, width, 3)``; the data's
+    range becomes black to white.
 
     Args:
         samples: ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)`` with 1 or 3 channels.
@@ -45,13 +46,17 @@ def save_grid(path: Path, samples: Tensor, columns: int = 8, scale: int | None =
     return path
 
 
-def save_likelihood(path: Path, log_prob: Tensor, bound: Tensor, noise: float, quantised: bool) -> Path:
-    """Histograms of samples, as a PNG file: in one plot with common bins, or side by side where the units differ.
+def save_likelihood(
+    path: Path, log_prob: Tensor, bound: Tensor, noise: float, quantised: bool
+) -> Path:
+    """Histograms of samples, as a PNG file: in one plot with common bins, or side by side where the
+    units differ.
 
     Args:
         path: of the file.
         log_prob: ``(n,)``, log-densities in nats per dimension.
-        bound: ``(n,)``, their bounds in the same unit; for quantised data the costs in bits per dimension.
+        bound: ``(n,)``, their bounds in the same unit; for quantised data the costs in bits per
+            dimension.
         noise: mean standard error of one bound, in its unit; it widens their histogram.
         quantised: which of the two.
 
@@ -66,7 +71,12 @@ def save_likelihood(path: Path, log_prob: Tensor, bound: Tensor, noise: float, q
     shared = None if quantised else np.histogram_bin_edges(both, min(60, max(10, len(both) // 20)))
     rows = [
         (axes[0], log_prob, "tab:blue", "log p: density under the flow"),
-        (axes[-1], bound, "tab:orange", f"{'cost of the discrete values' if quantised else 'lower bound'}, each +- {noise:.2g}"),
+        (
+            axes[-1],
+            bound,
+            "tab:orange",
+            f"{'cost of the discrete values' if quantised else 'lower bound'}, each +- {noise:.2g}",
+        ),
     ]
     for ax, values, colour, name in rows:
         x = values.double().numpy()
@@ -75,7 +85,9 @@ def save_likelihood(path: Path, log_prob: Tensor, bound: Tensor, noise: float, q
         ax.axvline(x.mean(), color=colour, linewidth=1.5, label=f"its mean, {x.mean():.3f}")
         ax.set_ylabel("samples")
     axes[0].set_xlabel("nats per dimension")
-    axes[-1].set_xlabel("bits per dimension, less is likelier" if quantised else "nats per dimension")
+    axes[-1].set_xlabel(
+        "bits per dimension, less is likelier" if quantised else "nats per dimension"
+    )
     for ax in axes:
         ax.set_ylim(top=1.35 * ax.get_ylim()[1])  # room for the legend
         ax.legend(fontsize="small")

@@ -1,9 +1,10 @@
 """Parts shared by the networks.
 
-Every network is a module ``net(x, c, cond) -> x``. ``x`` is ``(b, *event)``; ``c``, of order 1, says how noisy a sample is:
-``(b,)``, or ``(1,)`` when it holds for the whole batch (the embedding is then computed once); ``cond`` maps the names in
-``net.conditions`` to tensors with one entry per sample. A network keeps the arguments it was made with in ``net.config``, from
-which a checkpoint rebuilds it.
+Every network is a module ``net(x, c, cond) -> x``. ``x`` is ``(b, *event)``; ``c``, of order 1,
+says how noisy a sample is: ``(b,)``, or ``(1,)`` when it holds for the whole batch (the embedding
+is then computed once); ``cond`` maps the names in ``net.conditions`` to tensors with one entry per
+sample. A network keeps the arguments it was made with in ``net.config``, from which a checkpoint
+rebuilds it.
 """
 
 __all__ = ["Embedding", "Fourier", "Labels", "zero_init"]
@@ -29,7 +30,8 @@ def zero_init(layer: _Module) -> _Module:
 
 
 class Fourier(nn.Module):
-    """``c -> [cos(w_k c), sin(w_k c)]`` with ``w_k`` log-spaced in [1/4, 16]: sinusoidal features of the noise level.
+    """``c -> [cos(w_k c), sin(w_k c)]`` with ``w_k`` log-spaced in [1/4, 16]: sinusoidal features
+    of the noise level.
 
     Vaswani et al. 2017, section 3.5, with frequencies for an argument of order 1.
     """
@@ -39,20 +41,25 @@ class Fourier(nn.Module):
         self.features = features
 
     def forward(self, c: Float[Tensor, " k"]) -> Float[Tensor, "k features"]:
-        frequencies = torch.logspace(-2, 4, self.features // 2, base=2.0, device=c.device)  # float32 in a bfloat16 network too
+        frequencies = torch.logspace(
+            -2, 4, self.features // 2, base=2.0, device=c.device
+        )  # float32 in a bfloat16 network too
         phase = c[:, None].float() * frequencies
         return torch.cat([phase.cos(), phase.sin()], 1) * math.sqrt(2)
 
 
 class Labels(nn.Module):
-    """A learned vector per class; class ``labels`` stands for "none" (classifier-free guidance, Ho and Salimans 2022)."""
+    """A learned vector per class; class ``labels`` stands for "none" (classifier-free guidance, Ho
+    and Salimans 2022)."""
 
     def __init__(self, labels: int, width: int) -> None:
         super().__init__()
         self.labels = labels
         self.table = nn.Embedding(labels + 1, width)
 
-    def forward(self, label: Int[Tensor, " b"] | None, b: int, device: torch.device) -> Float[Tensor, "b width"]:
+    def forward(
+        self, label: Int[Tensor, " b"] | None, b: int, device: torch.device
+    ) -> Float[Tensor, "b width"]:
         if label is None:
             label = torch.full((b,), self.labels, device=device)
         return self.table(label)
@@ -71,12 +78,19 @@ class Embedding(nn.Module):
         self.conditions = ("label",) if labels else ()
         self.fourier = Fourier(width)
         self.labels = Labels(labels, width) if labels else None
-        self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.mix = nn.Sequential(
+            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
 
-    def forward(self, c: Float[Tensor, " k"], cond: Mapping[str, Tensor] | None) -> Float[Tensor, "b width"]:
+    def forward(
+        self, c: Float[Tensor, " k"], cond: Mapping[str, Tensor] | None
+    ) -> Float[Tensor, "b width"]:
         unknown = set(cond or ()) - set(self.conditions)
         if unknown:
-            raise OrnsteinError(f"condition {sorted(unknown)}: this network knows {list(self.conditions) or 'no conditions'}")
+            raise OrnsteinError(
+                f"condition {sorted(unknown)}: this network knows"
+                f" {list(self.conditions) or 'no conditions'}"
+            )
         features = self.fourier(c).to(self.mix[0].weight.dtype)
         if self.labels is not None:
             features = features + self.labels((cond or {}).get("label"), len(c), c.device)

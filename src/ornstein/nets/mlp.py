@@ -1,4 +1,5 @@
-"""A residual multilayer perceptron for points, tables and small images: ``h <- h + W2 silu(W1 (norm(h) (1 + a) + b))``."""
+"""A residual multilayer perceptron for points, tables and small images: ``h <- h + W2 silu(W1
+(norm(h) (1 + a) + b))``."""
 
 __all__ = ["MLP"]
 
@@ -17,7 +18,10 @@ class _Block(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulate = zero_init(nn.Linear(width, 2 * width))
         self.body = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.SiLU(), nn.Dropout(dropout), zero_init(nn.Linear(2 * width, width))
+            nn.Linear(width, 2 * width),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            zero_init(nn.Linear(2 * width, width)),
         )
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
@@ -37,12 +41,22 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, event: int | tuple[int, ...] | list[int], width: int = 128, depth: int = 3, labels: int = 0,
+        self,
+        event: int | tuple[int, ...] | list[int],
+        width: int = 128,
+        depth: int = 3,
+        labels: int = 0,
         dropout: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.event = (event,) if isinstance(event, int) else tuple(event)
-        self.config = {"event": list(self.event), "width": width, "depth": depth, "labels": labels, "dropout": dropout}
+        self.config = {
+            "event": list(self.event),
+            "width": width,
+            "depth": depth,
+            "labels": labels,
+            "dropout": dropout,
+        }
         size = 1
         for n in self.event:
             size *= n
@@ -53,11 +67,16 @@ class MLP(nn.Module):
         self.leave = nn.Sequential(nn.LayerNorm(width), zero_init(nn.Linear(width, size)))
 
     def forward(
-        self, x: Float[Tensor, "b *event"], c: Float[Tensor, " #b"], cond: Mapping[str, Tensor] | None = None
+        self,
+        x: Float[Tensor, "b *event"],
+        c: Float[Tensor, " #b"],
+        cond: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "b *event"]:
         """The network's output, of the shape of ``x``."""
         if tuple(x.shape[1:]) != self.event:
-            raise OrnsteinError(f"this MLP takes events of shape {self.event}, got {tuple(x.shape[1:])}")
+            raise OrnsteinError(
+                f"this MLP takes events of shape {self.event}, got {tuple(x.shape[1:])}"
+            )
         e = self.embedding(c, cond)
         h = self.enter(x.flatten(1))
         for block in self.blocks:

@@ -1,7 +1,8 @@
-"""A U-Net in one, two or three dimensions: residual blocks, self-attention, skips between equal resolutions.
+"""A U-Net in one, two or three dimensions: residual blocks, self-attention, skips between equal
+resolutions.
 
-Ronneberger et al. 2015; Ho et al. 2020, appendix B; the modulation of every block by scale and shift is that of Dhariwal and
-Nichol 2021, section 3.
+Ronneberger et al. 2015; Ho et al. 2020, appendix B; the modulation of every block by scale and
+shift is that of Dhariwal and Nichol 2021, section 3.
 """
 
 __all__ = ["UNet"]
@@ -28,14 +29,20 @@ def _norm(channels: int) -> nn.GroupNorm:
 class _Residual(nn.Module):
     """Two convolutions around a scale and shift from the embedding."""
 
-    def __init__(self, dims: int, channels_in: int, channels: int, embedding: int, dropout: float) -> None:
+    def __init__(
+        self, dims: int, channels_in: int, channels: int, embedding: int, dropout: float
+    ) -> None:
         super().__init__()
         conv = _CONV[dims]
         self.dims = dims
-        self.enter = nn.Sequential(_norm(channels_in), nn.SiLU(), conv(channels_in, channels, 3, padding=1))
+        self.enter = nn.Sequential(
+            _norm(channels_in), nn.SiLU(), conv(channels_in, channels, 3, padding=1)
+        )
         self.modulate = nn.Linear(embedding, 2 * channels)
         self.norm = _norm(channels)
-        self.leave = nn.Sequential(nn.SiLU(), nn.Dropout(dropout), zero_init(conv(channels, channels, 3, padding=1)))
+        self.leave = nn.Sequential(
+            nn.SiLU(), nn.Dropout(dropout), zero_init(conv(channels, channels, 3, padding=1))
+        )
         self.skip = conv(channels_in, channels, 1) if channels_in != channels else nn.Identity()
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
@@ -56,7 +63,9 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x).flatten(2).mT
-        q, k, v = (y.unflatten(2, (self.heads, -1)).transpose(1, 2) for y in self.qkv(h).chunk(3, 2))
+        q, k, v = (
+            y.unflatten(2, (self.heads, -1)).transpose(1, 2) for y in self.qkv(h).chunk(3, 2)
+        )
         h = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return x + self.leave(h).mT.reshape(x.shape)
 
@@ -74,12 +83,14 @@ class _Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """A U-Net for events ``(channels, *size)``; any size of at least ``2^(levels - 1)``. Its output starts at zero.
+    """A U-Net for events ``(channels, *size)``; any size of at least ``2^(levels - 1)``. Its output
+    starts at zero.
 
     Args:
         channels: channels of the data.
         width: channels of the first level.
-        multipliers: channels of each level in units of ``width``; every level halves the resolution of the one before.
+        multipliers: channels of each level in units of ``width``; every level halves the resolution
+            of the one before.
         blocks: residual blocks per level on the way down (one more on the way up).
         attention: levels that get self-attention, 0 the finest.
         heads: attention heads.
@@ -89,18 +100,35 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int, width: int = 64, multipliers: Sequence[int] = (1, 2), blocks: int = 2,
-        attention: Sequence[int] = (1,), heads: int = 4, labels: int = 0, dropout: float = 0.0, dims: int = 2,
-    ) -> None:  # fmt: skip
+        self,
+        channels: int,
+        width: int = 64,
+        multipliers: Sequence[int] = (1, 2),
+        blocks: int = 2,
+        attention: Sequence[int] = (1,),
+        heads: int = 4,
+        labels: int = 0,
+        dropout: float = 0.0,
+        dims: int = 2,
+    ) -> None:
         super().__init__()
         if dims not in _CONV:
             raise OrnsteinError(f"UNet(dims={dims}): 1, 2 or 3")
         if any(width * m % heads for m in multipliers):
-            raise OrnsteinError(f"UNet(width={width}, heads={heads}): the width must be a multiple of the heads")
+            raise OrnsteinError(
+                f"UNet(width={width}, heads={heads}): the width must be a multiple of the heads"
+            )
         self.config = {
-            "channels": channels, "width": width, "multipliers": list(multipliers), "blocks": blocks,
-            "attention": list(attention), "heads": heads, "labels": labels, "dropout": dropout, "dims": dims,
-        }  # fmt: skip
+            "channels": channels,
+            "width": width,
+            "multipliers": list(multipliers),
+            "blocks": blocks,
+            "attention": list(attention),
+            "heads": heads,
+            "labels": labels,
+            "dropout": dropout,
+            "dims": dims,
+        }
         conv, embedding = _CONV[dims], 4 * width
         self.dims, self.channels = dims, channels
         self.embedding = Embedding(embedding, labels)
@@ -118,7 +146,9 @@ class UNet(nn.Module):
             if i:
                 self.shrink.append(conv(now, now, 3, stride=2, padding=1))
                 skips.append(now)
-            self.down.append(nn.ModuleList(level(i, now if j == 0 else width * m) for j in range(blocks)))
+            self.down.append(
+                nn.ModuleList(level(i, now if j == 0 else width * m) for j in range(blocks))
+            )
             now = width * m
             skips += [now] * blocks
         last = len(multipliers) - 1
@@ -130,15 +160,21 @@ class UNet(nn.Module):
                 row.append(level(i, now + skips.pop()))
                 now = width * multipliers[i]
             self.up.append(row)
-        self.leave = nn.Sequential(_norm(now), nn.SiLU(), zero_init(conv(now, channels, 3, padding=1)))
+        self.leave = nn.Sequential(
+            _norm(now), nn.SiLU(), zero_init(conv(now, channels, 3, padding=1))
+        )
 
     def forward(
-        self, x: Float[Tensor, "b *event"], c: Float[Tensor, " #b"], cond: Mapping[str, Tensor] | None = None
+        self,
+        x: Float[Tensor, "b *event"],
+        c: Float[Tensor, " #b"],
+        cond: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "b *event"]:
         """The network's output, of the shape of ``x``."""
         if x.ndim != self.dims + 2 or x.shape[1] != self.channels:
             raise OrnsteinError(
-                f"this UNet takes {self.channels} channels and {self.dims} dimensions, got an event of shape {tuple(x.shape[1:])}"
+                f"this UNet takes {self.channels} channels and {self.dims} dimensions, got an event"
+                f" of shape {tuple(x.shape[1:])}"
             )
         e = self.embedding(c, cond)
         h = self.enter(x)

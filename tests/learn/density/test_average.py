@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.density.expectations import Particles, average
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.average import Particles, average
 
 DOUBLE = torch.float64
 
@@ -19,8 +19,8 @@ def tilted(seed, n=4096, islands=16):
 
 
 def test_the_error_is_what_repetitions_show():
-    """Mean and square under N(1, 1) from weighted draws of N(0, 1), 300 times: unbiased within 4 standard errors, mean square error
-    what is said to 15 % (its own error is 8 %)."""
+    """Mean and square under N(1, 1) from weighted draws of N(0, 1), 300 times: unbiased within 4
+    standard errors, mean square error what is said to 15 % (its own error is 8 %)."""
     f = lambda x: torch.cat([x, x.square()], 1)  # noqa: E731
     found = [average([tilted(seed)], f) for seed in range(300)]
     error = torch.stack([some.value for some in found]) - torch.tensor([1.0, 2.0], dtype=DOUBLE)
@@ -30,16 +30,31 @@ def test_the_error_is_what_repetitions_show():
 
 
 def test_islands_may_be_dependent_within():
-    """Every particle of an island the same: the error is that of as many draws as there are islands."""
+    """Every particle of an island the same: the error is that of as many draws as there are
+    islands."""
     x = orn.Noise(0).normal((64, 1), DOUBLE)
-    found = average([Particles(x.repeat_interleave(100, 0), torch.zeros(6400, dtype=DOUBLE), 64)], lambda x: x[:, 0])
-    assert float(found.value) == pytest.approx(float(x.mean())) and float(found.stderr) == pytest.approx(float(x.std()) / 8)
+    found = average(
+        [Particles(x.repeat_interleave(100, 0), torch.zeros(6400, dtype=DOUBLE), 64)],
+        lambda x: x[:, 0],
+    )
+    assert float(found.value) == pytest.approx(float(x.mean())) and float(
+        found.stderr
+    ) == pytest.approx(float(x.std()) / 8)
 
 
 def test_sets_count_by_their_effective_sizes():
-    """Three sets of one law: their common error is nearly what a set of all has; the dead have no say, even where f is NaN."""
-    sets = [tilted(0), tilted(1), tilted(2)._replace(log_w=tilted(2).log_w + 7)]  # of an unknown constant
-    dead = Particles(torch.cat([sets[0].x, -sets[0].x]), torch.cat([sets[0].log_w, torch.full((4096,), -torch.inf)]), 32)
+    """Three sets of one law: their common error is nearly what a set of all has; the dead have no
+    say, even where f is NaN."""
+    sets = [
+        tilted(0),
+        tilted(1),
+        tilted(2)._replace(log_w=tilted(2).log_w + 7),
+    ]  # of an unknown constant
+    dead = Particles(
+        torch.cat([sets[0].x, -sets[0].x]),
+        torch.cat([sets[0].log_w, torch.full((4096,), -torch.inf)]),
+        32,
+    )
     one, all_ = average(sets[:1], lambda x: x[:, 0]), average(sets, lambda x: x[:, 0])
     assert abs(float(all_.value) - 1) < 4 * float(all_.stderr)
     assert float(all_.stderr) == pytest.approx(float(one.stderr) / 3**0.5, rel=0.3)
@@ -53,12 +68,17 @@ def test_a_row_for_each_particle():
 
 
 def test_a_result_averages_by_name():
-    """Moments of eight schools' mu and tau against exact ones: within 4 standard errors, which are below those of the samples."""
+    """Moments of eight schools' mu and tau against exact ones: within 4 standard errors, which are
+    below those of the samples."""
     target = orn.targets.EightSchools()
     r = orn.sample_density(target, n=1024, stderr=0.01, steps=1)
     exact = target.parameters(target.sample(400_000, dtype=DOUBLE))[:, :2]
     found = r.average(lambda p: torch.stack([p["mu"], p["tau"].log()], 1))
     truth = torch.stack([exact[:, 0], exact[:, 1].log()], 1)
     assert found.value.shape == found.stderr.shape == (2,)
-    assert bool(((found.value - truth.mean(0)).abs() < 4 * (found.stderr + truth.std(0) / 400_000**0.5)).all())
+    assert bool(
+        (
+            (found.value - truth.mean(0)).abs() < 4 * (found.stderr + truth.std(0) / 400_000**0.5)
+        ).all()
+    )
     assert bool((found.stderr < truth.std(0) / 1024**0.5).all())

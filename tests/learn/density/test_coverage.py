@@ -1,4 +1,5 @@
-"""The coverage probe: the sampler's own density by noising paths, and the mass that it does not reach."""
+"""The coverage probe: the sampler's own density by noising paths, and the mass that it does not
+reach."""
 
 import math
 
@@ -6,9 +7,9 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.core.numerics.multivariate_normal import Normal
+from ornstein.density.learned.coverage import coverage, model_log_density, scout
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.classical.normal import Normal
-from ornstein.learn.density.learned.coverage import coverage, model_log_density, scout
 
 DOUBLE = torch.float64
 SDE = orn.VP()
@@ -24,33 +25,49 @@ def mixture(weights, std=0.2, d=2):
 
 
 def probe(sampler, target, seed=0, steps=32):
-    """The sampler with its own log Z and samples, at points of which as many lie near each mode, whatever its weight."""
+    """The sampler with its own log Z and samples, at points of which as many lie near each mode,
+    whatever its weight."""
     times, noise = SDE.times(steps), orn.Noise(seed)
     posterior = sampler.posterior(SDE)
     own = orn.denoising_paths(posterior, target.log_prob, times).draw(1024, noise.fold(0))
     near = target.means.float().repeat(12, 1)
     points = near + 0.2 * noise.fold(1).normal(near.shape)
-    return coverage(posterior, target.log_prob, orn.log_z(own.log_w).value, points, own.x[:64], times, noise.fold(2))
+    return coverage(
+        posterior,
+        target.log_prob,
+        orn.log_z(own.log_w).value,
+        points,
+        own.x[:64],
+        times,
+        noise.fold(2),
+    )
 
 
-# ------------------------------------------------------------------------------------------------ the sampler's density
+# ------------------------------------------------------------------------------------------------
+# the sampler's density
 
 
 @pytest.mark.parametrize("process", [SDE, orn.OU(), orn.Bridge(1.5)], ids=["VP", "OU", "Bridge"])
 def test_density_of_a_gaussian_sampler_is_exact(process):
-    """Every path weighs the same: the value is the law that the chain generates, from the first path, for any grid."""
+    """Every path weighs the same: the value is the law that the chain generates, from the first
+    path, for any grid."""
     target = orn.targets.Normal(torch.zeros(3), torch.full((3,), 0.7))
     x = target.sample(20, seed=1, dtype=DOUBLE)
     for steps in (1, 6):
-        found = model_log_density(target.posterior(process), x, process.times(steps), 4, orn.Noise(0), var=0.49)
+        found = model_log_density(
+            target.posterior(process), x, process.times(steps), 4, orn.Noise(0), var=0.49
+        )
         torch.testing.assert_close(found.value, target.log_prob(x), rtol=0, atol=1e-7)
         assert float(found.stderr.max()) < 1e-6 and float(found.ess.min()) > 3.999
 
 
 @pytest.mark.parametrize("process", [SDE, orn.Bridge(1.5)], ids=["VP", "Bridge"])
 def test_density_of_any_sampler_integrates_to_one(process):
-    """A mixture's posterior with four steps: the trapezoidal rule over 300 points, 200 paths each; 4 standard errors and 1 %."""
-    target = orn.targets.GaussianMixture(torch.tensor([[-1.0], [0.6]]), torch.tensor([[0.3], [0.2]]), torch.tensor([0.3, 0.7]))
+    """A mixture's posterior with four steps: the trapezoidal rule over 300 points, 200 paths each;
+    4 standard errors and 1 %."""
+    target = orn.targets.GaussianMixture(
+        torch.tensor([[-1.0], [0.6]]), torch.tensor([[0.3], [0.2]]), torch.tensor([0.3, 0.7])
+    )
     x = torch.linspace(-4, 4, 300, dtype=DOUBLE)[:, None]
     found = model_log_density(target.posterior(process), x, process.times(4), 200, orn.Noise(0))
     p, h = found.value.exp(), float(x[1, 0] - x[0, 0])
@@ -60,7 +77,8 @@ def test_density_of_any_sampler_integrates_to_one(process):
 
 
 def test_density_of_an_exact_posterior_tends_to_the_target():
-    """96 steps, 64 paths: within 4 standard errors and the 0.05 nats that the Gaussian kernels are off."""
+    """96 steps, 64 paths: within 4 standard errors and the 0.05 nats that the Gaussian kernels are
+    off."""
     target = mixture([0.2, 0.3, 0.5])
     x = target.sample(50, seed=2, dtype=DOUBLE)
     found = model_log_density(target.posterior(SDE), x, SDE.times(96), 64, orn.Noise(1))
@@ -77,23 +95,31 @@ def test_points_do_not_see_their_batch():
         model_log_density(target.posterior(SDE), x, SDE.times(8), 1, orn.Noise(1))
 
 
-# ------------------------------------------------------------------------------------------------ what is missing
+# ------------------------------------------------------------------------------------------------
+# what is missing
 
 
 @pytest.mark.parametrize(("lost", "seed"), [(0.06, 0), (0.5, 1)])
 def test_a_lost_mode_is_found_and_weighed(lost, seed):
-    """The sampler generates two modes of three exactly; its ESS is near 1. The missing mass within 4 standard errors and 10 %."""
+    """The sampler generates two modes of three exactly; its ESS is near 1. The missing mass within
+    4 standard errors and 10 %."""
     target = mixture([lost, (1 - lost) / 2, (1 - lost) / 2], d=4)
     sampler = orn.targets.GaussianMixture(target.means[1:], target.stds[1:], target.weights[1:])
     found = probe(sampler, target, seed)
-    assert found.warned and found.missing.value == pytest.approx(lost, abs=4 * found.missing.stderr + 0.1 * lost)
+    assert found.warned and found.missing.value == pytest.approx(
+        lost, abs=4 * found.missing.stderr + 0.1 * lost
+    )
     assert float((found.where - target.means[0]).norm()) < 1.0
-    assert f"about {100 * found.missing.value:.2g} %" in found.sentence() and "x[1] = 1." in found.sentence()
+    assert (
+        f"about {100 * found.missing.value:.2g} %" in found.sentence()
+        and "x[1] = 1." in found.sentence()
+    )
     assert "alpha" in found.sentence(2 * found.where, ("alpha", "b", "c", "d"))
 
 
 def test_a_sampler_that_is_too_narrow_misses_the_outside():
-    """Half as wide in d = 4: beyond D = c lies a known part of a Gaussian, and the probe finds at least half of it."""
+    """Half as wide in d = 4: beyond D = c lies a known part of a Gaussian, and the probe finds at
+    least half of it."""
     target = mixture([0.5, 0.5], d=4)
     sampler = orn.targets.GaussianMixture(target.means, target.stds / 2, target.weights)
     found = probe(sampler, target)
@@ -106,14 +132,25 @@ def test_a_good_sampler_raises_no_warning():
     """The exact posterior, and ones whose weights and widths are off by a tenth."""
     target = mixture([0.1, 0.2, 0.3, 0.4], d=3)
     factors = torch.tensor([1.1, 0.9, 1.0, 0.95], dtype=DOUBLE)
-    for sampler in (target, orn.targets.GaussianMixture(target.means, target.stds * factors[:, None], target.weights * factors)):
+    for sampler in (
+        target,
+        orn.targets.GaussianMixture(
+            target.means, target.stds * factors[:, None], target.weights * factors
+        ),
+    ):
         found = probe(sampler, target)
-        assert not found.warned and found.missing.value == 0 and found.where is None and found.sentence() == ""
+        assert (
+            not found.warned
+            and found.missing.value == 0
+            and found.where is None
+            and found.sentence() == ""
+        )
         assert float(found.excess.max()) < found.threshold
 
 
 def test_a_ridge_of_no_mass_is_no_reason_to_warn():
-    """A sampler without a mode of 1e-4: points there are far above its density, the mass is estimated and too small to mention."""
+    """A sampler without a mode of 1e-4: points there are far above its density, the mass is
+    estimated and too small to mention."""
     target = mixture([1e-4, 0.5, 0.5])
     sampler = orn.targets.GaussianMixture(target.means[1:], target.stds[1:], target.weights[1:])
     times, noise, posterior = SDE.times(32), orn.Noise(4), sampler.posterior(SDE)
@@ -130,13 +167,27 @@ def test_points_outside_the_support_say_nothing():
         return torch.where(x[:, 1] > 0, target.log_prob(x), -torch.inf)
 
     points = torch.tensor([[1.5, -0.3], [1.5, 0.1], [-1.5, 0.1]])
-    found = coverage(target.posterior(SDE), log_prob, math.log(0.5), points, target.sample(64), SDE.times(32), orn.Noise(0))
+    found = coverage(
+        target.posterior(SDE),
+        log_prob,
+        math.log(0.5),
+        points,
+        target.sample(64),
+        SDE.times(32),
+        orn.Noise(0),
+    )
     assert found.excess[0] == -torch.inf and not found.warned
 
 
 def test_scouts_reach_modes_that_hold_little():
-    """From a law four times as wide as the circle all four modes are found, though one holds 1 %."""
+    """From a law four times as wide as the circle all four modes are found, though one holds 1
+    %."""
     target = mixture([0.01, 0.33, 0.33, 0.33])
-    x = scout(target.log_prob, Normal(torch.zeros(2), 6 * torch.eye(2)), 100, orn.Noise(0), levels=16)
+    x = scout(
+        target.log_prob, Normal(torch.zeros(2), 6 * torch.eye(2)), 100, orn.Noise(0), levels=16
+    )
     found = orn.metrics.mode_weights(x, target.means)
-    assert float(found.value.min()) > 0.05 and float((torch.cdist(x.double(), target.means).amin(1) < 1).double().mean()) > 0.95
+    assert (
+        float(found.value.min()) > 0.05
+        and float((torch.cdist(x.double(), target.means).amin(1) < 1).double().mean()) > 0.95
+    )

@@ -1,4 +1,5 @@
-"""Models that know a law, steps that suffice, and weights that are not trusted where particles contradict them."""
+"""Models that know a law, steps that suffice, and weights that are not trusted where particles
+contradict them."""
 
 import math
 
@@ -6,18 +7,20 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.learn.density.classical.mixture import Blend, Mixture
-from ornstein.learn.density.classical.triangular import fit_triangular, independent, with_mixtures
-from ornstein.learn.density.learned.diffusion import known, settle_steps
-from ornstein.learn.density.learned.known import untrained
-from ornstein.learn.density.learned.weighing import Frame, estimate, noised, weigh
+from ornstein.density.learned.analytic import untrained
+from ornstein.density.learned.importance import Frame, estimate, noised, weigh
+from ornstein.density.learned.train import known, settle_steps
+from ornstein.density.proposals.mixture import Blend, Mixture
+from ornstein.density.proposals.triangular import fit_triangular, independent, with_mixtures
 
 DOUBLE = torch.float64
 
 
 def mixture(means, stds, weights):
     means = torch.tensor(means, dtype=DOUBLE)
-    factors = torch.tensor(stds, dtype=DOUBLE)[:, None, None] * torch.eye(means.shape[1], dtype=DOUBLE)
+    factors = torch.tensor(stds, dtype=DOUBLE)[:, None, None] * torch.eye(
+        means.shape[1], dtype=DOUBLE
+    )
     return Mixture(torch.tensor(weights, dtype=DOUBLE), means, factors)
 
 
@@ -27,18 +30,27 @@ FAR = mixture([[-20.0, 3.0], [30.0, 3.0], [0.0, 40.0]], [0.5, 1.0, 0.7], [0.5, 0
 def standard(d=1):
     """The model of N(0, I) in the user's own coordinates."""
     law = mixture([[0.0] * d], [1.0], [1.0])
-    return max(untrained(law, law.draw(4096, orn.Noise(0))), key=lambda model: isinstance(model.denoiser.net, orn.Factored))
+    return max(
+        untrained(law, law.draw(4096, orn.Noise(0))),
+        key=lambda model: isinstance(model.denoiser.net, orn.Factored),
+    )
 
 
 def test_a_law_that_is_the_density_needs_no_training():
-    """Three modes far apart, of different widths; two wells in each of six coordinates; a bent law: more than .7 effective paths per
-    path without an optimiser step, log Z within 4 standard errors
+    """Three modes far apart, of different widths; two wells in each of six coordinates; a bent law:
+    more than .7 effective paths per path without an optimiser step, log Z within 4 standard errors
     and 1e-5, since models are in float32."""
     x = FAR.draw(4096, orn.Noise(0))
-    wells = torch.where(orn.Noise(1).uniform((4096, 6), DOUBLE) < 0.3, -2.0, 2.0) + 0.3 * orn.Noise(2).normal((4096, 6), DOUBLE)
+    wells = torch.where(orn.Noise(1).uniform((4096, 6), DOUBLE) < 0.3, -2.0, 2.0) + 0.3 * orn.Noise(
+        2
+    ).normal((4096, 6), DOUBLE)
     z = orn.Noise(3).normal((4096, 3), DOUBLE)
     bent = torch.stack([z[:, 0], z[:, 1] * (0.7 * z[:, 0]).exp(), z[:, 2] + z[:, 0].square()], 1)
-    laws = (FAR, x), (with_mixtures(independent(wells), wells, 2), wells), (fit_triangular(bent, torch.arange(3)), bent)
+    laws = (
+        (FAR, x),
+        (with_mixtures(independent(wells), wells, 2), wells),
+        (fit_triangular(bent, torch.arange(3)), bent),
+    )
     for law, particles in laws:
         model, share = known(law, law.log_prob, particles, orn.Noise(4))
         found = estimate(model, Frame(law.log_prob, model.codec), 4096, orn.Noise(5))[1]
@@ -46,10 +58,13 @@ def test_a_law_that_is_the_density_needs_no_training():
 
 
 def test_the_fewest_steps_that_suffice_are_noted():
-    """N(0, I) takes one; modes far apart take more than eight, and keep nine tenths of what 64 give, up to noise."""
+    """N(0, I) takes one; modes far apart take more than eight, and keep nine tenths of what 64
+    give, up to noise."""
     normal = mixture([[1.0, 2.0]], [3.0], [1.0])
     model = next(iter(untrained(normal, normal.draw(4096, orn.Noise(0)))))
-    frame = Frame(lambda x: model.denoiser.sde.prior((1, 2)).log_prob(model.codec.encode(x)), model.codec)
+    frame = Frame(
+        lambda x: model.denoiser.sde.prior((1, 2)).log_prob(model.codec.encode(x)), model.codec
+    )
     settle_steps(model, frame, orn.Noise(1))
     assert model.info["path_steps"] == 1
     model, share = known(FAR, FAR.log_prob, FAR.draw(4096, orn.Noise(0)), orn.Noise(1))
@@ -60,11 +75,13 @@ def test_the_fewest_steps_that_suffice_are_noted():
 
 
 def test_what_particles_weigh_is_the_second_moment_of_what_paths_weigh():
-    """``E_rho[log w] >= log Z``, and ``E_rho[w] / Z = E[w^2] / Z^2``, one over the effective paths per path: within 4 standard errors
-    for a density narrower than the model."""
+    """``E_rho[log w] >= log Z``, and ``E_rho[w] / Z = E[w^2] / Z^2``, one over the effective paths
+    per path: within 4 standard errors for a density narrower than the model."""
     model, narrow = standard(), mixture([[0.2]], [0.7], [1.0])
     frame = Frame(lambda x: narrow.log_prob(x) + 3, model.codec)
-    back = noised(model, frame, model.codec.encode(narrow.draw(20000, orn.Noise(3))).float(), orn.Noise(4))
+    back = noised(
+        model, frame, model.codec.encode(narrow.draw(20000, orn.Noise(3))).float(), orn.Noise(4)
+    )
     paths, found = estimate(model, frame, 20000, orn.Noise(5))
     assert float(back.mean()) > 3 > found.elbo
     w = (back - 3).exp()
@@ -75,8 +92,13 @@ def test_what_particles_weigh_is_the_second_moment_of_what_paths_weigh():
 
 @pytest.mark.parametrize(("share", "good"), [(0.0, True), (0.05, False)])
 def test_a_mode_that_paths_never_reach_is_seen_by_particles(share, good):
-    """A twentieth of the mass lies 30 deviations off: paths of the model have equal weights, particles there tell."""
-    target = mixture([[0.0], [30.0]], [1.0, 0.5], [1 - share, share]) if share else mixture([[0.0]], [1.0], [1.0])
+    """A twentieth of the mass lies 30 deviations off: paths of the model have equal weights,
+    particles there tell."""
+    target = (
+        mixture([[0.0], [30.0]], [1.0, 0.5], [1 - share, share])
+        if share
+        else mixture([[0.0]], [1.0], [1.0])
+    )
     model = standard()
     frame, x = Frame(target.log_prob, model.codec), target.draw(1024, orn.Noise(6))
     found = weigh(model, frame, model.codec.encode(x).float(), 2048, 0.0, orn.Noise(7))
@@ -85,18 +107,37 @@ def test_a_mode_that_paths_never_reach_is_seen_by_particles(share, good):
 
 
 def test_particles_are_resampled_along_a_model_whose_weights_are_uneven():
-    """Twelve coordinates three quarters as wide as the model's: .27 effective paths per path. Log Z from particles along it within 4
-    standard errors, these smaller than what as many independent paths have; a model that knows the density keeps its paths."""
+    """Twelve coordinates three quarters as wide as the model's: .27 effective paths per path. Log Z
+    from particles along it within 4 standard errors, these smaller than what as many independent
+    paths have; a model that knows the density keeps its paths."""
     target, model = mixture([[0.0] * 12], [0.75], [1.0]), standard(12)
-    frame, z = Frame(target.log_prob, model.codec), model.codec.encode(target.draw(1024, orn.Noise(6))).float()
-    found, plain = weigh(model, frame, z, 8192, 0.0, orn.Noise(0)), estimate(model, frame, 8192, orn.Noise(1))[1]
+    frame, z = (
+        Frame(target.log_prob, model.codec),
+        model.codec.encode(target.draw(1024, orn.Noise(6))).float(),
+    )
+    found, plain = (
+        weigh(model, frame, z, 8192, 0.0, orn.Noise(0)),
+        estimate(model, frame, 8192, orn.Noise(1))[1],
+    )
     assert found.good and abs(found.log_z.value) < 4 * found.log_z.stderr
     assert found.log_z.stderr < 0.9 * plain.stderr and found.log_z.ess > 2 * plain.ess
-    even = weigh(model, Frame(mixture([[0.0] * 12], [1.0], [1.0]).log_prob, model.codec), z / 0.75, 1024, 0.0, orn.Noise(0))
-    assert even.good and even.log_z.elbo == pytest.approx(float(even.paths.log_w.mean()))  # of independent paths
+    even = weigh(
+        model,
+        Frame(mixture([[0.0] * 12], [1.0], [1.0]).log_prob, model.codec),
+        z / 0.75,
+        1024,
+        0.0,
+        orn.Noise(0),
+    )
+    assert even.good and even.log_z.elbo == pytest.approx(
+        float(even.paths.log_w.mean())
+    )  # of independent paths
 
 
 def test_models_come_in_the_coordinates_of_every_part_of_a_law():
     x = FAR.draw(2048, orn.Noise(0))
-    kinds = [type(model.denoiser.net).__name__ for model in untrained(Blend((FAR, independent(x)), (0.5, 0.5)), x)]
+    kinds = [
+        type(model.denoiser.net).__name__
+        for model in untrained(Blend((FAR, independent(x)), (0.5, 0.5)), x)
+    ]
     assert kinds == ["Anchored", "Factored", "Factored", "Factored"]

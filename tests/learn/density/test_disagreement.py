@@ -7,8 +7,8 @@ import torch
 from scipy.stats import chi2
 
 import ornstein as orn
+from ornstein.density.log_z import LogZ, disagreement
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.estimate import LogZ, disagreement
 
 DOUBLE = torch.float64
 
@@ -23,15 +23,23 @@ def test_disagreement_is_a_chi_squared_test():
     precision = [1 / e**2 for e in errors]
     mean = sum(p * v for p, v in zip(precision, values, strict=True)) / sum(precision)
     q = sum(p * (v - mean) ** 2 for p, v in zip(precision, values, strict=True))
-    assert found.mean == pytest.approx(mean) and found.stderr == pytest.approx(sum(precision) ** -0.5)
-    assert found.birge == pytest.approx(math.sqrt(q / 2)) and found.p_value == pytest.approx(chi2.sf(q, 2))
+    assert found.mean == pytest.approx(mean) and found.stderr == pytest.approx(
+        sum(precision) ** -0.5
+    )
+    assert found.birge == pytest.approx(math.sqrt(q / 2)) and found.p_value == pytest.approx(
+        chi2.sf(q, 2)
+    )
 
 
 def test_honest_errors_agree_at_their_level():
-    """Of 1000 sets of five, a tenth have p < 0.1, within 4 standard errors; with errors half as large, most do."""
+    """Of 1000 sets of five, a tenth have p < 0.1, within 4 standard errors; with errors half as
+    large, most do."""
     z = orn.Noise(2).normal((1000, 5), DOUBLE)
     for factor, low, high in ((1.0, 0.062, 0.138), (0.5, 0.5, 1.0)):
-        small = sum(disagreement([estimate(float(v), factor) for v in row]).p_value < 0.1 for row in z) / 1000
+        small = (
+            sum(disagreement([estimate(float(v), factor) for v in row]).p_value < 0.1 for row in z)
+            / 1000
+        )
         assert low < small < high
 
 

@@ -1,4 +1,5 @@
-"""Finding the mass: ascents, Laplace, modes, start laws, and what is said of densities that have something wrong."""
+"""Finding the mass: ascents, Laplace, modes, start laws, and what is said of densities that have
+something wrong."""
 
 import math
 
@@ -6,11 +7,11 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.density.counted import Ledger
+from ornstein.density.diagnostics import findings
+from ornstein.density.smc.mode_search import explore, temper
+from ornstein.density.smc.optimise import ascend, laplace, summit
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.classical.ascent import ascend, laplace, summit
-from ornstein.learn.density.classical.explore import explore, temper
-from ornstein.learn.density.findings import findings
-from ornstein.learn.density.ledger import Ledger
 
 DOUBLE = torch.float64
 
@@ -19,7 +20,10 @@ def ill_conditioned(d, condition):
     """A Gaussian with rotated precision eigenvalues 1 .. condition, its mean and its log Z."""
     rotation, _ = torch.linalg.qr(orn.Noise(0).normal((d, d), DOUBLE))
     values = torch.logspace(0, math.log10(condition), d, dtype=DOUBLE)
-    precision, mean = rotation @ torch.diag(values) @ rotation.mT, 3 * orn.Noise(1).normal((d,), DOUBLE)
+    precision, mean = (
+        rotation @ torch.diag(values) @ rotation.mT,
+        3 * orn.Noise(1).normal((d,), DOUBLE),
+    )
     log_z = d / 2 * math.log(2 * math.pi) - float(values.log().sum()) / 2
     return (lambda x: -((x - mean) @ precision * (x - mean)).sum(1) / 2), mean, precision, log_z
 
@@ -27,22 +31,32 @@ def ill_conditioned(d, condition):
 def share_that_counts(law, log_prob, n=4096):
     x = law.draw(n, orn.Noise(9))
     log_w = log_prob(x) - law.log_prob(x)
-    return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()) / n, float(log_w.logsumexp(0)) - math.log(n)
+    return float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()) / n, float(
+        log_w.logsumexp(0)
+    ) - math.log(n)
 
 
 def test_ascents_reach_the_minimum_of_rosenbrocks_valley():
     def valley(x):
         return -((1 - x[:, 0]).square() + 100 * (x[:, 1] - x[:, 0].square()).square())
 
-    tops = ascend(valley, 2 * orn.Noise(0).normal((20, 2), DOUBLE), torch.full((20,), 0.1, dtype=DOUBLE), iterations=200)
+    tops = ascend(
+        valley,
+        2 * orn.Noise(0).normal((20, 2), DOUBLE),
+        torch.full((20,), 0.1, dtype=DOUBLE),
+        iterations=200,
+    )
     torch.testing.assert_close(tops.x, torch.ones(20, 2, dtype=DOUBLE), rtol=0, atol=1e-3)
 
 
 def test_laplace_at_the_end_of_floats_is_flat():
-    """exp(709.782) is finite and a millionth of the width further it is not: the difference quotient is inf, its own width 0."""
+    """exp(709.782) is finite and a millionth of the width further it is not: the difference
+    quotient is inf, its own width 0."""
     steep = lambda x: x[:, 0].exp() - x[:, 1].square() / 2  # noqa: E731
     factors, masses = laplace(steep, torch.tensor([[709.7826, 0.0]], dtype=DOUBLE), 300.0)
-    torch.testing.assert_close(factors[0], torch.diag(torch.tensor([300.0, 1.0], dtype=DOUBLE)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        factors[0], torch.diag(torch.tensor([300.0, 1.0], dtype=DOUBLE)), rtol=1e-4, atol=1e-4
+    )
     assert bool(masses.isfinite().all())
 
 
@@ -50,18 +64,28 @@ def test_laplace_is_exact_for_a_gaussian():
     log_prob, mean, precision, log_z = ill_conditioned(7, 1e3)
     top, factor, mass = summit(log_prob, mean + 1, 100.0)
     torch.testing.assert_close(top, mean, rtol=0, atol=1e-6)
-    torch.testing.assert_close(torch.linalg.inv(factor @ factor.mT), precision, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(
+        torch.linalg.inv(factor @ factor.mT), precision, rtol=1e-4, atol=1e-3
+    )
     assert float(mass) == pytest.approx(log_z, abs=1e-5)
 
 
 def test_no_direction_gets_more_than_the_width():
-    factors, _ = laplace(lambda x: -x[:, 0].square() / 2 + 0 * x[:, 1], torch.zeros(1, 2, dtype=DOUBLE), 5.0)
-    torch.testing.assert_close((factors[0] @ factors[0].mT).diagonal(), torch.tensor([1.0, 25.0], dtype=DOUBLE), rtol=1e-4, atol=0)
+    factors, _ = laplace(
+        lambda x: -x[:, 0].square() / 2 + 0 * x[:, 1], torch.zeros(1, 2, dtype=DOUBLE), 5.0
+    )
+    torch.testing.assert_close(
+        (factors[0] @ factors[0].mT).diagonal(),
+        torch.tensor([1.0, 25.0], dtype=DOUBLE),
+        rtol=1e-4,
+        atol=0,
+    )
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_scales_offsets_and_constants(scale):
-    """A Gaussian of any scale, 30 widths away, times e^1e6: 85 % of the start law counts, log Z to 4 standard errors."""
+    """A Gaussian of any scale, 30 widths away, times e^1e6: 85 % of the start law counts, log Z to
+    4 standard errors."""
     centre = 30 * scale * torch.tensor([1.0, -1.0, 0.5], dtype=DOUBLE)
     stds = scale * torch.tensor([1.0, 0.1, 2.0], dtype=DOUBLE)
 
@@ -106,7 +130,9 @@ def test_a_density_that_vanishes_everywhere_is_refused():
 
 def test_regions_of_zero_and_nan_are_walked_around():
     def half(x):
-        return torch.where(x[:, 0] > 0, -x.square().sum(1) / 2, torch.where(x[:, 1] > 0, -torch.inf, torch.nan))
+        return torch.where(
+            x[:, 0] > 0, -x.square().sum(1) / 2, torch.where(x[:, 1] > 0, -torch.inf, torch.nan)
+        )
 
     ledger = Ledger(half, 2)
     found = explore(ledger, 2, orn.Noise(0))
@@ -149,7 +175,10 @@ def test_what_is_wrong_is_named_and_what_is_right_is_not():
     x = orn.Noise(0).normal((500, 3), DOUBLE)
     square = lambda x: -x.square().sum(1) / 2  # noqa: E731
     assert codes(square, x) == set()
-    assert codes(orn.targets.Funnel(10).log_prob, orn.targets.Funnel(10).sample(500, dtype=DOUBLE)) == set()
+    assert (
+        codes(orn.targets.Funnel(10).log_prob, orn.targets.Funnel(10).sample(500, dtype=DOUBLE))
+        == set()
+    )
     assert codes(lambda x: -x[:, :2].square().sum(1) / 2, x) == {"improper"}
     assert codes(lambda x: -2 * torch.log1p(x.square()).sum(1), x) == {"heavy-tails"}
     assert codes(lambda x: square(x) + 2.0 * (x[:, 0] > 0.3), x) == {"discontinuous"}
@@ -159,21 +188,27 @@ def test_what_is_wrong_is_named_and_what_is_right_is_not():
 
 
 def test_a_proper_funnel_is_never_improper():
-    """A ray nearly perpendicular to the axis of a funnel climbs into its mouth between 1e4 and 1e6 spreads, and only then falls."""
+    """A ray nearly perpendicular to the axis of a funnel climbs into its mouth between 1e4 and 1e6
+    spreads, and only then falls."""
     funnel = orn.targets.Funnel(10)
     x = funnel.sample(300 * 500, dtype=DOUBLE).reshape(300, 500, 10)
     assert set().union(*(codes(funnel.log_prob, some) for some in x)) == set()
 
 
 def test_a_narrow_top_among_wide_ones_is_found():
-    """Eight Gaussians in nine dimensions, one of a sixth of the mass with deviations of a third in most axes: one start in a thousand
-    lies in its basin, and starts all alike missed it with every seed. All eight tops within .5 of a mean, for three seeds."""
+    """Eight Gaussians in nine dimensions, one of a sixth of the mass with deviations of a third in
+    most axes: one start in a thousand lies in its basin, and starts all alike missed it with every
+    seed. All eight tops within .5 of a mean, for three seeds."""
     noise, d, k = orn.Noise(2003).fold(0x696E74), 9, 8
     spread = 1 + 5 * float(noise.fold(2).uniform((1,), DOUBLE))
     axes = torch.linalg.qr(noise.fold(3).normal((k, d, d), DOUBLE)).Q
     factors = axes * (0.3 + 1.7 * noise.fold(4).uniform((k, 1, d), DOUBLE))
-    parts = torch.distributions.MultivariateNormal(spread * noise.fold(5).normal((k, d), DOUBLE), factors @ factors.mT)
-    law = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(logits=noise.fold(6).normal((k,), DOUBLE)), parts)
+    parts = torch.distributions.MultivariateNormal(
+        spread * noise.fold(5).normal((k, d), DOUBLE), factors @ factors.mT
+    )
+    law = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=noise.fold(6).normal((k,), DOUBLE)), parts
+    )
     for seed in range(3):
         tops = explore(law.log_prob, d, orn.Noise(seed)).tops
         assert float(torch.cdist(parts.mean, tops).amin(1).max()) < 0.5

@@ -1,18 +1,19 @@
-"""Hamiltonian moves leave the density invariant, whatever their step sizes; chains report what they are worth."""
+"""Hamiltonian moves leave the density invariant, whatever their step sizes; chains report what they
+are worth."""
 
 import math
 from dataclasses import replace
 
 import pytest
 import torch
+from benchmarks.peers.replica_exchange import hmc
 
 import ornstein as orn
-from ornstein.core.methods.annealed import Annealed, Held
-from ornstein.core.methods.hamiltonian import Hamiltonian
-from ornstein.core.solve import simulate
+from ornstein.core.mcmc.geometric_path import Annealed, Held
+from ornstein.core.mcmc.hmc import Hamiltonian
+from ornstein.core.simulation.loop import simulate
+from ornstein.density.counted import Ledger
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.classical.tempering import hmc
-from ornstein.learn.density.ledger import Ledger
 
 DOUBLE = torch.float64
 ONCE = torch.tensor([1.0, 0.0], dtype=DOUBLE)
@@ -33,10 +34,14 @@ def after(log_prob, x, kernel, steps=10, seed=0):
 
 @pytest.mark.parametrize("local", [0.0, 0.5, 1.0])
 def test_exact_samples_of_a_funnel_stay_exact(local):
-    """From 8000 exact draws, 10 moves with steps far too long for the neck: mean and variance of x_1 and of
-    ``x_2 exp(-x_1 / 2)`` within 4 standard errors."""
+    """From 8000 exact draws, 10 moves with steps far too long for the neck: mean and variance of
+    x_1 and of ``x_2 exp(-x_1 / 2)`` within 4 standard errors."""
     target = orn.targets.Funnel(3, std=1.5)
-    x = after(target.log_prob, target.sample(8000, dtype=DOUBLE), Hamiltonian(0.9, torch.full((3,), 1.5, dtype=DOUBLE), 3, local=local))
+    x = after(
+        target.log_prob,
+        target.sample(8000, dtype=DOUBLE),
+        Hamiltonian(0.9, torch.full((3,), 1.5, dtype=DOUBLE), 3, local=local),
+    )
     for z in (x[:, 0] / 1.5, x[:, 1] * (-x[:, 0] / 2).exp()):
         assert abs(float(z.mean())) < 4 / math.sqrt(8000)
         assert float(z.var()) == pytest.approx(1, abs=4 * math.sqrt(2 / 8000))
@@ -44,7 +49,8 @@ def test_exact_samples_of_a_funnel_stay_exact(local):
 
 @pytest.mark.parametrize("factor", ["dense", "diagonal"])
 def test_moves_forget_where_they_were(factor):
-    """A correlated Gaussian from a point: after 10 moves covariance within 4 standard errors of 4000 draws."""
+    """A correlated Gaussian from a point: after 10 moves covariance within 4 standard errors of
+    4000 draws."""
     lower = torch.tensor([[1.0, 0.0], [0.8, 0.6]], dtype=DOUBLE)
     cov = lower @ lower.mT
     exact = torch.distributions.MultivariateNormal(torch.zeros(2, dtype=DOUBLE), cov)
@@ -56,7 +62,8 @@ def test_moves_forget_where_they_were(factor):
 
 
 def test_a_path_at_a_level_for_each_particle():
-    """Levels 0 and 1 of a path from N(0, 1) to N(0, 4) side by side: variances 4 and 1 within 4 standard errors."""
+    """Levels 0 and 1 of a path from N(0, 1) to N(0, 4) side by side: variances 4 and 1 within 4
+    standard errors."""
     path = Annealed(lambda x: -x.square().sum(1) / 2, lambda x: -x.square().sum(1) / 8)
     level = torch.tensor([0.0, 1.0], dtype=DOUBLE).repeat_interleave(4000)
     kernel, times = Hamiltonian(1.0, torch.ones(1, dtype=DOUBLE)), torch.arange(20, -1.0, -1.0)
@@ -69,7 +76,9 @@ def test_log_weights_of_an_annealed_path_have_mean_z():
     """Z = e^0.7, 6 levels of a path that is far too short: mean weight within 4 standard errors."""
     cov = torch.diag(torch.tensor([0.3, 0.5], dtype=DOUBLE))
     exact = torch.distributions.MultivariateNormal(torch.tensor([1.0, -1.0], dtype=DOUBLE), cov)
-    start = torch.distributions.MultivariateNormal(torch.zeros(2, dtype=DOUBLE), 2 * torch.eye(2, dtype=DOUBLE))
+    start = torch.distributions.MultivariateNormal(
+        torch.zeros(2, dtype=DOUBLE), 2 * torch.eye(2, dtype=DOUBLE)
+    )
     path, weight = Annealed(start.log_prob, lambda x: exact.log_prob(x) + 0.7), orn.LogWeight()
     x = math.sqrt(2) * orn.Noise(0).normal((4000, 2), DOUBLE)
     kernel = Hamiltonian(0.5, torch.ones(2, dtype=DOUBLE), 3)
@@ -92,7 +101,9 @@ def test_another_temperature_costs_nothing_and_the_ledger_is_exact():
 
 def test_particles_never_enter_a_region_of_zero_or_nan():
     def half(x):
-        return torch.where(x[:, 0] > 0, -x.square().sum(1) / 2, torch.where(x[:, 1] > 0, -torch.inf, torch.nan))
+        return torch.where(
+            x[:, 0] > 0, -x.square().sum(1) / 2, torch.where(x[:, 1] > 0, -torch.inf, torch.nan)
+        )
 
     x = orn.Noise(0).normal((4000, 2), DOUBLE)
     x[:, 0] = x[:, 0].abs()
@@ -108,7 +119,8 @@ def test_kernels_that_make_no_sense_are_refused():
 
 
 def test_chains_find_scale_and_correlation_and_say_what_they_are_worth():
-    """d = 5, standard deviations 0.01 .. 100: R-hat below 1.02, means within 4 of the standard errors that ESS promises."""
+    """d = 5, standard deviations 0.01 .. 100: R-hat below 1.02, means within 4 of the standard
+    errors that ESS promises."""
     stds = torch.logspace(-2, 2, 5, dtype=DOUBLE)
     starts = stds * (3 * orn.Noise(0).normal((16, 5), DOUBLE))
     chains = hmc(lambda x: -(x / stds).square().sum(1) / 2, starts, 200, orn.Noise(1), warmup=200)
@@ -120,8 +132,9 @@ def test_chains_find_scale_and_correlation_and_say_what_they_are_worth():
 
 
 def test_ess_of_chains_whose_correlation_is_known():
-    """An AR(1) chain with coefficient 0.8 is worth ``n (1 - 0.8) / (1 + 0.8)`` draws, within 15 %."""
-    from ornstein.learn.density.classical.tempering import _chains
+    """An AR(1) chain with coefficient 0.8 is worth ``n (1 - 0.8) / (1 + 0.8)`` draws, within 15
+    %."""
+    from benchmarks.peers.replica_exchange import _chains
 
     z, x = orn.Noise(0).normal((40, 4000), DOUBLE).mT, torch.zeros(4000, 40, dtype=DOUBLE)
     for k in range(1, 4000):
@@ -132,11 +145,20 @@ def test_ess_of_chains_whose_correlation_is_known():
 
 
 def test_chains_that_are_apart_have_a_large_r_hat():
-    apart = orn.targets.GaussianMixture(torch.tensor([[-9.0], [9.0]]), torch.ones(2, 1), torch.ones(2))
-    starts = torch.tensor([[-9.0], [9.0]], dtype=DOUBLE).repeat(4, 1) + 0.1 * orn.Noise(0).normal((8, 1), DOUBLE)
+    apart = orn.targets.GaussianMixture(
+        torch.tensor([[-9.0], [9.0]]), torch.ones(2, 1), torch.ones(2)
+    )
+    starts = torch.tensor([[-9.0], [9.0]], dtype=DOUBLE).repeat(4, 1) + 0.1 * orn.Noise(0).normal(
+        (8, 1), DOUBLE
+    )
     assert float(hmc(apart.log_prob, starts, 100, orn.Noise(0), warmup=100).r_hat[0]) > 2
 
 
 def test_chains_must_start_inside():
     with pytest.raises(OrnsteinError, match="1 of 2 starts"):
-        hmc(lambda x: torch.where(x[:, 0] > 0, -x[:, 0], -torch.inf), torch.tensor([[1.0], [-1.0]], dtype=DOUBLE), 10, orn.Noise(0))
+        hmc(
+            lambda x: torch.where(x[:, 0] > 0, -x[:, 0], -torch.inf),
+            torch.tensor([[1.0], [-1.0]], dtype=DOUBLE),
+            10,
+            orn.Noise(0),
+        )

@@ -1,21 +1,32 @@
-"""Objectives of densities: the control variate has no mean, and path losses vanish at the exact posterior on any paths."""
+"""Objectives of densities: the control variate has no mean, and path losses vanish at the exact
+posterior on any paths."""
 
 import pytest
 import torch
 
 import ornstein as orn
-from ornstein.core.noise import Noise
+from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
-from ornstein.learn.data import Denoising, UniformLogSNR
-from ornstein.learn.density.paths.objectives import PathLoss, Replay, ScoreRegression, adjoint_matching, control_table
-from ornstein.model.denoiser import LOG_SNR_KNOTS
+from ornstein.models.denoiser import LOG_SNR_KNOTS
+from ornstein.training.denoising import Denoising, UniformLogSNR
+from ornstein.training.path_objectives import (
+    PathLoss,
+    Replay,
+    ScoreRegression,
+    adjoint_matching,
+    control_table,
+)
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 SDE = orn.VP()
 
 
 def mixture(std):
-    return orn.targets.GaussianMixture(torch.tensor([[-0.8, 0.2], [0.9, -0.3]]), torch.full((2, 2), std), torch.tensor([0.45, 0.55]))
+    return orn.targets.GaussianMixture(
+        torch.tensor([[-0.8, 0.2], [0.9, -0.3]]),
+        torch.full((2, 2), std),
+        torch.tensor([0.45, 0.55]),
+    )
 
 
 def scores(law, x):
@@ -38,15 +49,23 @@ class Recorder(orn.Denoiser):
 @pytest.mark.parametrize("std", [0.25, 0.6])
 @pytest.mark.parametrize("which", ["table", "adjoint"])
 def test_the_aim_has_the_posterior_mean(std, which):
-    """``E[(x_0 + c u - D(x_t)) h(x_t)] = 0`` for h = 1, x_t, sin(3 x_t), within 4 standard errors, at n = 20000 and three levels."""
+    """``E[(x_0 + c u - D(x_t)) h(x_t)] = 0`` for h = 1, x_t, sin(3 x_t), within 4 standard errors,
+    at n = 20000 and three levels."""
     law, n = mixture(std), 20000
     x0 = law.sample(n, seed=1)
-    control = control_table(SDE, x0, scores(law, x0), Noise(3)) if which == "table" else adjoint_matching
+    control = (
+        control_table(SDE, x0, scores(law, x0), Noise(3)) if which == "table" else adjoint_matching
+    )
     for level in (-2.0, 0.5, 4.0):
         seen = {}
         denoiser = Recorder(law)
-        objective = ScoreRegression(Denoising(x0, batch=n, times=lambda sde, u, level=level: sde.time(torch.full_like(u, level))),
-                                    scores(law, x0), control)  # fmt: skip
+        objective = ScoreRegression(
+            Denoising(
+                x0, batch=n, times=lambda sde, u, level=level: sde.time(torch.full_like(u, level))
+            ),
+            scores(law, x0),
+            control,
+        )
         batches = objective.batches
 
         def spy(denoiser, k, aim, batches=batches, seen=seen):
@@ -75,7 +94,8 @@ class _Spied:
 
 
 def test_a_gaussian_is_regressed_without_variance():
-    """Standard normal particles: the table is 1 where the level matters, and the aim is the posterior mean itself."""
+    """Standard normal particles: the table is 1 where the level matters, and the aim is the
+    posterior mean itself."""
     x0 = Noise(0).normal((5000, 3))
     table = control_table(SDE, x0, -x0, Noise(1))
     inside = (LOG_SNR_KNOTS > -6) & (LOG_SNR_KNOTS < 6)
@@ -83,39 +103,56 @@ def test_a_gaussian_is_regressed_without_variance():
     law = orn.targets.Normal(torch.zeros(3), torch.ones(3))
     plain = Denoising(x0, batch=5000, times=UniformLogSNR(-4, 4))
     noisy, _ = plain(Recorder(law), 0)
-    quiet, _ = ScoreRegression(plain, -x0, lambda log_snr: torch.ones_like(log_snr))(Recorder(law), 0)
+    quiet, _ = ScoreRegression(plain, -x0, lambda log_snr: torch.ones_like(log_snr))(
+        Recorder(law), 0
+    )
     assert float(quiet.mean()) < 1e-9
     assert float(noisy.mean()) > 0.1
 
 
 def test_the_table_lowers_the_loss_of_the_exact_posterior():
-    """What is left at the exact posterior is the variance of the aim: lower than denoising's, for narrow and wide components."""
+    """What is left at the exact posterior is the variance of the aim: lower than denoising's, for
+    narrow and wide components."""
     for std in (0.1, 0.6):
         law = mixture(std)
         x0 = law.sample(20000, seed=1)
         plain = Denoising(x0, batch=20000, times=UniformLogSNR(-6, 8))
-        objective = ScoreRegression(plain, scores(law, x0), control_table(SDE, x0, scores(law, x0), Noise(0)))
-        a, b = float(plain(Recorder(law), 0)[0].mean()), float(objective(Recorder(law), 0)[0].mean())
+        objective = ScoreRegression(
+            plain, scores(law, x0), control_table(SDE, x0, scores(law, x0), Noise(0))
+        )
+        a, b = (
+            float(plain(Recorder(law), 0)[0].mean()),
+            float(objective(Recorder(law), 0)[0].mean()),
+        )
         assert b < (0.9 if std > 0.5 else 1.0) * a
 
 
 @pytest.mark.parametrize("share, widen", [(0.0, 1.0), (0.0, 1.3), (1.0, 1.0), (0.5, 1.2)])
 def test_path_losses_vanish_at_the_exact_posterior_on_any_paths(share, widen):
-    """Steps fine enough that log w is nearly constant: a log-variance below 0.01, whether paths are drawn, widened or noised."""
+    """Steps fine enough that log w is nearly constant: a log-variance below 0.01, whether paths are
+    drawn, widened or noised."""
     law = mixture(0.6)
     posterior, times = law.posterior(SDE), SDE.times(160)
     buffer = Replay(law.sample(500, seed=2) * 1.2, torch.zeros(500))
-    loss, none = PathLoss(lambda x: law.log_prob(x) + 3, times, batch=400, share=share, buffer=buffer, widen=widen)(posterior, 0)
+    loss, none = PathLoss(
+        lambda x: law.log_prob(x) + 3, times, batch=400, share=share, buffer=buffer, widen=widen
+    )(posterior, 0)
     assert none is None and len(loss) == 400
     assert float(loss.mean()) < 0.01
 
 
 def test_a_buffer_is_drawn_from_in_proportion():
-    """Weights 1 : 3, n = 20000, within 4 standard errors; joined sets keep their weight per particle, and the oldest are forgotten."""
-    buffer = Replay(torch.tensor([[0.0], [1.0]]), torch.tensor([0.0, 3.0]).log().nan_to_num(neginf=-50.0) + torch.tensor([0.0, 0.0]))
+    """Weights 1 : 3, n = 20000, within 4 standard errors; joined sets keep their weight per
+    particle, and the oldest are forgotten."""
+    buffer = Replay(
+        torch.tensor([[0.0], [1.0]]),
+        torch.tensor([0.0, 3.0]).log().nan_to_num(neginf=-50.0) + torch.tensor([0.0, 0.0]),
+    )
     assert float(buffer.draw(100, Noise(0)).mean()) == 1.0
     buffer = Replay(torch.tensor([[0.0], [1.0]]), torch.tensor([1.0, 3.0]).log() + 700)
-    assert float(buffer.draw(20000, Noise(0)).mean()) == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / 20000) ** 0.5)
+    assert float(buffer.draw(20000, Noise(0)).mean()) == pytest.approx(
+        0.75, abs=4 * (0.75 * 0.25 / 20000) ** 0.5
+    )
     more = buffer.joined(torch.full((2, 1), 5.0), torch.zeros(2), most=10)
     share = float((more.draw(20000, Noise(1)) == 5).float().mean())
     assert share == pytest.approx(0.5, abs=4 * 0.5 / 20000**0.5)

@@ -4,13 +4,17 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.core.gaussian import Gaussian
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.paths.particles import resampled, twist
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.paths.particles import resampled, twist
 
 LOG_Z = 0.7
-LAW = orn.targets.GaussianMixture(torch.tensor([[-1.2, 0.0], [1.0, 0.6]]), torch.full((2, 2), 0.5), torch.tensor([0.3, 0.7]))
-WRONG = orn.targets.GaussianMixture(torch.tensor([[-1.2, 0.0], [1.0, 0.6]]), torch.full((2, 2), 0.6), torch.tensor([0.8, 0.2]))
+LAW = orn.targets.GaussianMixture(
+    torch.tensor([[-1.2, 0.0], [1.0, 0.6]]), torch.full((2, 2), 0.5), torch.tensor([0.3, 0.7])
+)
+WRONG = orn.targets.GaussianMixture(
+    torch.tensor([[-1.2, 0.0], [1.0, 0.6]]), torch.full((2, 2), 0.6), torch.tensor([0.8, 0.2])
+)
 
 
 def target(x):
@@ -31,14 +35,21 @@ def langevin():
 @pytest.mark.parametrize("make", [denoising, langevin])
 @pytest.mark.parametrize("keep", [0.0, 0.7, 1.0])
 def test_the_mean_weight_is_z(make, keep):
-    """40 islands of 400 particles, never, sometimes and always resampled: within 4 standard errors of the islands."""
-    z = torch.stack([(resampled(make(), 400, orn.Noise(5).fold(k), 8, keep).log_w - LOG_Z).exp().mean() for k in range(40)])
+    """40 islands of 400 particles, never, sometimes and always resampled: within 4 standard errors
+    of the islands."""
+    z = torch.stack(
+        [
+            (resampled(make(), 400, orn.Noise(5).fold(k), 8, keep).log_w - LOG_Z).exp().mean()
+            for k in range(40)
+        ]
+    )
     assert float(z.std()) < 0.5
     assert abs(float(z.mean()) - 1) < 4 * float(z.std()) / 40**0.5
 
 
 def test_without_resampling_the_weights_are_those_of_the_paths():
-    """Pieces telescope: the log-mean of the weights in one piece equals that in eight, on independent draws, and sums exactly."""
+    """Pieces telescope: the log-mean of the weights in one piece equals that in eight, on
+    independent draws, and sums exactly."""
     measure, noise = denoising(), orn.Noise(1)
     one = resampled(measure, 300, noise, 1, 0.0)
     x = measure.start.draw(300, noise)
@@ -49,9 +60,13 @@ def test_without_resampling_the_weights_are_those_of_the_paths():
 
 
 def test_resampling_moves_particles_to_where_the_mass_is():
-    """Three parts of ten in the left component; without resampling this posterior sends eight there."""
+    """Three parts of ten in the left component; without resampling this posterior sends eight
+    there."""
     measure = denoising()
-    plain, moved = resampled(measure, 4000, orn.Noise(0), 12, 0.0), resampled(measure, 4000, orn.Noise(0), 12, 0.9)
+    plain, moved = (
+        resampled(measure, 4000, orn.Noise(0), 12, 0.0),
+        resampled(measure, 4000, orn.Noise(0), 12, 0.9),
+    )
     assert float((plain.x[:, 0] < 0).float().mean()) > 0.7
     weights = (moved.log_w - moved.log_w.logsumexp(0)).exp()
     assert float((moved.x[:, 0] < 0).float().mean()) < 0.6

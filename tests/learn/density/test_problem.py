@@ -1,4 +1,5 @@
-"""What can be handed to `orn.sample_density`: callables of either kind, distributions, targets, named parameters, NumPy functions."""
+"""What can be handed to `orn.sample_density`: callables of either kind, distributions, targets,
+named parameters, NumPy functions."""
 
 import math
 
@@ -9,8 +10,8 @@ from torch import distributions as law
 from torch.nn.functional import softplus
 
 import ornstein as orn
+from ornstein.density.vectorise import vectorise
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.vectorise import vectorise
 
 S = orn.supports
 Z = orn.Noise(5).normal((7, 10), torch.float64)
@@ -18,13 +19,19 @@ Y, SE = torch.tensor(orn.targets.EightSchools.y), torch.tensor(orn.targets.Eight
 
 
 def schools_of_a_point(mu, tau, theta):
-    prior = law.Normal(0.0, 5.0).log_prob(mu) + law.HalfCauchy(5.0).log_prob(tau) + law.Normal(mu, tau).log_prob(theta).sum()
+    prior = (
+        law.Normal(0.0, 5.0).log_prob(mu)
+        + law.HalfCauchy(5.0).log_prob(tau)
+        + law.Normal(mu, tau).log_prob(theta).sum()
+    )
     return prior + law.Normal(theta, SE).log_prob(Y).sum()
 
 
 def schools_of_a_batch(mu, tau, theta):
     prior = law.Normal(0.0, 5.0).log_prob(mu) + law.HalfCauchy(5.0).log_prob(tau)
-    return prior + (law.Normal(mu[:, None], tau[:, None]).log_prob(theta) + law.Normal(theta, SE).log_prob(Y)).sum(1)
+    return prior + (
+        law.Normal(mu[:, None], tau[:, None]).log_prob(theta) + law.Normal(theta, SE).log_prob(Y)
+    ).sum(1)
 
 
 @pytest.mark.parametrize("log_prob", [schools_of_a_point, schools_of_a_batch])
@@ -33,27 +40,36 @@ class TestNamedParameters:
         return orn.Density.of(log_prob, mu=S.real(), tau=S.positive(), theta=S.real(8))
 
     def test_are_the_density_of_the_target_in_other_coordinates(self, log_prob):
-        """(mu, log tau, theta) and (mu, log tau, eta), theta = mu + tau eta, differ by the Jacobian tau^8."""
+        """(mu, log tau, theta) and (mu, log tau, eta), theta = mu + tau eta, differ by the Jacobian
+        tau^8."""
         target, density = orn.targets.EightSchools(), self.density(log_prob)
         mu, log_tau, theta = Z[:, :1], Z[:, 1:2], 10 * Z[:, 2:]
         z = torch.cat([mu, log_tau, theta], 1).requires_grad_()
         eta = torch.cat([z[:, :2], (z[:, 2:] - z[:, :1]) / z[:, 1:2].exp()], 1)
         expected = target.log_prob(eta) - 8 * z[:, 1]
         assert torch.allclose(density(z), expected, atol=1e-5)
-        slopes = (torch.autograd.grad(value.sum(), z, retain_graph=True)[0] for value in (density(z), expected))
+        slopes = (
+            torch.autograd.grad(value.sum(), z, retain_graph=True)[0]
+            for value in (density(z), expected)
+        )
         assert torch.allclose(*slopes, rtol=1e-5, atol=1e-4)
 
     def test_come_back_by_name(self, log_prob):
         density = self.density(log_prob)
         draws = density.constrain(Z)
-        assert {name: tuple(x.shape) for name, x in draws.items()} == {"mu": (7,), "tau": (7,), "theta": (7, 8)}
+        assert {name: tuple(x.shape) for name, x in draws.items()} == {
+            "mu": (7,),
+            "tau": (7,),
+            "theta": (7, 8),
+        }
         assert torch.allclose(draws["tau"], Z[:, 1].exp())
         assert torch.allclose(density.unconstrain(draws), Z)
         assert dict(density.shapes) == {"mu": (), "tau": (), "theta": (8,)}
 
 
 def test_a_density_on_every_support_integrates_to_one():
-    """E[w] = 1 over simplex, correlations, positive and interval at once: within 4 standard errors, seed 0."""
+    """E[w] = 1 over simplex, correlations, positive and interval at once: within 4 standard errors,
+    seed 0."""
 
     def log_prob(p, chol, scale, share):
         return (
@@ -63,15 +79,24 @@ def test_a_density_on_every_support_integrates_to_one():
             + law.Beta(2.0, 2.0).log_prob(share / 3) - math.log(3)
         )  # fmt: skip
 
-    density = orn.Density.of(log_prob, p=S.simplex(3), chol=S.correlation_cholesky(2), scale=S.positive(), share=S.interval(0.0, 3.0))
-    z = torch.logit(orn.Noise(0).uniform((100_000, density.dim), torch.float64).clamp(1e-12, 1 - 1e-12))
+    density = orn.Density.of(
+        log_prob,
+        p=S.simplex(3),
+        chol=S.correlation_cholesky(2),
+        scale=S.positive(),
+        share=S.interval(0.0, 3.0),
+    )
+    z = torch.logit(
+        orn.Noise(0).uniform((100_000, density.dim), torch.float64).clamp(1e-12, 1 - 1e-12)
+    )
     log_q = (-z - 2 * softplus(-z)).sum(1)
     estimate = orn.log_z(density(z) - log_q)
     assert abs(estimate.value) < 4 * estimate.stderr < 0.1
 
 
 def test_samples_of_a_constrained_density_have_its_law():
-    """tau half-normal, mu given tau normal: log Z = 0 and E[tau] = sqrt(2 / pi), within 5 standard errors and Monte Carlo error."""
+    """tau half-normal, mu given tau normal: log Z = 0 and E[tau] = sqrt(2 / pi), within 5 standard
+    errors and Monte Carlo error."""
 
     def log_prob(mu, tau):
         return law.HalfNormal(1.0).log_prob(tau) + law.Normal(3.0, tau + 0.5).log_prob(mu)
@@ -81,7 +106,10 @@ def test_samples_of_a_constrained_density_have_its_law():
     draws = density.constrain(r.samples)
     assert abs(r.log_z) < 5 * r.log_z_stderr + 0.01
     error = math.sqrt(1 / r.ess + 1 / 2048)  # of the weights, and of 2048 draws by them
-    assert abs(float(draws["tau"].mean()) - math.sqrt(2 / math.pi)) < 5 * float(draws["tau"].std()) * error
+    assert (
+        abs(float(draws["tau"].mean()) - math.sqrt(2 / math.pi))
+        < 5 * float(draws["tau"].std()) * error
+    )
     assert abs(float(draws["mu"].mean()) - 3) < 5 * float(draws["mu"].std()) * error
 
 
@@ -93,7 +121,10 @@ class TestCallables:
             lambda x: -x.square().sum(-1) / 2,
             lambda x: -x.square().sum() / 2,
             lambda x: -(x @ x) / 2,
-            lambda x: law.Normal(0.0, 1.0).log_prob(x).sum() + x.numel() / x.numel() * len(x) * 0.5 * math.log(2 * math.pi),
+            lambda x: (
+                law.Normal(0.0, 1.0).log_prob(x).sum()
+                + x.numel() / x.numel() * len(x) * 0.5 * math.log(2 * math.pi)
+            ),
         ],
         ids=["batch", "sum of a point", "product of a point", "checked law of a point"],
     )
@@ -146,7 +177,9 @@ class TestDistributions:
             law.HalfCauchy(2.0),
             law.Dirichlet(torch.tensor([1.0, 2.0, 3.0])),
             law.Independent(law.Uniform(torch.tensor([0.0, 5.0]), torch.tensor([1.0, 9.0])), 1),
-            law.MixtureSameFamily(law.Categorical(torch.ones(2)), law.Normal(torch.tensor([0.0, 5.0]), torch.ones(2))),
+            law.MixtureSameFamily(
+                law.Categorical(torch.ones(2)), law.Normal(torch.tensor([0.0, 5.0]), torch.ones(2))
+            ),
             law.Independent(law.LogNormal(torch.zeros(2, 2), 1.0), 2),
         ],
         ids=lambda one: type(one).__name__,
@@ -158,8 +191,13 @@ class TestDistributions:
         assert x.shape == (4, *one.event_shape)
         free = (lambda x: x[:-1]) if isinstance(one, law.Dirichlet) else torch.flatten
         for k in range(4):
-            jacobian = torch.autograd.functional.jacobian(lambda v: free(density.constrain(v[None])["x"][0]), z[k])
-            expected = one.log_prob(x[k]) + torch.linalg.slogdet(jacobian.reshape(density.dim, density.dim))[1]
+            jacobian = torch.autograd.functional.jacobian(
+                lambda v: free(density.constrain(v[None])["x"][0]), z[k]
+            )
+            expected = (
+                one.log_prob(x[k])
+                + torch.linalg.slogdet(jacobian.reshape(density.dim, density.dim))[1]
+            )
             assert float(density(z)[k]) == pytest.approx(float(expected), abs=1e-4)
 
     @pytest.mark.parametrize(
@@ -204,13 +242,23 @@ class TestTargets:
         (lambda: orn.as_density(orn.targets.Funnel(3), 4), "has 3 unconstrained"),
         (lambda: orn.Density.of(lambda: 0.0), "names no parameters"),
         (lambda: orn.Density.of(lambda y: y, x=S.real()), "unexpected keyword argument 'x'"),
-        (lambda: orn.as_density(orn.targets.Funnel(3)).constrain(torch.zeros(3)), r"a batch \(n, 3\)"),
-        (lambda: orn.as_density(orn.targets.Funnel(3)).unconstrain({"y": torch.zeros(1, 3)}), r"need \['x'\]"),
-        (lambda: orn.as_density(orn.targets.EightSchools()).unconstrain({
-            "mu": Z[:, 0], "tau": Z[:, 0], "theta": Z[:, 2:]}), "inverse"),
+        (
+            lambda: orn.as_density(orn.targets.Funnel(3)).constrain(torch.zeros(3)),
+            r"a batch \(n, 3\)",
+        ),
+        (
+            lambda: orn.as_density(orn.targets.Funnel(3)).unconstrain({"y": torch.zeros(1, 3)}),
+            r"need \['x'\]",
+        ),
+        (
+            lambda: orn.as_density(orn.targets.EightSchools()).unconstrain(
+                {"mu": Z[:, 0], "tau": Z[:, 0], "theta": Z[:, 2:]}
+            ),
+            "inverse",
+        ),
         (lambda: orn.Density(lambda z: z.sum(1), 3, start=torch.zeros(2)), r"need \(3,\)"),
     ],
-)  # fmt: skip
+)
 def test_misfits_are_named(make, words):
     with pytest.raises(OrnsteinError, match=words):
         make()
@@ -231,7 +279,9 @@ class TestNumPy:
         expected = -torch.logaddexp(z, -z).sum(1)
         assert torch.allclose(density(z), expected, atol=1e-12)
         weight = torch.arange(7.0, dtype=torch.float64)
-        slopes = (torch.autograd.grad((weight * value).sum(), z)[0] for value in (density(z), expected))
+        slopes = (
+            torch.autograd.grad((weight * value).sum(), z)[0] for value in (density(z), expected)
+        )
         assert torch.allclose(*slopes, atol=1e-12)
         assert density(z.float()).dtype == torch.float32
 

@@ -1,4 +1,5 @@
-"""Sequential Monte Carlo: start laws that can be trusted, frozen ladders that are unbiased, intervals that cover."""
+"""Sequential Monte Carlo: start laws that can be trusted, frozen ladders that are unbiased,
+intervals that cover."""
 
 import math
 
@@ -6,26 +7,40 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.density.counted import Ledger
+from ornstein.density.log_z import log_z_islands
+from ornstein.density.proposals.imis import patched
+from ornstein.density.proposals.mixture import Blend, Mixture, fit_mixture
+from ornstein.density.proposals.triangular import (
+    fit_triangular,
+    independent,
+    with_mixtures,
+    with_tails,
+)
+from ornstein.density.smc.strategy import Trial, classical
+from ornstein.density.smc.tempered_smc import Rung, pilot, run, weigh
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.classical.mixture import Blend, Mixture, fit_mixture
-from ornstein.learn.density.classical.patches import patched
-from ornstein.learn.density.classical.plan import Trial, classical
-from ornstein.learn.density.classical.smc import Rung, pilot, run, weigh
-from ornstein.learn.density.classical.triangular import fit_triangular, independent, with_mixtures, with_tails
-from ornstein.learn.density.estimate import log_z_islands
-from ornstein.learn.density.ledger import Ledger
 
 DOUBLE = torch.float64
 
 
 def round_law(d, std, df=None):
     freedom = None if df is None else torch.tensor([df], dtype=DOUBLE)
-    return Mixture(torch.ones(1, dtype=DOUBLE), torch.zeros(1, d, dtype=DOUBLE), std * torch.eye(d, dtype=DOUBLE)[None], freedom)
+    return Mixture(
+        torch.ones(1, dtype=DOUBLE),
+        torch.zeros(1, d, dtype=DOUBLE),
+        std * torch.eye(d, dtype=DOUBLE)[None],
+        freedom,
+    )
 
 
 def pair():
     factors = torch.tensor([[[1.0, 0.0], [0.5, 0.7]], [[0.3, 0.0], [0.0, 2.0]]], dtype=DOUBLE)
-    return Mixture(torch.tensor([0.3, 0.7], dtype=DOUBLE), torch.tensor([[-2.0, 0.0], [2.0, 1.0]], dtype=DOUBLE), factors)
+    return Mixture(
+        torch.tensor([0.3, 0.7], dtype=DOUBLE),
+        torch.tensor([[-2.0, 0.0], [2.0, 1.0]], dtype=DOUBLE),
+        factors,
+    )
 
 
 def bent():
@@ -39,7 +54,9 @@ LAWS = {
     "mixture": pair(),
     "student": round_law(2, 1.5, 4.0),
     "triangular": fit_triangular(bent(), torch.tensor([0, 1, 2])),
-    "bent, with tails": with_tails(with_mixtures(fit_triangular(bent(), torch.tensor([0, 2, 1]), 0.3), bent()), 0.2),
+    "bent, with tails": with_tails(
+        with_mixtures(fit_triangular(bent(), torch.tensor([0, 2, 1]), 0.3), bent()), 0.2
+    ),
     "independent": with_mixtures(independent(bent()), bent()),
     "blend": Blend((pair(), round_law(2, 5.0, 4.0)), (0.7, 0.3)),
 }
@@ -47,33 +64,45 @@ LAWS = {
 
 @pytest.mark.parametrize("name", LAWS)
 def test_laws_are_normalised_and_draw_what_they_say(name):
-    """For a Gaussian q inside p, ``E_p[q / p] = 1``; the mass of an ellipsoid by q's draws is the share of p's draws that it holds:
-    within 4 standard errors."""
+    """For a Gaussian q inside p, ``E_p[q / p] = 1``; the mass of an ellipsoid by q's draws is the
+    share of p's draws that it holds: within 4 standard errors."""
     law = LAWS[name]
     x = law.draw(20000, orn.Noise(0))
     d = x.shape[1]
     middle, narrow = x.median(0).values, 0.3 * (x.quantile(0.7, 0) - x.quantile(0.3, 0))
-    log_q = -((x - middle) / narrow).square().sum(1) / 2 - narrow.log().sum() - d / 2 * math.log(2 * math.pi)
+    log_q = (
+        -((x - middle) / narrow).square().sum(1) / 2
+        - narrow.log().sum()
+        - d / 2 * math.log(2 * math.pi)
+    )
     ratio = (log_q - law.log_prob(x)).exp()
     assert abs(float(ratio.mean()) - 1) < 4 * float(ratio.std()) / math.sqrt(20000)
     inside = (((x - middle) / narrow).square().sum(1) < 1).double().mean()
     box = middle + narrow * (orn.Noise(2).normal((40000, d), DOUBLE))
     weight = (((box - middle) / narrow).square().sum(1) < 1).double()
-    log_box = -((box - middle) / narrow).square().sum(1) / 2 - narrow.log().sum() - d / 2 * math.log(2 * math.pi)
+    log_box = (
+        -((box - middle) / narrow).square().sum(1) / 2
+        - narrow.log().sum()
+        - d / 2 * math.log(2 * math.pi)
+    )
     mass = weight * (law.log_prob(box) - log_box).exp()
-    assert abs(float(mass.mean() - inside)) < 4 * math.sqrt(float(mass.var()) / 40000 + float(inside) / 20000)
+    assert abs(float(mass.mean() - inside)) < 4 * math.sqrt(
+        float(mass.var()) / 40000 + float(inside) / 20000
+    )
 
 
 def test_a_triangular_law_learns_a_funnel_beyond_its_points():
-    """Fitted to points with |x_1| < 3 only, it is a good start for the whole funnel (sd 3): log Z within 0.4, where the Gaussian of
-    the same points is worse."""
+    """Fitted to points with |x_1| < 3 only, it is a good start for the whole funnel (sd 3): log Z
+    within 0.4, where the Gaussian of the same points is worse."""
     target = orn.targets.Funnel(6)
     x = target.sample(6000, dtype=DOUBLE)
     x = x[x[:, 0].abs() < 3]
     errors = []
     for law in (fit_triangular(x, torch.arange(6)), fit_mixture(x, 1, orn.Noise(0))):
         y = law.draw(8000, orn.Noise(1))
-        errors.append(abs(float((target.log_prob(y) - law.log_prob(y)).logsumexp(0)) - math.log(8000)))
+        errors.append(
+            abs(float((target.log_prob(y) - law.log_prob(y)).logsumexp(0)) - math.log(8000))
+        )
     assert errors[0] < 0.4 < errors[1]
 
 
@@ -85,54 +114,87 @@ def test_expectation_maximisation_finds_the_mixture_it_is_given():
 
 
 def test_a_frozen_ladder_is_unbiased_however_bad():
-    """24 particles, 3 rungs, moves that hardly move, 1000 islands: the mean of Z is e^0.5 within 4 standard errors."""
-    target = Mixture(torch.ones(1, dtype=DOUBLE), torch.tensor([[1.0, 0.0]], dtype=DOUBLE), 0.7 * torch.eye(2, dtype=DOUBLE)[None])
+    """24 particles, 3 rungs, moves that hardly move, 1000 islands: the mean of Z is e^0.5 within 4
+    standard errors."""
+    target = Mixture(
+        torch.ones(1, dtype=DOUBLE),
+        torch.tensor([[1.0, 0.0]], dtype=DOUBLE),
+        0.7 * torch.eye(2, dtype=DOUBLE)[None],
+    )
     kernel = orn.Hamiltonian(0.05, torch.ones(2, dtype=DOUBLE), 2)
     rungs = [Rung(0.6, kernel), Rung(0.2, kernel), Rung(0.0, kernel)]
-    cloud = run(lambda x: target.log_prob(x) + 0.5, round_law(2, 1.5), rungs, 24, 1000, orn.Noise(0))
+    cloud = run(
+        lambda x: target.log_prob(x) + 0.5, round_law(2, 1.5), rungs, 24, 1000, orn.Noise(0)
+    )
     z = cloud.islands.exp()
     assert abs(float(z.mean()) - math.exp(0.5)) < 4 * float(z.std()) / math.sqrt(1000)
     assert float(cloud.log_w.exp().mean()) == pytest.approx(float(z.mean()), rel=1e-9)
 
 
 def test_draws_that_are_weighed_are_a_ladder_of_one_rung():
-    """Without moves nothing needs a gradient; E of the mean weight is e^0.5, within 4 standard errors."""
+    """Without moves nothing needs a gradient; E of the mean weight is e^0.5, within 4 standard
+    errors."""
     target = pair()
-    cloud = run(lambda x: target.log_prob(x) + 0.5, round_law(2, 4.0, 4.0), [Rung(0.0, None)], 500, 16, orn.Noise(0))
+    cloud = run(
+        lambda x: target.log_prob(x) + 0.5,
+        round_law(2, 4.0, 4.0),
+        [Rung(0.0, None)],
+        500,
+        16,
+        orn.Noise(0),
+    )
     assert cloud.x.shape == (8000, 2) and cloud.islands.shape == (16,) and not cloud.acceptance
     assert abs(cloud.log_z.value - 0.5) < 4 * cloud.log_z.stderr < 0.2
     assert cloud.cess == [pytest.approx(cloud.log_z.ess / 8000)]
 
 
 def test_patches_find_what_a_law_does_not_reach():
-    """A third of the mass lies in a mode six deviations off, where the law has a draw in a thousand: log Z within 4 standard errors,
-    effective draws six in ten, where it was below one; a law that fits is left as it is."""
+    """A third of the mass lies in a mode six deviations off, where the law has a draw in a
+    thousand: log Z within 4 standard errors, effective draws six in ten, where it was below one; a
+    law that fits is left as it is."""
     means = torch.tensor([[0.0, 0.0], [6.0, 0.0]], dtype=DOUBLE)
-    far = Mixture(torch.tensor([2.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1))
+    far = Mixture(
+        torch.tensor([2.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1)
+    )
     law = Blend((round_law(2, 1.0), round_law(2, 4.0, 4.0)), (0.99, 0.01))
     better = patched(far.log_prob, law, 4096, orn.Noise(0))
-    before, after = (weigh(far.log_prob, some, 1024, 8, orn.Noise(1)).log_z for some in (law, better))
-    assert before.ess < 0.1 * 8192 and after.ess > 0.6 * 8192 and abs(after.value) < 4 * after.stderr
+    before, after = (
+        weigh(far.log_prob, some, 1024, 8, orn.Noise(1)).log_z for some in (law, better)
+    )
+    assert (
+        before.ess < 0.1 * 8192 and after.ess > 0.6 * 8192 and abs(after.value) < 4 * after.stderr
+    )
     assert len(patched(far.log_prob, Blend((far,), (1.0,)), 4096, orn.Noise(0)).laws) == 1
 
 
 def test_suspects_lead_to_a_neck_that_draws_do_not():
-    """A hundredth of the mass lies forty deviations off, where the law has no draw in a million: points there give it a patch."""
+    """A hundredth of the mass lies forty deviations off, where the law has no draw in a million:
+    points there give it a patch."""
     means = torch.tensor([[0.0, 0.0], [40.0, 0.0]], dtype=DOUBLE)
-    far = Mixture(torch.tensor([99.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1))
+    far = Mixture(
+        torch.tensor([99.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1)
+    )
     law = round_law(2, 1.0)
-    blind, told = (patched(far.log_prob, law, 4096, orn.Noise(0), suspects) for suspects in (None, means[1:] + 0.1))
+    blind, told = (
+        patched(far.log_prob, law, 4096, orn.Noise(0), suspects)
+        for suspects in (None, means[1:] + 0.1)
+    )
     assert len(blind.laws) == 1 and len(told.laws) > 1
     log_z = [weigh(far.log_prob, some, 2048, 16, orn.Noise(1)).log_z for some in (blind, told)]
-    assert log_z[0].value == pytest.approx(math.log(0.99), abs=1e-3) and abs(log_z[1].value) < 4 * log_z[1].stderr < 0.01
+    assert (
+        log_z[0].value == pytest.approx(math.log(0.99), abs=1e-3)
+        and abs(log_z[1].value) < 4 * log_z[1].stderr < 0.01
+    )
 
 
 def test_particles_found_without_a_law_confirm_it_or_not():
-    """``1 / E_rho[w]`` is the effective fraction of the draws where these see everything; a twentieth of the mass far off is what
-    they do not see."""
+    """``1 / E_rho[w]`` is the effective fraction of the draws where these see everything; a
+    twentieth of the mass far off is what they do not see."""
     law, near = round_law(2, 1.3), round_law(2, 1.0)
     means = torch.tensor([[0.0, 0.0], [40.0, 0.0]], dtype=DOUBLE)
-    far = Mixture(torch.tensor([19.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1))
+    far = Mixture(
+        torch.tensor([19.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1)
+    )
     for target, confirmed in ((near, True), (far, False)):
         trial = Trial(law, weigh(target.log_prob, law, 4096, 1, orn.Noise(0)), 0.0)
         assert trial.kept > 0.5 and trial.direct
@@ -141,21 +203,34 @@ def test_particles_found_without_a_law_confirm_it_or_not():
 
 
 def test_intervals_of_islands_cover():
-    """960 islands of one ladder, in groups of 8: 95 % intervals cover between 0.87 and 1 (4 standard errors of a proportion)."""
+    """960 islands of one ladder, in groups of 8: 95 % intervals cover between 0.87 and 1 (4
+    standard errors of a proportion)."""
     target = pair()
     _, rungs = pilot(target.log_prob, round_law(2, 4.0), 512, orn.Noise(0))
-    islands = run(target.log_prob, round_law(2, 4.0), rungs, 32, 960, orn.Noise(1)).islands.reshape(120, 8)
+    islands = run(target.log_prob, round_law(2, 4.0), rungs, 32, 960, orn.Noise(1)).islands.reshape(
+        120, 8
+    )
     hits = [log_z_islands(row, torch.zeros(8)).interval for row in islands]
-    assert sum(low <= 0 <= high for low, high in hits) / 120 >= 0.95 - 4 * math.sqrt(0.95 * 0.05 / 120)
+    assert sum(low <= 0 <= high for low, high in hits) / 120 >= 0.95 - 4 * math.sqrt(
+        0.95 * 0.05 / 120
+    )
 
 
 def test_a_start_law_that_misses_the_support_is_an_error():
     with pytest.raises(OrnsteinError, match="weight 0"):
-        run(lambda x: torch.where(x[:, 0] > 1e6, 0.0, -torch.inf), round_law(1, 1.0), [Rung(0.0, None)], 10, 2, orn.Noise(0))
+        run(
+            lambda x: torch.where(x[:, 0] > 1e6, 0.0, -torch.inf),
+            round_law(1, 1.0),
+            [Rung(0.0, None)],
+            10,
+            2,
+            orn.Noise(0),
+        )
 
 
 def test_the_whole_on_nine_modes():
-    """log Z = 0 within 0.01, in the interval; every mode's weight within 10 %; evaluations counted."""
+    """log Z = 0 within 0.01, in the interval; every mode's weight within 10 %; evaluations
+    counted."""
     target = orn.targets.gmm9()
     ledger = Ledger(target.log_prob, 2)
     found = classical(ledger, 2, orn.Noise(0))

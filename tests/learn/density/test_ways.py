@@ -1,4 +1,5 @@
-"""Eight schools written in JAX, NumPyro, PyMC and Stan against the target of `orn.targets`, and models with awkward supports."""
+"""Eight schools written in JAX, NumPyro, PyMC and Stan against the target of `orn.targets`, and
+models with awkward supports."""
 
 import math
 import shutil
@@ -9,8 +10,8 @@ import torch
 from torch.nn.functional import softplus
 
 import ornstein as orn
+from ornstein.density.interop.jax import _padded
 from ornstein.errors import OrnsteinError
-from ornstein.learn.density.ways.jax import _padded
 
 SCHOOLS = orn.targets.EightSchools()
 Y, SE = np.array(SCHOOLS.y), np.array(SCHOOLS.s)
@@ -42,7 +43,9 @@ def numpyro_schools(y, sigma=None):
 
 
 def of_numpyro():
-    pytest.importorskip("numpyro", reason="NumPyro is not installed: pip install 'ornstein[numpyro]'")
+    pytest.importorskip(
+        "numpyro", reason="NumPyro is not installed: pip install 'ornstein[numpyro]'"
+    )
     return orn.from_numpyro(numpyro_schools, Y, sigma=SE)
 
 
@@ -65,13 +68,19 @@ def in_python(function, *arguments):
 
 
 def of_stan():
-    pytest.importorskip("httpstan", reason="httpstan is not installed: pip install 'ornstein[stan]'")
+    pytest.importorskip(
+        "httpstan", reason="httpstan is not installed: pip install 'ornstein[stan]'"
+    )
     if not shutil.which("g++"):
         pytest.skip("no C++ compiler")
     return orn.from_stan(STAN, {"J": 8, "y": Y, "sigma": torch.tensor(SCHOOLS.s)})
 
 
-WAYS = [of_numpyro, of_pymc, pytest.param(of_stan, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+WAYS = [
+    of_numpyro,
+    of_pymc,
+    pytest.param(of_stan, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+]
 
 
 @pytest.fixture(scope="module", params=WAYS, ids=lambda make: make.__name__)
@@ -89,7 +98,8 @@ def points():
 
 
 def centred_log_prob(z):
-    """The target has (mu, log tau, eta) with theta = mu + tau eta: log rho less the Jacobian tau^8."""
+    """The target has (mu, log tau, eta) with theta = mu + tau eta: log rho less the Jacobian
+    tau^8."""
     eta = (z[:, 2:] - z[:, :1]) / z[:, 1:2].exp()
     return SCHOOLS.log_prob(torch.cat([z[:, :2], eta], 1)) - 8 * z[:, 1]
 
@@ -106,11 +116,16 @@ class TestEightSchools:
     def test_has_the_gradient_of_the_target_and_of_finite_differences(self, schools, points):
         z = points[0].clone().requires_grad_()
         weight = torch.linspace(-1, 2, len(z), dtype=torch.float64)
-        slopes = [torch.autograd.grad((weight * value).sum(), z)[0] for value in (schools(z), centred_log_prob(z))]
+        slopes = [
+            torch.autograd.grad((weight * value).sum(), z)[0]
+            for value in (schools(z), centred_log_prob(z))
+        ]
         assert torch.allclose(*slopes, rtol=1e-8, atol=1e-8)
         steps = 1e-5 * torch.eye(10, dtype=torch.float64)
         with torch.no_grad():
-            seen = torch.stack([(schools(z + step) - schools(z - step)) / 2e-5 for step in steps], 1)
+            seen = torch.stack(
+                [(schools(z + step) - schools(z - step)) / 2e-5 for step in steps], 1
+            )
         assert torch.allclose(slopes[0], weight[:, None] * seen, rtol=1e-5, atol=1e-6)
 
     def test_names_its_draws(self, schools, points):
@@ -127,7 +142,9 @@ class TestEightSchools:
 
     def test_is_the_same_one_by_one(self, schools, points):
         z, expected = points
-        assert torch.allclose(torch.cat([schools(row[None]) for row in z[:5]]), expected[:5], atol=1e-6)
+        assert torch.allclose(
+            torch.cat([schools(row[None]) for row in z[:5]]), expected[:5], atol=1e-6
+        )
 
 
 def logistic(n, dim):
@@ -137,12 +154,20 @@ def logistic(n, dim):
 
 
 def test_constrained_pymc_models_integrate_to_one():
-    """A Dirichlet, a Beta and ordered normals (which have 1 / 2 of their mass in order): within 4 standard errors, seed 0."""
+    """A Dirichlet, a Beta and ordered normals (which have 1 / 2 of their mass in order): within 4
+    standard errors, seed 0."""
     pm = pytest.importorskip("pymc")
     with pm.Model() as model:
         pm.Dirichlet("p", np.array([2.0, 3.0, 1.5]))
         pm.Beta("share", 2.0, 3.0)
-        pm.Normal("cuts", 0, 1, shape=2, transform=pm.distributions.transforms.ordered, initval=[-1.0, 1.0])
+        pm.Normal(
+            "cuts",
+            0,
+            1,
+            shape=2,
+            transform=pm.distributions.transforms.ordered,
+            initval=[-1.0, 1.0],
+        )
     density = in_python(orn.as_density, model)
     z, log_q = logistic(16_384, density.dim)
     estimate = orn.log_z(density(z) - log_q)
@@ -177,7 +202,9 @@ def test_pymc_models_keep_their_axes():
 
 class TestJAX:
     def test_values_and_gradients_are_those_of_the_function(self):
-        jnp = pytest.importorskip("jax.numpy", reason="JAX is not installed: pip install 'ornstein[jax]'")
+        jnp = pytest.importorskip(
+            "jax.numpy", reason="JAX is not installed: pip install 'ornstein[jax]'"
+        )
         density = orn.from_jax(lambda x: -jnp.logaddexp(x, -x).sum() + x[0] * x[1], 3)
         for n in (1, 5, 7, 8):
             z = orn.Noise(n).normal((n, 3), torch.float64).requires_grad_()
@@ -192,7 +219,8 @@ class TestJAX:
         assert jnp.ones(1).dtype == np.float32
 
     @pytest.mark.parametrize(
-        ("fn", "words"), [(lambda x: -x, r"returned \(3,\), need a scalar"), (lambda x: x @ np.ones(4), "fails")]
+        ("fn", "words"),
+        [(lambda x: -x, r"returned \(3,\), need a scalar"), (lambda x: x @ np.ones(4), "fails")],
     )
     def test_misfits_are_named(self, fn, words):
         pytest.importorskip("jax")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import ornstein as orn
+from ornstein.density.interop.export import load_npz, save_npz, to_inference_data, to_pandas
 from ornstein.errors import DataError, OrnsteinError
-from ornstein.learn.density.ways.out import load_npz, save_npz, to_inference_data, to_pandas
 
 N = 50
 DRAWS = {
@@ -23,7 +23,12 @@ NOTES = {"log_z": -31.3, "log_z_stderr": 0.01, "log_z_interval": [-31.32, -31.28
 class TestArviZ:
     def data(self):
         pytest.importorskip("arviz", reason="ArviZ is not installed: pip install 'ornstein[arviz]'")
-        return to_inference_data(DRAWS, {**NOTES, "k_hat": None}, {"theta": ("school",)}, {"school": ("a", "b", "c"), "unused": (1, 2)})
+        return to_inference_data(
+            DRAWS,
+            {**NOTES, "k_hat": None},
+            {"theta": ("school",)},
+            {"school": ("a", "b", "c"), "unused": (1, 2)},
+        )
 
     def test_gets_one_chain_with_named_axes(self):
         posterior = self.data().posterior
@@ -45,7 +50,17 @@ class TestArviZ:
 def test_pandas_gets_a_column_for_every_number():
     pytest.importorskip("pandas", reason="pandas is not installed: pip install 'ornstein[arviz]'")
     frame = to_pandas(DRAWS, NOTES)
-    assert list(frame) == ["mu", "theta[0]", "theta[1]", "theta[2]", "chol[0, 0]", "chol[0, 1]", "chol[1, 0]", "chol[1, 1]", "count"]
+    assert list(frame) == [
+        "mu",
+        "theta[0]",
+        "theta[1]",
+        "theta[2]",
+        "chol[0, 0]",
+        "chol[0, 1]",
+        "chol[1, 0]",
+        "chol[1, 1]",
+        "count",
+    ]
     assert np.array_equal(frame["chol[1, 0]"], DRAWS["chol"][:, 1, 0])
     assert frame.attrs["ess"] == 900.0
 
@@ -69,7 +84,11 @@ class TestNpz:
     def test_of_others_is_refused(self, tmp_path):
         np.savez(tmp_path / "other.npz", x=np.zeros(3))
         (tmp_path / "text.npz").write_text("no archive")
-        for name, words in (("other.npz", "did not write it"), ("text.npz", "no file of draws"), ("none.npz", "no file of draws")):
+        for name, words in (
+            ("other.npz", "did not write it"),
+            ("text.npz", "no file of draws"),
+            ("none.npz", "no file of draws"),
+        ):
             with pytest.raises(DataError, match=words):
                 load_npz(tmp_path / name)
 

@@ -1,4 +1,5 @@
-"""What the checks compute, as pictures: paths, densities, schedules, lines of convergence, and all errors over their tolerances."""
+"""What the checks compute, as pictures: paths, densities, schedules, lines of convergence, and all
+errors over their tolerances."""
 
 __all__ = ["PICTURES", "draw", "strong_errors"]
 
@@ -13,19 +14,20 @@ from torch import Tensor
 
 from ornstein.app.verify.check import Check, Outcome
 from ornstein.app.verify.problems import TWO_MODES
-from ornstein.core.brownian import BrownianPath
-from ornstein.core.calculus import ito_process
-from ornstein.core.integrate import solve
+from ornstein.calculus.integrals import ito_process
+from ornstein.calculus.laws import GeometricBrownian
+from ornstein.calculus.laws.heat import kernel
+from ornstein.calculus.laws.random_walk import RandomWalk
+from ornstein.calculus.pde.fokker_planck import FokkerPlanck
+from ornstein.calculus.pde.grid import Axis, Grid
 from ornstein.core.methods import SRK, EulerMaruyama, Milstein
-from ornstein.core.processes import OU, VP, Cosine
-from ornstein.core.sde import Reverse
-from ornstein.core.solve import Method
-from ornstein.exact.grid.axes import Axis, Grid
-from ornstein.exact.grid.fokker_planck import FokkerPlanck
-from ornstein.exact.heat import kernel
-from ornstein.exact.laws import GeometricBrownian
-from ornstein.exact.mixtures import Normal
-from ornstein.exact.walk import RandomWalk
+from ornstein.core.processes.schedules import OU, VP, Cosine
+from ornstein.core.processes.sde import Reverse
+from ornstein.core.random import BrownianPath
+from ornstein.core.simulation.loop import Method
+from ornstein.core.solve.exact import sample_exact
+from ornstein.core.solve.solve import solve
+from ornstein.reference.targets.mixtures import Normal
 
 Row = tuple[Check, str, Outcome]
 
@@ -35,19 +37,23 @@ def _times(n: int) -> Float[Tensor, " n"]:
 
 
 def strong_errors(method: Method, steps: Sequence[int], n: int, seed: int) -> Float[Tensor, " k"]:
-    """``E |X_1 - exact|`` of ``dX = X / 2 dt + 4/5 X dB`` on n paths for each number of steps, all on the same paths."""
+    """``E |X_1 - exact|`` of ``dX = X / 2 dt + 4/5 X dB`` on n paths for each number of steps, all
+    on the same paths."""
     path = BrownianPath((n,), seed=seed, cells=_times(max(steps)), dtype=torch.float64, order=2)
     exact, start = ((0.5 - 0.8**2 / 2) + 0.8 * path(1.0)).exp(), torch.ones(n, dtype=torch.float64)
-    ends = [solve(GeometricBrownian(0.5, 0.8), start, _times(k), method, seed=path)[-1] for k in steps]
+    ends = [
+        solve(GeometricBrownian(0.5, 0.8), start, _times(k), method, seed=path)[-1] for k in steps
+    ]
     return torch.stack([(end - exact).abs().mean() for end in ends])
 
 
 def paths(figure: Any) -> None:
-    """Brownian motion, the two integrals of B dB, and the Ornstein-Uhlenbeck process, each within its law."""
+    """Brownian motion, the two integrals of B dB, and the Ornstein-Uhlenbeck process, each within
+    its law."""
     t, n = _times(400), 40
     b = ito_process(1.0, BrownianPath((n,), seed=1, cells=t, dtype=torch.float64), t)
     ou, theta = OU(3.0, 1.0), torch.full((n, 1), 1.5, dtype=torch.float64)
-    x = ou.sample_exact(theta, t, seed=2)[..., 0]
+    x = sample_exact(ou, theta, t, seed=2)[..., 0]
     left, middle, right = figure.subplots(1, 3)
     for ax, values, mean, std, title in (
         (left, b, 0 * t, t.sqrt(), "Brownian motion, $\\pm 2\\sqrt{t}$"),
@@ -58,7 +64,9 @@ def paths(figure: Any) -> None:
         ax.set_title(title)
     one = b[:, :1]
     middle.plot(t, ito_process(b, b, t)[:, 0], label="Ito's sum $\\int B\\,dB$", color="tab:blue")
-    middle.plot(t, (one.square() - t[:, None]) / 2, "--", label="$(B^2 - t)/2$", color="black", linewidth=1)
+    middle.plot(
+        t, (one.square() - t[:, None]) / 2, "--", label="$(B^2 - t)/2$", color="black", linewidth=1
+    )
     middle.plot(t, one.square() / 2, label="$B^2/2$, Stratonovich", color="tab:orange")
     middle.set_title("one path, two integrals")
     middle.legend()
@@ -67,25 +75,46 @@ def paths(figure: Any) -> None:
 
 
 def densities(figure: Any) -> None:
-    """A walk and its limit; the data becoming noise; the data made of noise by the reverse equation."""
+    """A walk and its limit; the data becoming noise; the data made of noise by the reverse
+    equation."""
     left, middle, right = figure.subplots(1, 3)
     limit = RandomWalk.towards(0.5, 0.4, delta=0.25)
     k = round(1 / limit.tau)
     x = limit.sites(k)
-    left.bar(x.numpy(), (limit.law(k) / limit.delta).numpy(), limit.delta * 0.9, color="tab:blue", alpha=0.5, label=f"walk, {k} steps")
+    left.bar(
+        x.numpy(),
+        (limit.law(k) / limit.delta).numpy(),
+        limit.delta * 0.9,
+        color="tab:blue",
+        alpha=0.5,
+        label=f"walk, {k} steps",
+    )
     fine = torch.linspace(-3, 4, 300)
-    left.plot(fine, kernel(fine, 1.0, limit.diffusion, limit.velocity), color="black", label="heat kernel")
+    left.plot(
+        fine, kernel(fine, 1.0, limit.diffusion, limit.velocity), color="black", label="heat kernel"
+    )
     left.set_xlim(-3, 4)
     left.set_title("random walk and its limit")
     sde, grid, times = VP(0.1, 8.0), Grid(Axis(-4, 4, 400)), _times(100)
     posterior = TWO_MODES.posterior(sde)
-    forward = FokkerPlanck(sde, grid).solve(grid.density(lambda y: TWO_MODES.log_prob(y).exp()), times)
+    forward = FokkerPlanck(sde, grid).solve(
+        grid.density(lambda y: TWO_MODES.log_prob(y).exp()), times
+    )
     start = grid.density(lambda y: posterior.log_prob(y, 1.0).exp())
     backward = FokkerPlanck(Reverse(posterior), grid).solve(start, times.flip(0))
-    middle.imshow(forward.T.numpy(), origin="lower", extent=(0, 1, -4, 4), aspect="auto", cmap="Blues")
+    middle.imshow(
+        forward.T.numpy(), origin="lower", extent=(0, 1, -4, 4), aspect="auto", cmap="Blues"
+    )
     middle.set_title("$p_t$ by Fokker-Planck, data to noise")
     middle.set_xlabel("t")
-    right.plot(grid.centres[:, 0], backward[-1], color="tab:blue", linewidth=3, alpha=0.5, label="reverse equation, end")
+    right.plot(
+        grid.centres[:, 0],
+        backward[-1],
+        color="tab:blue",
+        linewidth=3,
+        alpha=0.5,
+        label="reverse equation, end",
+    )
     right.plot(grid.centres[:, 0], start, color="tab:gray", label="start, $p_T$")
     right.plot(grid.centres[:, 0], forward[0], "--", color="black", linewidth=1, label="data")
     right.set_title("noise to data")
@@ -98,8 +127,12 @@ def densities(figure: Any) -> None:
 def schedules(figure: Any) -> None:
     """alpha and beta of two schedules, and what they make of four points."""
     t = torch.linspace(0, 1, 200, dtype=torch.float64)
-    for ax, name, sde in zip(figure.subplots(1, 2, sharey=True), ("linear", "cosine"), (VP(), Cosine()), strict=True):
-        path = sde.sample_exact(torch.tensor([[-1.5], [-0.5], [0.5], [1.5]], dtype=torch.float64), t, seed=3)
+    for ax, name, sde in zip(
+        figure.subplots(1, 2, sharey=True), ("linear", "cosine"), (VP(), Cosine()), strict=True
+    ):
+        path = sample_exact(
+            sde, torch.tensor([[-1.5], [-0.5], [0.5], [1.5]], dtype=torch.float64), t, seed=3
+        )
         ax.plot(t, path[..., 0], color="tab:gray", linewidth=0.5)
         ax.plot(t, sde.alpha(t), color="tab:blue", label="$\\alpha_t$")
         ax.plot(t, sde.sigma(t), color="tab:orange", label="$\\beta_t$")
@@ -111,18 +144,38 @@ def schedules(figure: Any) -> None:
 def _line(ax: Any, x: Sequence[float], y: Tensor, name: str, order: float) -> None:
     """Errors over step sizes, and a line of the order through the last."""
     (drawn,) = ax.loglog(x, y, "o", label=f"{name}, order {order:g}", base=2)
-    ax.loglog(x, float(y[-1]) * (torch.tensor(x) / x[-1]) ** order, "--", color=drawn.get_color(), linewidth=1, base=2)
+    ax.loglog(
+        x,
+        float(y[-1]) * (torch.tensor(x) / x[-1]) ** order,
+        "--",
+        color=drawn.get_color(),
+        linewidth=1,
+        base=2,
+    )
 
 
 def convergence(figure: Any) -> None:
-    """Strong orders of the solvers, the order of the density in the cell, and of the walk in delta."""
+    """Strong orders of the solvers, the order of the density in the cell, and of the walk in
+    delta."""
     left, middle, right = figure.subplots(1, 3)
     steps = (16, 32, 64, 128, 256)
     for method, order in ((EulerMaruyama(), 0.5), (Milstein(), 1.0), (SRK(), 1.5)):
-        _line(left, [1 / k for k in steps], strong_errors(method, steps, 1000, 0), type(method).__name__, order)
+        _line(
+            left,
+            [1 / k for k in steps],
+            strong_errors(method, steps, 1000, 0),
+            type(method).__name__,
+            order,
+        )
     left.set_title("geometric Brownian motion: error on a path")
     left.set_xlabel("step")
-    _line(middle, [8 / n for n in (50, 100, 200, 400)], torch.stack([_of_cells(n) for n in (50, 100, 200, 400)]), "L1 error", 2)
+    _line(
+        middle,
+        [8 / n for n in (50, 100, 200, 400)],
+        torch.stack([_of_cells(n) for n in (50, 100, 200, 400)]),
+        "L1 error",
+        2,
+    )
     middle.set_title("Fokker-Planck of Ornstein-Uhlenbeck")
     middle.set_xlabel("cell")
     for velocity, order in ((0.4, 2), (0.0, 4)):
@@ -137,21 +190,35 @@ def convergence(figure: Any) -> None:
 
 def _of_cells(n: int) -> Tensor:
     """L1 error of the Ornstein-Uhlenbeck density on n cells at t = 1."""
-    sde, start, grid = OU(1.0, 1.0), Normal(torch.tensor([1.5]), torch.tensor([0.3])), Grid(Axis(-4, 4, n))
+    sde, start, grid = (
+        OU(1.0, 1.0),
+        Normal(torch.tensor([1.5]), torch.tensor([0.3])),
+        Grid(Axis(-4, 4, n)),
+    )
     p0 = grid.evaluate(lambda x: start.log_prob(x).exp())
     found = FokkerPlanck(sde, grid).solve(p0 / grid.integrate(p0), torch.tensor([0.0, 1.0]))[-1]
-    return grid.integrate((found - grid.evaluate(lambda x: start.posterior(sde).log_prob(x, 1.0).exp())).abs())
+    return grid.integrate(
+        (found - grid.evaluate(lambda x: start.posterior(sde).log_prob(x, 1.0).exp())).abs()
+    )
 
 
 def verdicts(figure: Any, rows: Sequence[Row]) -> None:
     """Of each check its error over its tolerance: left of the line it passes."""
     ax = figure.subplots()
-    ratio = [max(row[2].error / row[2].tolerance, 1e-12) if row[2].tolerance else math.inf for row in rows]
+    ratio = [
+        max(row[2].error / row[2].tolerance, 1e-12) if row[2].tolerance else math.inf
+        for row in rows
+    ]
     shown = [min(r, 1e6) if math.isfinite(r) else 1e6 for r in ratio]
     colours = ["tab:blue" if row[2].passed else "tab:red" for row in rows]
-    ax.barh(range(len(rows)), [math.log10(r) + 12 for r in shown], left=-12, color=colours, height=0.7)
+    ax.barh(
+        range(len(rows)), [math.log10(r) + 12 for r in shown], left=-12, color=colours, height=0.7
+    )
     ax.axvline(0, color="black", linewidth=1)
-    names = [f"{check.document} {check.name}{'' if claim == 'right' else ' (broken)'}" for check, claim, _ in rows]
+    names = [
+        f"{check.document} {check.name}{'' if claim == 'right' else ' (broken)'}"
+        for check, claim, _ in rows
+    ]
     ax.set_yticks(range(len(rows)), names)
     ax.tick_params(axis="y", labelsize=6)
     ax.set_ylim(len(rows) - 0.4, -0.6)
@@ -172,7 +239,8 @@ def draw(folder: Path, rows: Sequence[Row]) -> list[Path]:
 
     Args:
         folder: made if need be.
-        rows: checks, which claim was measured ("right" or "wrong"), and the outcomes, for the picture of the verdicts.
+        rows: checks, which claim was measured ("right" or "wrong"), and the outcomes, for the
+            picture of the verdicts.
 
     Raises:
         ImportError: without matplotlib.
@@ -180,7 +248,9 @@ def draw(folder: Path, rows: Sequence[Row]) -> list[Path]:
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = PICTURES | {"verdicts": (lambda figure: verdicts(figure, rows), (7, 1.2 + 0.12 * len(rows)))}
+    sizes = PICTURES | {
+        "verdicts": (lambda figure: verdicts(figure, rows), (7, 1.2 + 0.12 * len(rows)))
+    }
     for name, (fill, size) in sizes.items():
         figure = Figure(figsize=size, layout="constrained")
         fill(figure)

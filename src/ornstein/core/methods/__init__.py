@@ -1,4 +1,5 @@
-"""Methods: one step from t to s. One file per family; each declares its order, and the tests hold it to it."""
+"""Methods: one step from t to s. One file per family; each declares its order, and the tests hold
+it to it."""
 
 __all__ = [
     "BAOAB",
@@ -37,23 +38,28 @@ __all__ = [
     "WeakSecond",
 ]  # fmt: skip
 
+from ornstein.core.mcmc.geometric_path import Metropolis
+from ornstein.core.mcmc.hmc import Hamiltonian
+from ornstein.core.mcmc.underdamped import Kinetic
 from ornstein.core.methods.adams import Adams
 from ornstein.core.methods.ancestral import Ancestral, Noising
-from ornstein.core.methods.annealed import Metropolis
-from ornstein.core.methods.corrector import PredictorCorrector
-from ornstein.core.methods.doubling import StepDoubling
 from ornstein.core.methods.euler import EulerMaruyama, ImplicitEuler, TamedEuler
-from ornstein.core.methods.exponential import Multistep
-from ornstein.core.methods.hamiltonian import Hamiltonian
-from ornstein.core.methods.kinetic import Kinetic
+from ornstein.core.methods.exponential_euler import ExponentialEuler, Semilinear
+from ornstein.core.methods.langevin_splitting import BAOAB, OBABO, UBU, Underdamped
 from ornstein.core.methods.log_ode import LogODE
 from ornstein.core.methods.milstein import Milstein
-from ornstein.core.methods.renoise import Churn, Down, Repeat
+from ornstein.core.methods.multistep import Multistep
+from ornstein.core.methods.platen import WeakSecond
+from ornstein.core.methods.predictor_corrector import PredictorCorrector
 from ornstein.core.methods.runge_kutta import Adaptive, Heun, RungeKutta
-from ornstein.core.methods.semilinear import ExponentialEuler, Semilinear
 from ornstein.core.methods.singlestep import Singlestep
-from ornstein.core.methods.splitting import BAOAB, OBABO, UBU, Underdamped
-from ornstein.core.methods.srk import SRK
-from ornstein.core.methods.stratonovich import EulerHeun, ReversibleHeun, StratonovichHeun, StratonovichMidpoint
+from ornstein.core.methods.step_doubling import StepDoubling
+from ornstein.core.methods.stochastic import Churn, Down, Repeat
+from ornstein.core.methods.stochastic_runge_kutta import SRK
+from ornstein.core.methods.stratonovich import (
+    EulerHeun,
+    ReversibleHeun,
+    StratonovichHeun,
+    StratonovichMidpoint,
+)
 from ornstein.core.methods.tabulated import Tabulated
-from ornstein.core.methods.weak import WeakSecond

@@ -1,23 +1,26 @@
 """Exponential Runge-Kutta methods: stages within a step, nothing remembered between steps.
 
-A stage lies at ``c_t + f (c_s - c_t)`` on a clock. Stages and end are reached from the start of the step by eq. 2 of
-`ornstein.core.methods.weights`, interpolating what was evaluated since:
+A stage lies at ``c_t + f (c_s - c_t)`` on a clock. Stages and end are reached from the start of the
+step by eq. 2 of `ornstein.core.methods.exponential_weights`, interpolating what was evaluated
+since:
 
-    x_i = A_i x_t + sum_{j < i} b_ij (D_j - kappa_j x_j),      x_s from x_t and the first and the last of them.   (1)
+    x_i = A_i x_t + sum_{j < i} b_ij (D_j - kappa_j x_j),      x_s from x_t and the first and the last of them.  (1)
 
-=====================================  ==========  =========  =====================  ==============================
-method                                 data_std    clock      stages                 weights
-=====================================  ==========  =========  =====================  ==============================
-DPM-Solver-2, -3                       inf         `Log`      (1/2), (1/3, 2/3)      `middle` or `exact`; `exact`
-DPM-Solver++(2S), "dpmpp_2s"           0           `Log`      (1/2)                  `middle`
-DPM2 (k-diffusion), KDPM2              inf         `Log`      (1/2)                  `middle`
-Heun of EDM, "sample_heun"             inf         `Ratio`    (1)                    `exact`: the trapezoidal rule
-midpoint in the noise level            inf         `Ratio`    (1/2)                  `exact`
-SEEDS-2, SDE-DPM-Solver-2S             inf or 0    `Log`      the same on ``Reverse(posterior, eta=1)``
-=====================================  ==========  =========  =====================  ==============================
+=====================================  ==========  =========  =====================
+============================== method                                 data_std    clock      stages
+weights =====================================  ==========  =========  =====================
+============================== DPM-Solver-2, -3                       inf         `Log`      (1/2),
+(1/3, 2/3)      `middle` or `exact`; `exact` DPM-Solver++(2S), "dpmpp_2s"           0
+`Log`      (1/2)                  `middle` DPM2 (k-diffusion), KDPM2              inf         `Log`
+(1/2)                  `middle` Heun of EDM, "sample_heun"             inf         `Ratio`    (1)
+`exact`: the trapezoidal rule midpoint in the noise level            inf         `Ratio`    (1/2)
+`exact` SEEDS-2, SDE-DPM-Solver-2S             inf or 0    `Log`      the same on
+``Reverse(posterior, eta=1)`` =====================================  ==========  =========
+=====================  ==============================
 
-With stages (1/3, 2/3) the end uses the first and the last stage, whose linear interpolation is exact to third order because
-2/3 is Radau's node. Lu et al. 2022 (DPM-Solver), algorithms 1 and 2; Karras et al. 2022, algorithm 1; Gonzalez et al. 2023.
+With stages (1/3, 2/3) the end uses the first and the last stage, whose linear interpolation is
+exact to third order because 2/3 is Radau's node. Lu et al. 2022 (DPM-Solver), algorithms 1 and 2;
+Karras et al. 2022, algorithm 1; Gonzalez et al. 2023.
 """
 
 __all__ = ["Singlestep"]
@@ -29,14 +32,28 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.core.clock import Clock, Log
-from ornstein.core.gaussian import Gaussian, per_sample
-from ornstein.core.linear import LinearSDE
-from ornstein.core.methods.exponential import Number, as_number, combine, requires_reverse, residual_of
-from ornstein.core.methods.weights import Grid, Weights, exact, interpolate, linear_part, middle, once_per_grid
-from ornstein.core.noise import Draws
-from ornstein.core.sde import Reverse
-from ornstein.core.solve import Method, Step
+from ornstein.core.methods.exponential_weights import (
+    Grid,
+    Weights,
+    exact,
+    interpolate,
+    linear_part,
+    middle,
+    once_per_grid,
+)
+from ornstein.core.methods.multistep import (
+    Number,
+    as_number,
+    combine,
+    requires_reverse,
+    residual_of,
+)
+from ornstein.core.numerics.gaussian import Gaussian, per_sample
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.processes.sde import Reverse
+from ornstein.core.random.noise import Draws
+from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.timesteps.clock import Clock, Log
 from ornstein.errors import OrnsteinError
 
 
@@ -54,11 +71,13 @@ class Stage(NamedTuple):
 class Singlestep(Method):
     """Exponential Runge-Kutta methods (1): ``1 + len(stages)`` evaluations per step.
 
-    A step that starts without signal or ends without noise, where the clock is infinite or the last stage is the end, is the
-    exact DDIM step, of one evaluation. With eta > 0 only the end of a step draws noise.
+    A step that starts without signal or ends without noise, where the clock is infinite or the last
+    stage is the end, is the exact DDIM step, of one evaluation. With eta > 0 only the end of a step
+    draws noise.
 
     Args:
-        stages: fractions of the step on the clock, increasing, in (0, 1]; one for order 2, (1/3, 2/3) with `exact` for order 3.
+        stages: fractions of the step on the clock, increasing, in (0, 1]; one for order 2, (1/3,
+            2/3) with `exact` for order 3.
         data_std: which quantity is interpolated: see `Multistep`.
         clock: the variable of the polynomial and of the stages.
         weights: how it is integrated.
@@ -74,13 +93,23 @@ class Singlestep(Method):
 
     def __post_init__(self) -> None:
         inside = all(0 < f <= 1 for f in self.stages)
-        if len(self.stages) not in (1, 2) or not inside or list(self.stages) != sorted(set(self.stages)):
-            raise OrnsteinError(f"Singlestep(stages={self.stages}): one or two increasing fractions of the step, such as (1/3, 2/3)")
+        if (
+            len(self.stages) not in (1, 2)
+            or not inside
+            or list(self.stages) != sorted(set(self.stages))
+        ):
+            raise OrnsteinError(
+                f"Singlestep(stages={self.stages}): one or two increasing fractions of the step,"
+                " such as (1/3, 2/3)"
+            )
 
     @property
     def order(self) -> int:
-        """3 where the end uses Radau's node 2/3 and the integral itself, else 2; on an SDE weak order 1."""
-        radau = len(self.stages) == 2 and math.isclose(self.stages[1], 2 / 3) and self.weights is exact
+        """3 where the end uses Radau's node 2/3 and the integral itself, else 2; on an SDE weak
+        order 1."""
+        radau = (
+            len(self.stages) == 2 and math.isclose(self.stages[1], 2 / 3) and self.weights is exact
+        )
         return 3 if radau else 2
 
     def noisy(self, sde: Any) -> bool:
@@ -93,7 +122,9 @@ class Singlestep(Method):
         reverse.check_step(times[:-1], times[1:], reverse.eta)
         return 0, plan(self, reverse.process, reverse.eta, times)
 
-    def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+    ) -> Step:
         """One step (1)."""
         index, steps = memory or self.start(sde, torch.stack([t, s]))
         first, *stages, end = steps[index]
@@ -106,7 +137,11 @@ class Singlestep(Method):
         memory = index + 1, steps
         if not sde.eta:
             return Step(mean, memory=memory, evaluations=len(residuals))
-        std = per_sample(end.std, x) if isinstance(end.std, Tensor) else torch.tensor(end.std, dtype=x.dtype)
+        std = (
+            per_sample(end.std, x)
+            if isinstance(end.std, Tensor)
+            else torch.tensor(end.std, dtype=x.dtype)
+        )
         kernel = Gaussian(mean, std)
         return Step(kernel.draw(stream.between(t, s)), lambda: kernel, memory, len(residuals))
 
@@ -121,7 +156,9 @@ def plan(method: Singlestep, sde: LinearSDE, eta: float, times: Tensor) -> list[
         usable &= sde.sigma(times[1:]) > 0
     inner = []
     for f in method.stages:
-        ratio, _ = method.clock.inverse(sde, torch.where(usable, c[:-1] + f * (c[1:] - c[:-1]), 0.0))
+        ratio, _ = method.clock.inverse(
+            sde, torch.where(usable, c[:-1] + f * (c[1:] - c[:-1]), 0.0)
+        )
         inner.append(torch.where(usable, sde.time(-2 * ratio.log()), times[:-1]))
     rows = torch.cat([torch.stack([times[:-1], *inner], 1).flatten(0, 1), times[-1:]])
     grid = Grid(sde, rows, method.data_std, method.clock)
@@ -131,11 +168,28 @@ def plan(method: Singlestep, sde: LinearSDE, eta: float, times: Tensor) -> list[
 def _plan_step(method: Singlestep, grid: Grid, first: int, usable: bool, eta: float) -> list[Stage]:
     def stage(row: int, nodes: list[int]) -> Stage:
         linear = linear_part(grid, torch.tensor(first), torch.tensor(row), eta)
-        found = interpolate(grid, grid.c[first], grid.c[row], [grid.c[j] for j in nodes], eta, method.weights)
-        weights = tuple(as_number(linear.gain * a * grid.weight[j] / grid.weight[first]) for a, j in zip(found, nodes, strict=True))
-        return Stage(grid.times[row], as_number(grid.kappa[row]), as_number(linear.keep), weights, as_number(linear.std))
+        found = interpolate(
+            grid, grid.c[first], grid.c[row], [grid.c[j] for j in nodes], eta, method.weights
+        )
+        weights = tuple(
+            as_number(linear.gain * a * grid.weight[j] / grid.weight[first])
+            for a, j in zip(found, nodes, strict=True)
+        )
+        return Stage(
+            grid.times[row],
+            as_number(grid.kappa[row]),
+            as_number(linear.keep),
+            weights,
+            as_number(linear.std),
+        )
 
-    start = Stage(grid.times[first], as_number(linear_part(grid, torch.tensor(first), torch.tensor(first), eta).kappa), 1.0, (), 0.0)
+    start = Stage(
+        grid.times[first],
+        as_number(linear_part(grid, torch.tensor(first), torch.tensor(first), eta).kappa),
+        1.0,
+        (),
+        0.0,
+    )
     end = first + len(method.stages) + 1
     if not usable:
         return [start, stage(end, [first])]

@@ -1,15 +1,18 @@
-"""Methods for equations in Stratonovich's sense: products with dB are taken in the middle of the step.
+"""Methods for equations in Stratonovich's sense: products with dB are taken in the middle of the
+step.
 
-All of them need nothing but ``F(x, t) = a(x, t) h + g(x, t) dB`` for one increment dB of the step, h = s - t:
+All of them need nothing but ``F(x, t) = a(x, t) h + g(x, t) dB`` for one increment dB of the step,
+h = s - t:
 
-    EulerHeun               y = x + g dB,               x' = x + a h + 1/2 [g(x) + g(y)] dB                   (1)
-    StratonovichHeun        y = x + F(x, t),            x' = x + 1/2 [F(x, t) + F(y, s)]                      (2)
-    StratonovichMidpoint    y = x + 1/2 F(x, t),        x' = x + F(y, (t + s) / 2)                            (3)
-    ReversibleHeun          z' = 2 x - z + F(z, t),     x' = x + 1/2 [F(z, t) + F(z', s)]                     (4)
+    EulerHeun               y = x + g dB,               x' = x + a h + 1/2 [g(x) + g(y)] dB      (1)
+    StratonovichHeun        y = x + F(x, t),            x' = x + 1/2 [F(x, t) + F(y, s)]         (2)
+    StratonovichMidpoint    y = x + 1/2 F(x, t),        x' = x + F(y, (t + s) / 2)               (3)
+    ReversibleHeun          z' = 2 x - z + F(z, t),     x' = x + 1/2 [F(z, t) + F(z', s)]        (4)
 
-The last carries z along, evaluates once per step, and can be run backwards to where it came from: (x, z) follows from (x', z') by the
-same formulas with -F. Strong order 1 where the noise commutes (diagonal, scalar, additive), 1/2 else. Kloeden and Platen 1992, section
-4.9 and 15.5; Rumelin 1982; Kidger et al. 2021 (Efficient and accurate gradients for neural SDEs), algorithm 1.
+The last carries z along, evaluates once per step, and can be run backwards to where it came from:
+(x, z) follows from (x', z') by the same formulas with -F. Strong order 1 where the noise commutes
+(diagonal, scalar, additive), 1/2 else. Kloeden and Platen 1992, section 4.9 and 15.5; Rumelin 1982;
+Kidger et al. 2021 (Efficient and accurate gradients for neural SDEs), algorithm 1.
 """
 
 __all__ = ["EulerHeun", "ReversibleHeun", "StratonovichHeun", "StratonovichMidpoint"]
@@ -21,12 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.driving import driving
-from ornstein.core.gaussian import per_sample
-from ornstein.core.methods.fitted import Fitted
-from ornstein.core.noise import Draws
-from ornstein.core.sde import Equation
-from ornstein.core.solve import Step
+from ornstein.core.methods.base import Fitted
+from ornstein.core.numerics.gaussian import per_sample
+from ornstein.core.processes.noise_type import driving
+from ornstein.core.processes.sde import Equation
+from ornstein.core.random.noise import Draws
+from ornstein.core.simulation.loop import Step
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,17 @@ class EulerHeun(_Stratonovich):
 
     order: int = 1
 
-    def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+    ) -> Step:
         """One step (1)."""
         jump = self._jump(sde, t, s, stream)
         first = _push(sde, x, t, jump)
-        return Step(x + sde.drift(x, t) * per_sample(s - t, x) + (first + _push(sde, x + first, s, jump)) / 2)  # (1)
+        return Step(
+            x
+            + sde.drift(x, t) * per_sample(s - t, x)
+            + (first + _push(sde, x + first, s, jump)) / 2
+        )  # (1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,9 @@ class StratonovichHeun(_Stratonovich):
 
     order: int = 2
 
-    def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+    ) -> Step:
         """One step (2)."""
         jump, h = self._jump(sde, t, s, stream), per_sample(s - t, x)
         first = _force(sde, x, t, h, jump)
@@ -80,10 +91,14 @@ class StratonovichMidpoint(_Stratonovich):
 
     order: int = 2
 
-    def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+    ) -> Step:
         """One step (3)."""
         jump, h = self._jump(sde, t, s, stream), per_sample(s - t, x)
-        return Step(x + _force(sde, x + _force(sde, x, t, h, jump) / 2, (t + s) / 2, h, jump), evaluations=2)  # (3)
+        return Step(
+            x + _force(sde, x + _force(sde, x, t, h, jump) / 2, (t + s) / 2, h, jump), evaluations=2
+        )  # (3)
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,9 @@ class ReversibleHeun(_Stratonovich):
 
     order: int = 2
 
-    def step(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+    ) -> Step:
         """One step (4); the memory is z with drift and diffusion there."""
         jump, h, calls = self._jump(sde, t, s, stream), per_sample(s - t, x), 1
         if memory is None:
@@ -105,7 +122,12 @@ class ReversibleHeun(_Stratonovich):
         return Step(x + (force + ahead) / 2, memory=(z, a, g), evaluations=calls)  # (4)
 
 
-def _both(sde: Equation, x: Tensor, t: Tensor, jump: Tensor | None) -> tuple[Tensor, Callable[[Tensor | None], Tensor]]:
+def _both(
+    sde: Equation, x: Tensor, t: Tensor, jump: Tensor | None
+) -> tuple[Tensor, Callable[[Tensor | None], Tensor]]:
     """a, and g as a function of an increment."""
     a, g = sde.drift(x, t), None if jump is None else sde.diffusion(x, t)
-    return a, lambda dB: torch.zeros_like(x) if g is None or dB is None else driving(sde).apply(g, dB)
+    return (
+        a,
+        lambda dB: torch.zeros_like(x) if g is None or dB is None else driving(sde).apply(g, dB),
+    )

@@ -1,11 +1,15 @@
-"""A multistep method whose grid and weights are a table: what tuning finds, or any other method written down.
+"""A multistep method whose grid and weights are a table: what tuning finds, or any other method
+written down.
 
-Notation of `ornstein.core.methods.weights` with a finite d: in ``z = x / (alpha sqrt(u))`` and the angle ``phi = atan(r / d)`` the
-ODE is ``dz = -(w / d) F dphi``, so a linear multistep method is a triangle of weights in radians,
+Notation of `ornstein.core.methods.exponential_weights` with a finite d: in ``z = x / (alpha
+sqrt(u))`` and the angle ``phi = atan(r / d)`` the ODE is ``dz = -(w / d) F dphi``, so a linear
+multistep method is a triangle of weights in radians,
 
-    z_{k+1} = a_k z_k + sum_j b_kj w_{k-j} F_{k-j} / d,     a_k = 1, sum_j b_kj = phi_k - phi_{k+1} for consistency. (1)
+    z_{k+1} = a_k z_k + sum_j b_kj w_{k-j} F_{k-j} / d,     a_k = 1, sum_j b_kj = phi_k - phi_{k+1}
+    for consistency. (1)
 
-Levels are noise-to-signal ratios: the same table serves every process that starts from the same ratio.
+Levels are noise-to-signal ratios: the same table serves every process that starts from the same
+ratio.
 """
 
 __all__ = ["Tabulated", "tabulate"]
@@ -16,24 +20,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.clock import Ratio
-from ornstein.core.linear import LinearSDE
-from ornstein.core.methods.exponential import Multistep, Past, Row, advance, rows
-from ornstein.core.methods.weights import Grid
-from ornstein.core.noise import Draws
-from ornstein.core.sde import Reverse
-from ornstein.core.solve import Method, Step
+from ornstein.core.methods.exponential_weights import Grid
+from ornstein.core.methods.multistep import Multistep, Past, Row, advance, rows
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.processes.sde import Reverse
+from ornstein.core.random.noise import Draws
+from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.timesteps.clock import Ratio
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
 class Tabulated(Method):
-    """The method (1) on the grid that belongs to it, which `spacing` gives: one evaluation per step, for the ODE.
+    """The method (1) on the grid that belongs to it, which `spacing` gives: one evaluation per
+    step, for the ODE.
 
     It is made for one number of steps, so it has no order of convergence (``order`` is 0).
 
     Args:
-        ratios: ``n + 1`` noise-to-signal ratios, decreasing; infinity at a start without signal, 0 at the data.
+        ratios: ``n + 1`` noise-to-signal ratios, decreasing; infinity at a start without signal, 0
+            at the data.
         weights: n rows of b, newest first, in radians.
         data_std: d.
         keep: n factors a; none for 1.
@@ -52,7 +58,8 @@ class Tabulated(Method):
         n = len(self.weights)
         if len(self.ratios) != n + 1 or len(self.keep) not in (0, n):
             raise OrnsteinError(
-                f"{len(self.ratios)} ratios, {n} rows of weights, {len(self.keep)} factors: one ratio more than rows, a factor each"
+                f"{len(self.ratios)} ratios, {n} rows of weights, {len(self.keep)} factors: one"
+                " ratio more than rows, a factor each"
             )
 
     def noisy(self, sde: Any) -> bool:
@@ -66,11 +73,15 @@ class Tabulated(Method):
             OrnsteinError: for another number of steps, or a process that starts from another ratio.
         """
         if n != len(self.weights):
-            raise OrnsteinError(f"steps={n}: this table was made for {len(self.weights)} steps; tune again with steps={n}")
+            raise OrnsteinError(
+                f"steps={n}: this table was made for {len(self.weights)} steps; tune again with"
+                f" steps={n}"
+            )
         start = float((-sde.log_snr(sde.T) / 2).exp())
         if not torch.isclose(torch.tensor(start), torch.tensor(self.ratios[0]), rtol=1e-4):
             raise OrnsteinError(
-                f"{type(sde).__name__} starts from a noise-to-signal ratio of {start:g}, the table from {self.ratios[0]:g}: tune again"
+                f"{type(sde).__name__} starts from a noise-to-signal ratio of {start:g}, the table"
+                f" from {self.ratios[0]:g}: tune again"
             )
         times = sde.time(-2 * torch.tensor(self.ratios, dtype=torch.float64).log())
         times[0], times[-1] = sde.T, 0.0
@@ -81,29 +92,46 @@ class Tabulated(Method):
         if not isinstance(sde, Reverse) or sde.eta:
             raise OrnsteinError(f"{type(self).__name__} was made for orn.Reverse(posterior, eta=0)")
         if times.shape != (len(self.ratios),):
-            raise OrnsteinError(f"a grid of shape {tuple(times.shape)} for a table of {len(self.ratios)} levels: use its own spacing")
+            raise OrnsteinError(
+                f"a grid of shape {tuple(times.shape)} for a table of {len(self.ratios)} levels:"
+                " use its own spacing"
+            )
         sde.check_step(times[:-1], times[1:], 0.0)
         grid, found = Grid(sde.process, times, self.data_std, Ratio()), []
-        if not torch.allclose(grid.ratio, torch.tensor(self.ratios, dtype=torch.float64), rtol=1e-4, atol=0.0):
+        if not torch.allclose(
+            grid.ratio, torch.tensor(self.ratios, dtype=torch.float64), rtol=1e-4, atol=0.0
+        ):
             raise OrnsteinError("these times are not the levels of the table: use its own spacing")
         weight, scale = grid.weight.tolist(), grid.scale.tolist()
-        for k, (row, a) in enumerate(zip(self.weights, self.keep or (1.0,) * len(self.weights), strict=True)):
-            b = tuple(scale[k + 1] / self.data_std * row[j] * weight[k - j] for j in range(len(row)))  # (1)
+        for k, (row, a) in enumerate(
+            zip(self.weights, self.keep or (1.0,) * len(self.weights), strict=True)
+        ):
+            b = tuple(
+                scale[k + 1] / self.data_std * row[j] * weight[k - j] for j in range(len(row))
+            )  # (1)
             found.append(Row(float(grid.kappa[k]), a * scale[k + 1] / scale[k], b, 0.0, ()))
         return Past(tuple(found))
 
-    def step(self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+    ) -> Step:
         """One step (1)."""
         if memory is None:
-            raise OrnsteinError("a table has no steps of its own: run it with simulate() on the grid of its spacing")
+            raise OrnsteinError(
+                "a table has no steps of its own: run it with simulate() on the grid of its spacing"
+            )
         return advance(memory, max(len(row) for row in self.weights) - 1, sde, x, t, s, stream)
 
 
 def tabulate(method: Multistep, reverse: Reverse, times: Tensor) -> Tabulated:
-    """A multistep method without corrector and with a finite positive ``data_std``, on one grid, as a table."""
+    """A multistep method without corrector and with a finite positive ``data_std``, on one grid, as
+    a table."""
     grid = Grid(reverse.process, times, method.data_std, Ratio())
     found = [
-        tuple(float(w) * method.data_std / float(grid.scale[k + 1] * grid.weight[k - j]) for j, w in enumerate(row.weights))
+        tuple(
+            float(w) * method.data_std / float(grid.scale[k + 1] * grid.weight[k - j])
+            for j, w in enumerate(row.weights)
+        )
         for k, row in enumerate(rows(method, reverse.process, reverse.eta, times))
     ]
     return Tabulated(tuple(grid.ratio.tolist()), tuple(found), method.data_std)

@@ -1,0 +1,35 @@
+"""Processes whose laws are known: ``orn.laws``.
+
+Each is an equation that a method can discretise (`drift`, `diffusion`) and knows its transition,
+from which it is drawn without error at any times (`sample_exact`); where there are such, also its
+stationary law, its entropy over time, and the laws of first passages and highest points. The
+members of `orn.LinearSDE`, `orn.OU` and `orn.Bridge` among them, are exact processes as well.
+"""
+
+__all__ = [
+    "CIR",
+    "BridgeMaximum",
+    "Brownian",
+    "BrownianBridge",
+    "BrownianMaximum",
+    "BrownianPassage",
+    "ExactProcess",
+    "GeometricBrownian",
+    "JointGaussian",
+    "LogNormal",
+    "MultivariateOU",
+    "NoncentralChiSquare",
+    "OUPassage",
+    "underdamped_ou",
+]
+
+from ornstein.calculus.laws.brownian import Brownian, BrownianBridge, GeometricBrownian, LogNormal
+from ornstein.calculus.laws.cir import CIR, NoncentralChiSquare
+from ornstein.calculus.laws.exact_process import ExactProcess
+from ornstein.calculus.laws.first_passage import (
+    BridgeMaximum,
+    BrownianMaximum,
+    BrownianPassage,
+    OUPassage,
+)
+from ornstein.calculus.laws.multivariate_ou import JointGaussian, MultivariateOU, underdamped_ou

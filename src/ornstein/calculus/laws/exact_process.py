@@ -1,0 +1,67 @@
+"""What exact processes share: they know the law of a later state, and are drawn from it by the
+library's one loop.
+
+A process is an `Equation` (`drift`, `diffusion`), which methods can discretise, and a *transition*
+``x_s -> law of x_t`` for s < t, which they are then measured against. A law maps standard normal
+numbers to a state, ``law.draw(z)``, a fixed count of them for each entry, so that what one path
+draws does not depend on the others.
+"""
+
+__all__ = ["ExactProcess", "Law", "elapsed"]
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from ornstein.core.processes.linear import Time, as_time
+from ornstein.errors import OrnsteinError
+
+
+def elapsed(s: Time, t: Time) -> Tensor:
+    """``t - s`` in float64, ``()`` or ``(b,)``.
+
+    Raises:
+        OrnsteinError: if any is negative.
+    """
+    h = as_time(t).double() - as_time(s).double()
+    if bool((h < 0).any()):
+        raise OrnsteinError(f"a transition from s={s} to t={t}: needs s <= t: ts go up in time")
+    return h
+
+
+@runtime_checkable
+class Law(Protocol):
+    """The law of a state: a batch of them, ``(b, *event)``."""
+
+    @property
+    def draw(self) -> Callable[..., Tensor]:
+        """``draw(z)``: the state that standard normal numbers z of its shape stand for; some laws
+        take more than one per entry."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density in nats, ``(b,)``."""
+        ...
+
+
+class ExactProcess(ABC):
+    """A Markov process with a known transition. Subclasses are frozen dataclasses."""
+
+    @property
+    def numbers(self) -> int:
+        """Standard normal numbers that a draw takes for each entry."""
+        return 1
+
+    @abstractmethod
+    def drift(self, x: Tensor, t: Time) -> Tensor:
+        """Change per unit of time, ``(b, *event)``."""
+
+    @abstractmethod
+    def diffusion(self, x: Tensor, t: Time) -> Tensor:
+        """Factor on the Brownian increment, broadcastable to ``(b, *event)``."""
+
+    @abstractmethod
+    def transition(self, x_s: Tensor, s: Time, t: Time) -> Law:
+        """The law of x_t given x_s, for s <= t; times are scalars or ``(b,)``."""

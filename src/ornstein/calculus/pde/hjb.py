@@ -1,0 +1,148 @@
+"""The Hamilton-Jacobi-Bellman equation and optimal control.
+
+A control u is added to ``dX = A dt + g dB`` through the noise, ``dX = (A + g u) dt + g dB``, at the
+cost
+
+    J(u; x, t) = E[int_t^T (q(X, s) + |u|^2 / 2) ds + G(X_T) | X_t = x].                         (1)
+
+Its least value V and the control that reaches it solve
+
+    d_t V = -L V - q + |g grad V|^2 / 2,    V(., T) = G,    u* = -g grad V.                      (2)
+
+With ``V = -log phi`` (Hopf and Cole) the square is gone: (2) is ``d_t phi = -L phi + q phi``,
+``phi(., T) = e^-G``, Kolmogorov's equation, which `KolmogorovBackward` solves without subtracting,
+so that V is accurate also where phi is tiny. Fleming 1978; Kappen 2005; Fleming and Soner,
+Controlled Markov Processes, chapter VI.
+"""
+
+__all__ = ["HJB", "Control"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ornstein.calculus.pde.fokker_planck import check_values
+from ornstein.calculus.pde.grid import Grid
+from ornstein.calculus.pde.kolmogorov_backward import KolmogorovBackward
+from ornstein.calculus.pde.uniformisation import Uniformisation
+from ornstein.core.processes.linear import Time
+from ornstein.core.processes.noise_type import General, driving
+from ornstein.core.processes.sde import Equation
+from ornstein.errors import OrnsteinError
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """The value and the optimal control, on the grid and between its points.
+
+    Args:
+        grid: the cells.
+        times: ``(k,)``, in the order in which the process runs.
+        value: V at the centres, ``(k, *cells)``.
+        u: u* at the centres, ``(k, *cells, m)``, in units of the Brownian motion per unit of time;
+            m is d, but for general noise.
+    """
+
+    grid: Grid
+    times: Float[Tensor, " k"]
+    value: Float[Tensor, "k *cells"]
+    u: Float[Tensor, "k *cells m"]
+
+    def __call__(self, x: Float[Tensor, "b d"], t: Time) -> Float[Tensor, "b m"]:
+        """``u*(x, t)``, linear between centres and times, constant beyond the outermost: a drift
+        ``A + g u`` for `simulate`.
+
+        Args:
+            x: states.
+            t: one time for all, within those of the solution.
+        """
+        time = torch.as_tensor(t, dtype=torch.float64)
+        sign = 1.0 if self.times[-1] > self.times[0] else -1.0
+        slot = (torch.searchsorted(sign * self.times, sign * time) - 1).clamp(
+            0, len(self.times) - 2
+        )
+        part = ((time - self.times[slot]) / (self.times[slot + 1] - self.times[slot])).clamp(0, 1)
+        return torch.lerp(self._at(self.u[slot], x), self._at(self.u[slot + 1], x), part).to(x)
+
+    def _at(self, field: Tensor, x: Tensor) -> Tensor:
+        """``field (*cells, d)`` at x, linear along each axis."""
+        low, part = [], []
+        for k, axis in enumerate(self.grid.axes):
+            place = (x[:, k].double() - axis.low) / axis.width - 0.5
+            if not axis.periodic:
+                place = place.clamp(0, axis.cells - 1)
+            low.append(place.floor().long())
+            part.append(place - low[-1])
+        total = torch.zeros(len(x), field.shape[-1], dtype=torch.float64)
+        for corner in product((0, 1), repeat=self.grid.dim):
+            weight = torch.stack(
+                [p if c else 1 - p for c, p in zip(corner, part, strict=True)]
+            ).prod(0)
+            cell = tuple(
+                (i + c) % axis.cells for c, i, axis in zip(corner, low, self.grid.axes, strict=True)
+            )
+            total = total + weight[:, None] * field[cell]
+        return total
+
+
+@dataclass(frozen=True)
+class HJB:
+    """The least cost (1) on a grid, by the Hopf-Cole transformation.
+
+    Args:
+        sde: the uncontrolled process, with drift and diffusion ``(b, d), t``.
+        grid: the cells. At a reflecting end V is flat, so its control there is 0: put the ends
+            where paths do not come.
+        running: the running cost ``q(x, t)``, ``(b, d), t -> (b,)``, per unit of time; 0 if left
+            out.
+    """
+
+    sde: Equation
+    grid: Grid
+    running: Callable[[Tensor, Time], Tensor] | None = None
+
+    def solve(self, terminal: Float[Tensor, "*cells"], ts: Float[Tensor, " k"]) -> Control:
+        """V and u* at each of the times.
+
+        Args:
+            terminal: G at the centres, as `Grid.evaluate` makes it.
+            ts: times in the order in which the process runs; each interval is one step, with the
+                coefficients at its middle.
+
+        Raises:
+            OrnsteinError: if G varies by more than 700 over the grid, where e^-G is no longer a
+                number.
+        """
+        cost = check_values(terminal, self.grid, "the terminal cost")
+        least = cost.min()
+        if float(cost.max() - least) > 700:
+            raise OrnsteinError(
+                f"the terminal cost varies by {float(cost.max() - least):.0f} over the grid, at"
+                " most 700 can be told apart: narrow the axes, or cap the cost"
+            )
+        equation = KolmogorovBackward(self.sde, self.grid, self.running, Uniformisation(1e-60))
+        value = least - equation.solve((least - cost).exp(), ts).log()
+        u = torch.stack([self._control(v, t) for v, t in zip(value, ts, strict=True)])
+        return Control(self.grid, ts.double(), value, u)
+
+    def _control(self, value: Tensor, t: Tensor) -> Tensor:
+        """``u* = -g grad V``, by differences across two cells; one-sided at the ends."""
+        gradient = []
+        for k, axis in enumerate(self.grid.axes):
+            v = value.movedim(k, 0)
+            if axis.periodic:
+                slope = (v.roll(-1, 0) - v.roll(1, 0)) / (2 * axis.width)
+            else:
+                slope = torch.gradient(v, spacing=axis.width, dim=0, edge_order=2)[0]
+            gradient.append(slope.movedim(0, k))
+        slope, g = (
+            torch.stack(gradient, -1).flatten(0, -2),
+            self.sde.diffusion(self.grid.centres, t).detach().double(),
+        )
+        if isinstance(driving(self.sde), General):
+            return -(g * slope[..., None]).sum(1).reshape(*self.grid.shape, -1)  # (2)
+        return -(g * slope).reshape(*self.grid.shape, self.grid.dim)  # (2)

@@ -1,0 +1,172 @@
+"""Kolmogorov's backward equation: how an expectation depends on the start.
+
+With the generator ``L = sum_i A_i d_i + D_i d_ii`` of ``dX = A dt + g dB``, ``D = g^2 / 2``,
+
+    phi(x, t) = E[exp(-int_t^T q(X_s, s) ds) f(X_T) | X_t = x]    solves    d_t phi = -L phi + q phi,  (1)
+
+``phi(., T) = f`` (Feynman and Kac). Functionals of the time of hitting a set need no time: the
+probability h of hitting B before A, the committor, and the mean time m to hit B are
+
+    L h = 0,   h = 0 in A, 1 in B;        L m = -1,   m = 0 in B.                                (2)
+
+On a grid L is the matrix Q of `generator`, the transpose of what moves densities, so that the sum
+of ``p phi`` over the cells does not depend on time, exactly. Paths that reach an absorbing end stop
+there and count with f = 0. Kolmogorov 1931; Kac 1949; E and Vanden-Eijnden 2010 (transition paths).
+"""
+
+__all__ = ["KolmogorovBackward", "committor", "mean_first_passage"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ornstein.calculus.pde.fokker_planck import check_values, intervals
+from ornstein.calculus.pde.generator import Array, Generator, generator, scipy_part
+from ornstein.calculus.pde.grid import Grid
+from ornstein.calculus.pde.uniformisation import UNIFORMISATION, Uniformisation
+from ornstein.core.processes.linear import Time
+from ornstein.core.processes.sde import Equation
+from ornstein.errors import OrnsteinError
+
+Inside = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class KolmogorovBackward:
+    """The expectation (1) on a grid.
+
+    Args:
+        sde: anything with drift and diffusion ``(b, d), t``.
+        grid: the cells, with what happens at the ends.
+        potential: ``q(x, t)``, ``(b, d), t -> (b,)``, per unit of time: a rate of killing, or of
+            growth where negative.
+        stepping: how it moves in time; positive functions stay positive, and without a potential
+            between their bounds.
+    """
+
+    sde: Equation
+    grid: Grid
+    potential: Callable[[Tensor, Time], Tensor] | None = None
+    stepping: Uniformisation = UNIFORMISATION
+
+    def generator(self, t: Time, direction: int = 1) -> Generator:
+        """The matrix ``Q - q`` at time t; direction -1 for a process that runs down in time."""
+        return generator(self.sde, self.grid, t, direction, self.potential)
+
+    def solve(
+        self, terminal: Float[Tensor, "*cells"], ts: Float[Tensor, " k"]
+    ) -> Float[Tensor, "k *cells"]:
+        """``phi`` at each of the times, the last being ``terminal``.
+
+        Each interval is one step, with the coefficients at its middle: exact in time where they do
+        not depend on time, otherwise of second order.
+
+        Args:
+            terminal: values f at the centres, as `Grid.evaluate` makes them.
+            ts: times in the order in which the process runs: increasing, or decreasing for one such
+                as `Reverse`.
+        """
+        phi = check_values(terminal, self.grid, "the terminal function")
+        steps, direction = intervals(ts)
+        found, q, values = [phi], None, phi.numpy()
+        for middle, dt in reversed(steps):
+            new = self.generator(middle, direction)
+            q = q if q is not None and q.same(new) else new
+            values = self.stepping.backward(q, values, dt)
+            found.append(torch.from_numpy(values))
+        return torch.stack(found[::-1])
+
+
+def committor(
+    sde: Equation, grid: Grid, a: Inside, b: Inside, t: Time = 0.0
+) -> Float[Tensor, "*cells"]:
+    """The probability of hitting B before A (2), from each cell.
+
+    Args:
+        sde: anything with drift and diffusion ``(b, d), t``.
+        grid: the cells. An absorbing end belongs to the set that holds its face, so that ends are
+            met exactly, not to a cell.
+        a, b: ``(b, d) -> (b,)``, whether points are in A, in B; asked at the centres and on
+            absorbing faces.
+        t: where the coefficients are frozen.
+
+    Raises:
+        OrnsteinError: if the sets overlap, or one holds no centre and no absorbing face.
+    """
+    q, sets = generator(sde, grid, t), [_Set(grid, inside) for inside in (a, b)]
+    for name, found in zip("AB", sets, strict=True):
+        if not (found.cells.any() or found.arrivals(q).any()):
+            raise OrnsteinError(
+                f"set {name} holds no centre of a cell and no absorbing face: widen it or take more"
+                " cells"
+            )
+    if (sets[0].cells & sets[1].cells).any():
+        raise OrnsteinError("sets A and B overlap: a path cannot hit one before the other")
+    return _solve(
+        q, sets[0].cells | sets[1].cells, sets[1].cells.astype(float), sets[1].arrivals(q)
+    )  # (2)
+
+
+def mean_first_passage(
+    sde: Equation, grid: Grid, target: Inside | None = None, t: Time = 0.0
+) -> Float[Tensor, "*cells"]:
+    """The mean time to hit the target, or any absorbing end (2), from each cell, in units of time.
+
+    Args:
+        sde: anything with drift and diffusion ``(b, d), t``.
+        grid: the cells.
+        target: ``(b, d) -> (b,)``, whether points are in the target; may be left out where an end
+            absorbs.
+        t: where the coefficients are frozen.
+
+    Raises:
+        OrnsteinError: if there is nothing to hit.
+    """
+    q = generator(sde, grid, t)
+    cells = np.zeros(grid.shape, dtype=bool) if target is None else _Set(grid, target).cells
+    if q.conserves_mass and not cells.any():
+        raise OrnsteinError(
+            "there is nothing to hit: give a target that holds centres of cells, or make an end"
+            " Absorbing()"
+        )
+    return _solve(q, cells, np.zeros(grid.shape), np.ones(grid.shape))  # (2)
+
+
+class _Set:
+    """The cells whose centre is in a set."""
+
+    def __init__(self, grid: Grid, inside: Inside) -> None:
+        self.grid, self.inside = grid, inside
+        self.cells = self._at(grid.centres)
+
+    def _at(self, x: Tensor) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+        return self.grid.evaluate(lambda _: self.inside(x)).numpy() > 0
+
+    def arrivals(self, q: Generator) -> Array:
+        """The rate at which paths leave each cell through absorbing faces that are in the set."""
+        rate = np.zeros(self.grid.shape)
+        for k, axis in enumerate(self.grid.axes):
+            for end, leaving in ((axis.low, q.exit_down[k]), (axis.high, q.exit_up[k])):
+                if leaving.any():
+                    face = self.grid.centres.clone()
+                    face[:, k] = end
+                    rate = rate + leaving * self._at(face)
+        return rate
+
+
+def _solve(
+    q: Generator,
+    known: "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]",
+    values: Array,
+    source: Array,
+) -> Tensor:
+    """``-Q u = source`` in the other cells, ``u = values`` in the known ones."""
+    inner = ~known.reshape(-1)
+    matrix, flat = q.backward.tocsr()[inner], values.reshape(-1).copy()
+    right = source.reshape(-1)[inner] + matrix[:, ~inner] @ flat[~inner]
+    flat[inner] = scipy_part("sparse.linalg").spsolve(-matrix[:, inner].tocsc(), right)
+    return torch.from_numpy(flat.reshape(values.shape))

@@ -1,0 +1,167 @@
+"""Noise that moves both coordinates of a plane at once: paths that jump along diagonals.
+
+With ``D = g g' / 2`` and cells of widths h_1 and h_2 let e be the step to the cell that is next
+along both axes, (h_1, h_2) where D_12 >= 0 and (h_1, -h_2) where it is negative. Then
+
+    D = d_1 n_1 n_1' + d_2 n_2 n_2' + c e e',    c = |D_12| / (h_1 h_2),    d_1 = D_11 - c h_1^2,    d_2 = D_22 - c h_2^2,  (1)
+
+n_i being the unit vectors of the axes: seven cells in all. The drift is split among the three with
+``w = D^-1 A``, since ``A = D w``, so that along each of them the density obeys (1) of
+`ornstein.calculus.pde.generator`, with ``w . e`` in the place of A / D and c, d_1 or d_2 in the
+place of D. Drifts in detailed balance, ``w = -grad U``, keep their stationary density exact; the
+rest is second order in the widths inside, first order in the row of cells at an end, which has no
+diagonals out. The rates are not negative if
+
+    |D_12| / D_22  <=  h_1 / h_2  <=  D_11 / |D_12|                                              (2)
+
+in every cell, for which there is always a ratio of widths if D is constant. Kushner and Dupuis
+2001, section 5.3.
+"""
+
+__all__ = ["Mixed", "add_diagonals", "is_mixed"]
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.calculus.pde.grid import Absorbing, Grid
+from ornstein.calculus.pde.rates import NODES, Array, coefficient, segment_rates
+from ornstein.core.processes.linear import Time
+from ornstein.core.processes.noise_type import General, Scalar, driving
+from ornstein.core.processes.sde import Equation
+from ornstein.errors import OrnsteinError
+
+
+def is_mixed(sde: Equation, grid: Grid) -> bool:
+    """Whether a Brownian motion may drive more than one coordinate."""
+    return isinstance(driving(sde), General | Scalar) and grid.dim == 2
+
+
+class Mixed(NamedTuple):
+    """The coefficients of an equation in the plane at one time."""
+
+    sde: Equation
+    grid: Grid
+    t: Time
+    direction: int
+
+    def covariance(self, x: Tensor) -> Tensor:
+        """D at x, ``(b, 2, 2)``."""
+        if isinstance(driving(self.sde), Scalar):
+            g = coefficient(self.sde.diffusion, x, self.t, "diffusion", (len(x), 2))[..., None]
+        else:
+            g = coefficient(self.sde.diffusion, x, self.t, "diffusion", (len(x), 2, -1))
+        return g @ g.mT / 2
+
+    def pull(self, x: Tensor) -> Tensor:
+        """``w = D^-1 A`` at x, ``(b, 2)``."""
+        a, d = (
+            self.direction * coefficient(self.sde.drift, x, self.t, "drift", (len(x), 2)),
+            self.covariance(x),
+        )
+        least = 1e-12 * max(axis.width for axis in self.grid.axes) * float(a.abs().max()) + 1e-300
+        return torch.linalg.solve(d + least * torch.eye(2, dtype=d.dtype), a)
+
+    def parts(self) -> tuple[Array, Array, Array]:
+        """d_1, d_2 of (1) in the cells, and c with the sign of D_12.
+
+        Raises:
+            OrnsteinError: where (2) does not hold.
+        """
+        d = self.covariance(self.grid.centres).reshape(*self.grid.shape, 2, 2).numpy()
+        first, second, cross = d[..., 0, 0], d[..., 1, 1], d[..., 0, 1]
+        h1, h2 = (axis.width for axis in self.grid.axes)
+        low = float(np.max(np.abs(cross) / np.maximum(second, 1e-300)))
+        high = float(np.min(first / np.maximum(np.abs(cross), 1e-300)))
+        if not low * (1 - 1e-9) <= h1 / h2 <= high * (1 + 1e-9):
+            fix = (
+                f"choose one from {low:.3g} to {high:.3g}"
+                if low < high
+                else "no cells have it, so turn the coordinates"
+            )
+            raise OrnsteinError(
+                f"noise that mixes coordinates, at t={float(self.t):g}, on cells with h_1 / h_2 ="
+                f" {h1 / h2:.3g}: for rates that are not negative this ratio must be from |D_12| /"
+                f" D_22 to D_11 / |D_12| everywhere; {fix}"
+            )
+        c = np.abs(cross) / (h1 * h2)
+        return (
+            np.maximum(first - c * h1**2, 0),
+            np.maximum(second - c * h2**2, 0),
+            np.copysign(c, cross),
+        )  # (1)
+
+
+def add_diagonals(found: dict[str, list[Any]], mixed: Mixed, c: Array) -> None:
+    """Puts the rates along diagonals behind those along the axes, and what they carry out of
+    absorbing ends to those ends'.
+
+    Args:
+        found: ``steps``, ``up`` and ``down`` for each direction, ``exit_up`` and ``exit_down`` for
+            each axis, as `Generator` has them.
+        mixed: the coefficients.
+        c: with its sign, as `Mixed.parts` gives it.
+    """
+    for sign in (1, -1):
+        weight = np.maximum(sign * c, 0.0)
+        if weight.any():
+            up, down = _diagonal(found, mixed, weight, sign)
+            for name, value in (("steps", (1, sign)), ("up", up), ("down", down)):
+                found[name].append(value)
+
+
+def _diagonal(
+    found: dict[str, list[Any]], mixed: Mixed, weight: Array, sign: int
+) -> tuple[Array, Array]:
+    """Rates along (1, sign), up and down the first axis, with D = ``weight``."""
+    axes, step = mixed.grid.axes, np.array([[1], [sign]])
+    cells, ring = (
+        np.array([[axis.cells] for axis in axes]),
+        np.array([[axis.periodic] for axis in axes]),
+    )
+    ranges = [
+        np.arange(axis.cells) if axis.periodic else np.arange(-1, axis.cells + 1) for axis in axes
+    ]
+    start = np.stack(np.meshgrid(*ranges, indexing="ij")).reshape(2, -1)
+    begins, ends = (
+        np.all(ring | ((cell >= 0) & (cell < cells)), axis=0) for cell in (start, start + step)
+    )
+    some = np.logical_or(begins, ends)
+    start, begins, ends = start[:, some], begins[some], ends[some]
+    low, high = (
+        np.where(begins, 0.0, 0.5),
+        np.where(ends, 1.0, 0.5),
+    )  # an end of the grid is half a step away
+    part = low + (high - low) * (1 + NODES[:, None]) / 2
+    x = [
+        axis.low + axis.width * (k + 0.5 + s * part)
+        for axis, k, s in zip(axes, start, (1, sign), strict=True)
+    ]
+    x = [
+        np.where(p, a.low + np.mod(v - a.low, a.high - a.low), v)
+        for v, a, p in zip(x, axes, ring[:, 0], strict=True)
+    ]
+    w = mixed.pull(torch.from_numpy(np.stack([v.T.reshape(-1) for v in x], -1))).numpy()
+    along = w @ np.array([axes[0].width, sign * axes[1].width])
+    rise, fall = segment_rates(along.reshape(-1, len(NODES)), high - low)
+    end = np.where(ring, (start + step) % cells, start + step)
+    up, down = np.zeros_like(weight), np.zeros_like(weight)
+    for rates, here, there, is_cell, goes_on, rate in (
+        (up, start, end, begins, ends, rise),
+        (down, end, start, ends, begins, fall),
+    ):
+        at = tuple(here[:, is_cell & goes_on])
+        rates[at] = weight[at] * rate[is_cell & goes_on]
+        left = is_cell & ~goes_on
+        for k, axis in enumerate(axes):
+            for name, side, beyond in (
+                ("exit_up", axis.upper, there[k] >= axis.cells),
+                ("exit_down", axis.lower, there[k] < 0),
+            ):
+                if isinstance(side, Absorbing):
+                    gone, left = left & beyond, left & ~beyond
+                    at = tuple(here[:, gone])
+                    np.add.at(found[name][k], at, weight[at] * rate[gone])
+    return up, down

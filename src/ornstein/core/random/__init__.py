@@ -1,0 +1,16 @@
+"""Brownian motion as an object: one path, that may be asked for its value at any time, in any
+order, at any resolution."""
+
+__all__ = [
+    "BrownianPath",
+    "Correlated",
+    "Motion",
+    "PathStream",
+    "Pinned",
+    "foster_area",
+    "stochastic_area",
+]
+
+from ornstein.core.random.brownian_path import BrownianPath
+from ornstein.core.random.levy_area import foster_area, stochastic_area
+from ornstein.core.random.motion import Correlated, Motion, PathStream, Pinned

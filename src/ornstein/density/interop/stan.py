@@ -1,0 +1,257 @@
+"""Programs written in Stan: ``orn.from_stan``.
+
+The compiler and the headers are those of the package httpstan, on which pystan stands; ``g++``
+makes a library of them and of `stan.cpp`, which evaluates batches in threads. Stan's density of
+unconstrained z is
+
+    log rho(z) = target(f(z)) + log |det df/dz|,                                                 (1)
+
+and here it has all its constants: also those that ``y ~ normal(mu, sigma)`` drops in Stan's own
+sampler, so that Z is the evidence.
+"""
+
+__all__ = ["from_stan"]
+
+import ctypes
+import hashlib
+import json
+import math
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from ctypes import byref, c_char_p, c_double, c_int, c_size_t, c_uint, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.density.density import Density
+from ornstein.density.interop.numpy import as_tensor, bridge, require
+from ornstein.errors import OrnsteinError
+
+_GLUE = Path(__file__).with_name("stan.cpp")
+_FLAGS = [
+    "-shared",
+    "-fPIC",
+    "-O2",
+    "-std=c++17",
+    "-w",
+    "-DBOOST_DISABLE_ASSERTS",
+    "-DBOOST_PHOENIX_NO_VARIADIC_EXPRESSION",
+    "-DSTAN_THREADS",
+    "-D_REENTRANT",
+    "-D_GLIBCXX_USE_CXX11_ABI=0",
+]
+_LIBRARIES = ["-lsundials_cvodes", "-lsundials_idas", "-lsundials_nvecserial", "-ltbb"]
+
+
+def from_stan(
+    program: str | Path, data: Mapping[str, Any] | str | Path | None = None, seed: int = 0
+) -> Density:
+    """The posterior of a Stan program.
+
+    Draws come back under the names of the parameters, transformed parameters and generated
+    quantities, in the program's own coordinates. It is computed in double precision, in as many
+    threads as torch uses. Compiling takes about a minute, once for each program: the library is
+    kept in ``$XDG_CACHE_HOME/ornstein/stan`` (``~/.cache``).
+
+    Args:
+        program: the code, or the path of a ``.stan`` file.
+        data: by name: numbers, (nested) lists, arrays, tensors; or the path of a JSON file.
+        seed: of what the generated quantities draw.
+
+    Raises:
+        OrnsteinError: if httpstan or a C++ compiler is missing, or, in Stan's words, the program is
+            wrong or the data do not fit.
+    """
+    model = _Model.open(_library(_code(program)), _json(data), seed)
+    dim = model.dim
+    if dim == 0:
+        raise OrnsteinError("the Stan program has no parameters: there is nothing to sample")
+    shapes = model.shapes
+
+    def forward(z: Tensor) -> dict[str, Tensor]:
+        columns, parts, at = model.write(_points(z), sum(map(math.prod, shapes.values()))), {}, 0
+        for name, shape in shapes.items():
+            part = columns[:, at : at + math.prod(shape)].reshape(
+                len(z), *reversed(shape)
+            )  # Stan writes columns first
+            parts[name] = as_tensor(part.transpose(0, *range(len(shape), 0, -1)), z)
+            at += math.prod(shape)
+        return parts
+
+    def evaluate(x: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        return model.log_density(np.ascontiguousarray(x, dtype=np.float64), wanted)
+
+    return Density(bridge(evaluate), dim, shapes, forward)
+
+
+def _points(z: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(z.detach().cpu().numpy(), dtype=np.float64)
+
+
+def _code(program: str | Path) -> str:
+    """The text of a program."""
+    text = str(program)
+    if isinstance(program, Path) or (text.endswith(".stan") and "\n" not in text):
+        if not Path(program).is_file():
+            raise OrnsteinError(f"from_stan: there is no file {program}")
+        return Path(program).read_text(encoding="utf-8")
+    return text
+
+
+def _json(data: Mapping[str, Any] | str | Path | None) -> str:
+    """The data as JSON."""
+    if isinstance(data, str | Path):
+        if not Path(data).is_file():
+            raise OrnsteinError(
+                f"from_stan: there is no file {data}; data are a dict, or the path of a JSON file"
+            )
+        return Path(data).read_text(encoding="utf-8")
+    try:
+        return json.dumps(dict(data or {}), default=lambda value: value.tolist())
+    except (TypeError, AttributeError) as error:
+        raise OrnsteinError(
+            f"from_stan: data must be numbers, lists, arrays or tensors by name ({error})"
+        ) from error
+
+
+def _library(code: str) -> Path:
+    """The compiled program, from the cache if it is there."""
+    httpstan, glue = require("httpstan", "stan"), _GLUE.read_text(encoding="utf-8")
+    home = Path(httpstan.__file__).parent
+    key = "\0".join([code, glue, httpstan.__version__, platform.platform(), str(home), *_FLAGS])
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ornstein" / "stan"
+    # a name of its own: C++ shares statics by name
+    name = f"model_{hashlib.blake2b(key.encode(), digest_size=12).hexdigest()}"
+    path = cache / f"{name}.so"
+    if path.is_file():
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        stan, cpp, built = (Path(folder) / f"program.{suffix}" for suffix in ("stan", "cpp", "so"))
+        stan.write_text(code, encoding="utf-8")
+        written = _run(
+            [str(home / "stanc"), "--name", name, "--print-cpp", str(stan)],
+            "the Stan program is not valid",
+        )
+        cpp.write_text(written + "\n" + glue, encoding="utf-8")
+        compiler = [os.environ.get("CXX", "g++"), *_FLAGS, "-I", str(home / "include")]
+        link = ["-L", str(home / "lib"), *_LIBRARIES, f"-Wl,-rpath,{home / 'lib'}"]
+        _run(
+            [*compiler, str(cpp), "-o", str(built), *link],
+            "the C++ of the Stan program does not compile",
+        )
+        os.replace(built, path)
+    return path
+
+
+def _run(command: list[str], trouble: str) -> str:
+    """The output of a compiler."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise OrnsteinError(
+            f"from_stan needs {command[0]}: install a C++ compiler (apt install g++), or name it"
+            " in CXX"
+        ) from error
+    if done.returncode:
+        raise OrnsteinError(f"{trouble}:\n{done.stderr.strip()[:2000]}")
+    return done.stdout
+
+
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """A library with its data: the functions of `stan.cpp`. It stays open to the end of the
+    process."""
+
+    library: ctypes.CDLL
+    model: c_void_p
+    seed: int
+
+    @classmethod
+    def open(cls, path: Path, data: str, seed: int) -> "_Model":
+        """The program of a library, with its data as JSON."""
+        library, model, text = ctypes.CDLL(str(path)), c_void_p(), ctypes.create_string_buffer(4096)
+        library.ornstein_open.argtypes = [c_char_p, c_uint, c_void_p, c_char_p, c_size_t]
+        library.ornstein_dim.argtypes, library.ornstein_dim.restype = [c_void_p], c_size_t
+        library.ornstein_names.argtypes, library.ornstein_names.restype = (
+            [c_void_p, c_char_p, c_size_t],
+            c_size_t,
+        )
+        library.ornstein_log_density.argtypes = [
+            c_void_p,
+            c_void_p,
+            c_size_t,
+            c_size_t,
+            c_void_p,
+            c_void_p,
+        ]
+        library.ornstein_write.argtypes = [
+            c_void_p,
+            c_void_p,
+            c_size_t,
+            c_size_t,
+            c_uint,
+            c_size_t,
+            c_void_p,
+        ]
+        (
+            library.ornstein_open.restype,
+            library.ornstein_log_density.restype,
+            library.ornstein_write.restype,
+        ) = (
+            c_int,
+            None,
+            None,
+        )
+        if library.ornstein_open(data.encode(), seed, byref(model), text, len(text)):
+            raise OrnsteinError(
+                f"the data do not fit the Stan program: {text.value.decode(errors='replace')}"
+            )
+        return cls(library, model, seed)
+
+    @property
+    def dim(self) -> int:
+        """Unconstrained coordinates."""
+        return int(self.library.ornstein_dim(self.model))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of everything that a draw consists of."""
+        text = ctypes.create_string_buffer(
+            self.library.ornstein_names(self.model, ctypes.create_string_buffer(1), 1)
+        )
+        self.library.ornstein_names(self.model, text, len(text))
+        pairs = (entry.split(":") for entry in text.value.decode().split(";"))
+        return {
+            name: tuple(int(size) for size in sizes.split(",") if size) for name, sizes in pairs
+        }
+
+    def log_density(self, x: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Values (1) and, if wanted, gradients."""
+        value, slope = np.empty(len(x), c_double), np.empty_like(x) if wanted else None
+        at = slope.ctypes.data if slope is not None else None
+        self.library.ornstein_log_density(
+            self.model, x.ctypes.data, len(x), torch.get_num_threads(), value.ctypes.data, at
+        )
+        return value, slope
+
+    def write(self, x: np.ndarray, columns: int) -> np.ndarray:
+        """Draws ``(n, columns)``, each quantity in column-major order."""
+        out = np.empty((len(x), columns), c_double)
+        self.library.ornstein_write(
+            self.model,
+            x.ctypes.data,
+            len(x),
+            torch.get_num_threads(),
+            self.seed,
+            columns,
+            out.ctypes.data,
+        )
+        return out

@@ -1,1 +1,0 @@
-"""Floor 1: closed forms, the project's conscience: targets that know their normaliser, and metrics with errors."""

@@ -1,0 +1,106 @@
+"""From the user's numbers to the model's and back: an affine map, a layout, and the levels of
+quantised data.
+
+The model sees ``z = A^-1 (x - m)``, of mean 0 and scale 1, channels first. ``A`` is a number per
+element, or a ``(d, d)`` matrix for vectors. Densities pick up ``log |det A|``:  log p(x) = log p(z)
+- log |det A|.
+"""
+
+__all__ = ["Codec", "Levels"]
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+Layout = Literal["same", "add_channel", "channels_last"]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Quantised data: the values ``low, low + step, ...``, ``count`` of them, in the user's
+    units."""
+
+    low: float
+    step: float
+    count: int
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """The nearest level."""
+        index = ((x - self.low) / self.step).round().clamp(0, self.count - 1)
+        return self.low + self.step * index
+
+
+class Codec(nn.Module):
+    """``encode`` to the model's space, ``decode`` back.
+
+    Args:
+        shift: m, broadcastable to the model's events ``(*event)``.
+        factor: A: positive numbers that broadcast to an event, or a ``(d, d)`` matrix for events
+            ``(d,)``.
+        levels: of quantised data, to which `decode` rounds.
+        layout: how the user's events lie: like the model's, without a channel dimension, or
+            channels last.
+    """
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(
+        self, shift: Tensor, factor: Tensor, levels: Levels | None = None, layout: Layout = "same"
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.register_buffer("shift", shift)
+        self.register_buffer("factor", factor)
+        self.levels, self.layout = levels, layout
+
+    @property
+    def _mixes(self) -> bool:
+        return self.factor.ndim == 2 and self.shift.ndim == 1
+
+    def config(self) -> dict[str, Any]:
+        """What is not a tensor, for a checkpoint."""
+        levels = (
+            None if self.levels is None else [self.levels.low, self.levels.step, self.levels.count]
+        )
+        return {"levels": levels, "layout": self.layout}
+
+    def encode(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b *event"]:
+        """``A^-1 (x - m)``, channels first."""
+        if self.layout == "add_channel":
+            x = x.unsqueeze(1)
+        elif self.layout == "channels_last":
+            x = x.movedim(-1, 1)
+        centred = x - self.shift
+        return (
+            torch.linalg.solve(self.factor.to(centred.dtype), centred.mT).mT
+            if self._mixes
+            else centred / self.factor
+        )
+
+    def decode(self, z: Float[Tensor, "b *event"], quantise: bool = True) -> Float[Tensor, "b ..."]:
+        """``m + A z`` in the user's layout, rounded to the data's levels unless told not to; in the
+        wider dtype of z and m."""
+        z = z.to(torch.promote_types(z.dtype, self.shift.dtype))
+        x = (z @ self.factor.mT.to(z.dtype) if self._mixes else z * self.factor) + self.shift
+        if self.levels is not None and quantise:
+            x = self.levels.nearest(x)
+        if self.layout == "add_channel":
+            return x.squeeze(1)
+        return x.movedim(1, -1) if self.layout == "channels_last" else x
+
+    def decode_with_log_det(self, z: Float[Tensor, "b *event"]) -> tuple[Tensor, Tensor]:
+        """Both at once."""
+        return self.decode(z), self.log_det(z)
+
+    def log_det(self, z: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
+        """``log |det A|`` in nats, the same for every event."""
+        factor = self.factor.double()
+        log_det = (
+            torch.linalg.slogdet(factor)[1]
+            if self._mixes
+            else factor.log().expand(z.shape[1:]).sum()
+        )
+        return log_det.to(torch.promote_types(z.dtype, self.shift.dtype)).expand(len(z))

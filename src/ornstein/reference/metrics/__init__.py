@@ -1,0 +1,44 @@
+"""How far samples are from a law: ``orn.metrics``.
+
+Every metric returns an `Estimate` ``(value, stderr)`` and takes batches ``(n, *event)``, whose
+events are flattened. None of them is a verdict alone. A distance between finite samples is above
+zero also when the laws agree,
+
+    E T(a, b)  >  T(P, P) = 0    for a, b from P,                                                (1)
+
+so quote `floor`, the left side of (1), beside it; a distance hardly sees a lost mode of small
+weight, `mode_weights` does; and `ess` is silent about what the proposal never visits, of which
+`pareto_k` warns at least sometimes.
+"""
+
+__all__ = [
+    "Estimate",
+    "ModeWeights",
+    "c2st",
+    "energy_distance",
+    "ess",
+    "floor",
+    "mmd",
+    "mode_coverage",
+    "mode_weights",
+    "nearest_distance",
+    "pareto_k",
+    "sliced_w2",
+]
+
+from ornstein.core.numerics.estimate import Estimate
+from ornstein.reference.metrics.diagnostics import (
+    ModeWeights,
+    c2st,
+    ess,
+    mode_coverage,
+    mode_weights,
+    pareto_k,
+)
+from ornstein.reference.metrics.distances import (
+    energy_distance,
+    floor,
+    mmd,
+    nearest_distance,
+    sliced_w2,
+)

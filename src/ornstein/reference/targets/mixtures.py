@@ -1,0 +1,239 @@
+"""Gaussian mixtures: the targets of which everything is known, also the noised posterior at every
+time.
+
+Notation: ``rho = sum_k w_k N(m_k, diag v_k)``. In polar coordinates of a linear SDE, ``y = c x_t =
+a x_0 + s z`` with ``a^2 + s^2 = 1``, Bayes' rule for one component is conjugate and the mixture is
+again one:
+
+    y | k       ~ N(a m_k, u_k),   u_k = a^2 v_k + s^2,                                          (1)
+    P(k | y)    = w_k N(y; a m_k, u_k) / sum_j w_j N(y; a m_j, u_j),                             (2)
+    x_0 | y, k  ~ N(mu_k, v_k s^2 / u_k),   mu_k = (s^2 m_k + a v_k y) / u_k,                    (3)
+    E[x_0 | y]  = sum_k P(k | y) mu_k,   Var = sum_k P(k | y) [v_k s^2 / u_k + (mu_k - E[x_0 | y])^2].  (4)
+
+Every ``u_k`` lies between ``v_k`` and 1 and nothing large is subtracted, so both ends of time are
+finite in float32, also the pinned end of a bridge (a = 0, y = 0). Densities transform by ``p_t(x) =
+c^d p(y)``.
+"""
+
+__all__ = ["GaussianMixture", "MixturePosterior", "Normal", "gmm9", "gmm40", "stretched"]
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes.linear import LinearSDE, Time
+from ornstein.errors import OrnsteinError
+from ornstein.reference.common import polar, require_batch, root, source
+
+
+def _log_normals(resid: Tensor, var: Tensor) -> Tensor:
+    """``log N`` summed over the last dimension, per component: ``(b, k)``."""
+    return (-resid.square() / (2 * var) - var.log() / 2).sum(-1) - math.log(
+        2 * math.pi
+    ) / 2 * resid.shape[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianMixture:
+    """``rho(x) = sum_k w_k prod_i N(x_i; m_ki, s_ki^2)``, normalised.
+
+    Args:
+        means: ``(k, d)``.
+        stds: ``(k, d)``, standard deviations per component and coordinate, positive.
+        weights: ``(k,)``, positive; divided by their sum. All three are kept in float64.
+
+    Raises:
+        OrnsteinError: for shapes that do not fit, and for stds, weights or means outside their
+            range.
+    """
+
+    means: Float[Tensor, "k d"]
+    stds: Float[Tensor, "k d"]
+    weights: Float[Tensor, " k"]
+
+    def __post_init__(self) -> None:
+        means, stds, weights = self.means.double(), self.stds.double(), self.weights.double()
+        if (
+            means.ndim != 2
+            or means.shape != stds.shape
+            or weights.shape != means.shape[:1]
+            or not means.numel()
+        ):
+            raise OrnsteinError(
+                "a mixture needs means (k, d), stds (k, d) and weights (k,), got"
+                f" {tuple(means.shape)}, {tuple(stds.shape)} and {tuple(weights.shape)}: for one"
+                " width use stds=torch.full_like(means, width)"
+            )
+        for name, value in (("stds", stds), ("weights", weights)):
+            if not bool(((value > 0) & value.isfinite()).all()):
+                raise OrnsteinError(
+                    f"{name} of a mixture must be positive and finite, the smallest is"
+                    f" {value.min():g} and the largest {value.max():g}: drop components that have"
+                    " none"
+                )
+        if not bool(means.isfinite().all()):
+            raise OrnsteinError(
+                f"means of a mixture must be finite, got {int((~means.isfinite()).sum())} that"
+                " are not"
+            )
+        object.__setattr__(self, "means", means)
+        object.__setattr__(self, "stds", stds)
+        object.__setattr__(self, "weights", weights / weights.sum())
+
+    @property
+    def dim(self) -> int:
+        """Dimension d."""
+        return self.means.shape[1]
+
+    @property
+    def log_z(self) -> float:
+        """0: the density is normalised."""
+        return 0.0
+
+    @property
+    def mean(self) -> Float[Tensor, " d"]:
+        """``E[x] = sum_k w_k m_k``."""
+        return (self.weights[:, None] * self.means).sum(0)
+
+    @property
+    def std(self) -> Float[Tensor, " d"]:
+        """Standard deviation of each coordinate: the root of ``sum_k w_k (s_k^2 + (m_k -
+        E[x])^2)``."""
+        spread = self.stds.square() + (self.means - self.mean).square()
+        return (self.weights[:, None] * spread).sum(0).sqrt()
+
+    def log_prob(self, x: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
+        """``log rho(x)`` in nats, in the dtype of x."""
+        require_batch(x, self.dim, "this mixture")
+        resid = x[:, None] - self.means.to(x)
+        return (_log_normals(resid, self.stds.to(x).square()) + self.weights.log().to(x)).logsumexp(
+            1
+        )
+
+    def sample(
+        self, n: int, seed: int = 0, dtype: torch.dtype = torch.float32
+    ) -> Float[Tensor, "n d"]:
+        """``n`` exact samples; sample i depends on the seed and i only."""
+        k = self._component(source(seed, 0).uniform((n,), torch.float64))
+        z = source(seed, 1).normal((n, self.dim), torch.float64)
+        return (self.means.to(z)[k] + self.stds.to(z)[k] * z).to(dtype)
+
+    def posterior(self, sde: LinearSDE) -> "MixturePosterior":
+        """The exact law of x_0 given x_t: the denoiser that a perfectly trained network would
+        be."""
+        return MixturePosterior(self, sde)
+
+    def _component(self, u: Tensor) -> Tensor:
+        return torch.searchsorted(self.weights.to(u).cumsum(0), u, right=True).clamp(
+            max=len(self.weights) - 1
+        )
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Normal(GaussianMixture):
+    """``N(mean, diag(std)^2)``: the mixture of one component, for which every step of every sampler
+    is known.
+
+    Args:
+        mean: ``(d,)``.
+        std: ``(d,)``, positive.
+    """
+
+    def __init__(self, mean: Float[Tensor, " d"], std: Float[Tensor, " d"]) -> None:
+        super().__init__(mean[None], std[None], torch.ones(1, device=mean.device))
+
+
+@dataclass(frozen=True, eq=False)
+class MixturePosterior:
+    """``x_0 | x_t`` for a mixture: mean and standard deviation (4), with nothing approximated but
+    the shape of the law.
+
+    Args:
+        target: the law of x_0.
+        sde: the process that noises it.
+    """
+
+    target: GaussianMixture
+    sde: LinearSDE
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """``(d,)``."""
+        return (self.target.dim,)
+
+    @property
+    def data_std(self) -> float:
+        """Overall standard deviation of x_0: the root of the mean of `GaussianMixture.std`
+        squared."""
+        return float(self.target.std.square().mean().sqrt())
+
+    def __call__(self, x: Float[Tensor, "b d"], t: Time) -> Gaussian:
+        """Mean and marginal standard deviation of the clean point, both ``(b, d)``.
+
+        Args:
+            x: states at time t.
+            t: scalar, or ``(b,)``: one time per sample.
+        """
+        a, s2, y, _ = self._polar(x, t)
+        means, v = self._components(x)
+        u = a.square() * v + s2  # (1)
+        p = self._log_joint(a, y, means, u).softmax(1)[..., None]  # (2)
+        mu = (s2 * means + a * v * y) / u  # (3)
+        mean = (p * mu).sum(1)
+        var = (p * (v * s2 / u + (mu - mean[:, None]).square())).sum(1)  # (4)
+        return Gaussian(mean, root(var))
+
+    def log_prob(self, x: Float[Tensor, "b d"], t: Time) -> Float[Tensor, " b"]:
+        """``log p_t(x)``, the log-density of x_t in nats; ``+inf`` at a pinned end."""
+        a, s2, y, jacobian = self._polar(x, t)
+        means, v = self._components(x)
+        return self._log_joint(a, y, means, a.square() * v + s2).logsumexp(
+            1
+        ) + self.target.dim * jacobian.to(x)
+
+    def _polar(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``a``, ``s^2`` and ``y``, shaped to meet ``(b, k, d)``, and ``log c``."""
+        require_batch(x, self.target.dim, "this posterior")
+        return polar(self.sde, t, x[:, None])
+
+    def _components(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.target.means.to(x), self.target.stds.to(x).square()
+
+    def _log_joint(self, a: Tensor, y: Tensor, means: Tensor, u: Tensor) -> Tensor:
+        return _log_normals(y - a * means, u) + self.target.weights.log().to(y)
+
+
+def gmm9() -> GaussianMixture:
+    """Nine Gaussians ``N(m, 0.3 I)``, m in {-5, 0, 5}^2, equal weights: d = 2. Zhang and Chen
+    2022."""
+    axis = torch.tensor([-5.0, 0.0, 5.0], dtype=torch.float64)
+    means = torch.cartesian_prod(axis, axis)
+    return GaussianMixture(means, torch.full_like(means, 0.3**0.5), torch.ones(9))
+
+
+def gmm40(d: int = 2) -> GaussianMixture:
+    """Forty Gaussians ``N(m_i, I)``, equal weights, ``m = 80 U - 40``, ``U = numpy
+    default_rng(0).random((40, d))``.
+
+    In the manner of Midgley et al. 2023 (FAB); several sets of locations circulate under this name.
+    """
+    if d < 1:
+        raise OrnsteinError(f"gmm40(d={d}): the dimension must be at least 1")
+    means = torch.from_numpy(80 * np.random.default_rng(0).random((40, d)) - 40)
+    return GaussianMixture(means, torch.ones_like(means), torch.ones(40))
+
+
+def stretched(d: int = 100, condition: float = 1e4) -> Normal:
+    """``N(0, diag(v))`` with variances even in the log, from ``condition^(-1/2)`` to
+    ``condition^(1/2)``."""
+    if d < 1 or not condition >= 1:
+        raise OrnsteinError(
+            f"stretched(d={d}, condition={condition}): needs d >= 1 and condition >= 1"
+        )
+    end = math.log10(condition) / 4
+    return Normal(torch.zeros(d), torch.logspace(-end, end, d, dtype=torch.float64))

@@ -1,0 +1,269 @@
+"""From whatever holds the user's samples to tensors: arrays, torch data sets, folders of pictures,
+.npy, .npz and .csv files.
+
+Data is checked here, once: what cannot be learned from is refused with the reason, nothing is
+silently clipped or dropped.
+"""
+
+__all__ = ["Samples", "bundled", "read"]
+
+import csv
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ornstein.errors import DataError, UnknownNameError
+from ornstein.models.codecs.affine import Codec, Layout, Levels
+
+_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Checked samples as the user has them.
+
+    Args:
+        x: ``(n, *event)``, floating point.
+        labels: ``(n,)`` integers from 0, or None.
+        names: of the columns, where they have names.
+        integer: whether every value is a whole number, as in pictures.
+    """
+
+    x: Tensor
+    labels: Tensor | None = None
+    names: tuple[str, ...] = ()
+    integer: bool = False
+
+    def codec(self, dims: int) -> Codec:
+        """The map to the model's space: per column without space (``dims = 0``), else one shift and
+        scale and the levels.
+
+        Args:
+            dims: dimensions of space in an event: ``(channels, *size)``, ``(*size)`` or ``(*size,
+                channels)`` with ``dims`` sizes.
+
+        Raises:
+            DataError: for data without any variation.
+        """
+        low, high = float(self.x.min()), float(self.x.max())
+        if low == high:
+            raise DataError(f"every value of the data is {low}: there is nothing to learn")
+        if dims == 0:
+            std = self.x.std(0)
+            return Codec(self.x.mean(0), torch.where(std > 0, std, torch.ones_like(std)))
+        levels = (
+            Levels(low, 1.0, round(high - low) + 1) if self.integer and high - low < 65536 else None
+        )
+        shift, factor = torch.tensor((low + high) / 2), torch.tensor((high - low) / 2)
+        return Codec(shift, factor, levels, self._layout(dims))
+
+    def _layout(self, dims: int) -> Layout:
+        event = self.x.shape[1:]
+        if len(event) == dims:
+            return "add_channel"
+        return "channels_last" if event[-1] in (1, 3, 4) and event[0] not in (1, 3, 4) else "same"
+
+
+def read(data: Any, labels: Any = None) -> Samples:
+    """Samples from an array, a tensor, ``(x, labels)``, a torch `Dataset`, a file, a folder of
+    pictures, or a bundled name.
+
+    A folder with sub-folders of pictures takes these as classes, in alphabetical order.
+
+    Raises:
+        DataError: for NaN or infinite values, fewer than two samples, no numbers, or labels that do
+            not fit.
+    """
+    names: tuple[str, ...] = ()
+    if isinstance(data, Samples):
+        return data
+    if isinstance(data, str | Path):
+        try:
+            x, found, names = _from_path(data)
+        except DataError:
+            raise
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{data} cannot be read ({error}): is it whole, and of the kind that its name says?"
+            ) from error
+        labels = found if labels is None else labels
+    elif isinstance(data, tuple) and len(data) == 2 and labels is None:
+        x, labels = data
+    elif isinstance(data, Dataset):
+        x, labels = _from_dataset(data)
+    else:
+        x = data
+    return _check(x, labels, names)
+
+
+def _check(x: Any, labels: Any, names: tuple[str, ...]) -> Samples:
+    try:
+        values = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"the data is no array of numbers ({error}): pass (n, *event) with one dtype"
+        ) from error
+    if values.ndim < 2 or len(values) < 2 or values.numel() == 0:
+        raise DataError(
+            f"data of shape {tuple(values.shape)}: need (n, *event) with at least two samples; a"
+            " single column is x[:, None]"
+        )
+    if values.is_complex():
+        raise DataError(f"data of dtype {values.dtype}: pass real and imaginary parts as channels")
+    integer = not values.is_floating_point() or bool((values == values.round()).all())
+    values = values.detach().to(torch.float32)
+    bad = ~torch.isfinite(values).flatten(1).all(1)
+    if bool(bad.any()):
+        rows = bad.nonzero().flatten()
+        raise DataError(
+            f"{len(rows)} of {len(values)} samples hold NaN or infinite values (the first is sample"
+            f" {int(rows[0])}): drop or impute them"
+        )
+    return Samples(values, _check_labels(labels, len(values)), names, integer)
+
+
+def _check_labels(labels: Any, n: int) -> Tensor | None:
+    if labels is None:
+        return None
+    try:
+        classes = torch.as_tensor(np.asarray(labels))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"the labels are no numbers ({error}): map the classes to whole numbers from 0"
+        ) from error
+    if classes.shape != (n,) or (
+        classes.is_floating_point() and bool((classes != classes.round()).any())
+    ):
+        raise DataError(
+            f"labels of shape {tuple(classes.shape)} and dtype {classes.dtype} for {n} samples:"
+            f" need ({n},) whole numbers from 0"
+        )
+    if int(classes.min()) < 0:
+        raise DataError(f"label {int(classes.min())}: labels are whole numbers from 0")
+    return classes.long()
+
+
+def _from_dataset(data: Dataset) -> tuple[Any, Any]:
+    items = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
+    if not items:
+        raise DataError("the data set is empty")
+    if not isinstance(items[0], tuple | list):
+        items = [(item,) for item in items]
+    labels = [int(item[1]) for item in items] if len(items[0]) > 1 else None
+    return torch.stack([torch.as_tensor(np.asarray(item[0])) for item in items]), labels
+
+
+def _from_path(where: str | Path) -> tuple[Any, Any, tuple[str, ...]]:
+    path = Path(where)
+    if not path.exists():
+        if str(where) in _BUNDLED:
+            x, labels = bundled(str(where))
+            return x, labels, ()
+        raise DataError(
+            f"{where}: no such file or folder, and no bundled data set"
+            f" ({', '.join(sorted(_BUNDLED))})"
+        )
+    if path.is_dir():
+        return *_from_folder(path), ()
+    if path.suffix == ".npy":
+        return np.load(path, allow_pickle=False), None, ()
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        if "x" not in arrays and len(arrays) != 1:
+            raise DataError(
+                f"{path} holds {sorted(arrays)}: name the samples 'x' and the labels 'labels'"
+            )
+        return arrays.get("x", next(iter(arrays.values()))), arrays.get("labels"), ()
+    if path.suffix == ".csv":
+        return _from_csv(path)
+    raise DataError(f"{path}: can read folders of pictures, .npy, .npz and .csv")
+
+
+def _from_csv(path: Path) -> tuple[Any, None, tuple[str, ...]]:
+    with path.open(newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if not rows:
+        raise DataError(f"{path} is empty")
+    names: tuple[str, ...] = ()
+    if not all(_is_number(cell) for cell in rows[0]):
+        names, rows = tuple(cell.strip() for cell in rows[0]), rows[1:]
+    for i, row in enumerate(rows):
+        wrong = [cell for cell in row if not _is_number(cell)]
+        if wrong or len(row) != len(rows[0]):
+            raise DataError(
+                f"{path}, row {i + 1} of the data: {wrong or row} is no row of {len(rows[0])}"
+                " numbers"
+            )
+    return np.array(rows, dtype=np.float64), None, names
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_folder(folder: Path) -> tuple[Any, Any]:
+    from PIL import Image
+
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _PICTURES)
+    if not files:
+        raise DataError(f"{folder} holds no pictures ({', '.join(sorted(_PICTURES))})")
+    pictures = [np.asarray(Image.open(f).convert("RGB")) for f in files]
+    shapes = {p.shape for p in pictures}
+    if len(shapes) > 1:
+        raise DataError(
+            f"the pictures in {folder} have {len(shapes)} sizes, such as {sorted(shapes)[:2]}:"
+            " resize them to one"
+        )
+    classes = sorted({f.parent.name for f in files})
+    labels = [classes.index(f.parent.name) for f in files] if len(classes) > 1 else None
+    return np.stack(pictures), labels
+
+
+def _sklearn(loader: str) -> tuple[Any, np.ndarray]:
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise DataError(
+            f"the bundled data set {loader!r} comes with scikit-learn: pip install"
+            " 'ornstein[metrics]'"
+        ) from error
+    found = getattr(datasets, f"load_{loader}")()
+    return found, found.target
+
+
+def _digits() -> tuple[np.ndarray, np.ndarray | None]:
+    found, labels = _sklearn("digits")
+    return found.images, labels
+
+
+def _table(name: str) -> Callable[[], tuple[np.ndarray, np.ndarray | None]]:
+    return lambda: (_sklearn(name)[0].data, None)
+
+
+_BUNDLED: dict[str, Callable[[], tuple[np.ndarray, np.ndarray | None]]] = {
+    "digits": _digits,
+    "breast_cancer": _table("breast_cancer"),
+    "diabetes": _table("diabetes"),
+    "iris": _table("iris"),
+    "wine": _table("wine"),
+}
+
+
+def bundled(name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """A data set that comes with scikit-learn: digits (pictures with labels), breast_cancer,
+    diabetes, iris, wine (tables)."""
+    if name not in _BUNDLED:
+        raise UnknownNameError("data set", name, _BUNDLED)
+    return _BUNDLED[name]()

@@ -1,0 +1,210 @@
+"""What a denoiser is trained on when there is a density: regression on particles, and losses on
+paths of its own or of a buffer.
+
+Regression. For ``x_t = alpha x_0 + sigma z`` and the score ``g = grad log rho(x_0)`` there are two
+estimates of E[x_0 | x_t] in hand: x_0 itself (denoising), and, as the score at t is ``E[g | x_t] /
+alpha`` (target score matching, De Bortoli et al. 2024), ``(x_t + sigma^2 g / alpha) / alpha``.
+Their difference
+
+    u = (sigma / alpha) z + (sigma / alpha)^2 g,        E[u | x_t] = 0,                          (1)
+
+is a control variate: ``x_0 + c u`` has the same mean for any c(t), and for N(0, 1) no variance at
+``c = cos^2``, with ``cos^2 = alpha^2 / (alpha^2 + sigma^2)``. `control_table` finds the c of least
+variance from the particles. With c = 1, on ends that the denoiser draws itself along a bridge, it
+is the regression of adjoint sampling (Havens et al. 2025): `adjoint_matching`.
+
+Paths. The losses of `ornstein.core.paths.losses`, on paths that the denoiser draws, wider ones, or
+ones noised from a buffer.
+"""
+
+__all__ = [
+    "Control",
+    "ControlTable",
+    "PathLoss",
+    "Replay",
+    "ScoreRegression",
+    "adjoint_matching",
+    "control_table",
+]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ornstein.core.mcmc.geometric_path import LogDensity
+from ornstein.core.numerics.gaussian import per_sample
+from ornstein.core.paths.losses import log_variance
+from ornstein.core.paths.measure import denoising_paths
+from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.processes.sde import Posterior
+from ornstein.core.random.noise import Noise
+from ornstein.errors import OrnsteinError
+from ornstein.models.denoiser import LOG_SNR_KNOTS, Denoiser
+from ornstein.training.denoising import Denoising
+
+Control = Callable[[Tensor], Tensor]
+"""Log-SNR to ``c / cos^2``: 0 is denoising, 1 exact for N(0, 1)."""
+
+
+def adjoint_matching(log_snr: Tensor) -> Tensor:
+    """c = 1: the score alone, without x_0."""
+    return 1 + (-log_snr).exp()
+
+
+@dataclass(frozen=True)
+class ControlTable:
+    """``c / cos^2``, linear between `LOG_SNR_KNOTS`.
+
+    Args:
+        values: ``(k,)``.
+    """
+
+    values: Tensor
+
+    def __call__(self, log_snr: Tensor) -> Tensor:
+        """At each log-SNR."""
+        step = LOG_SNR_KNOTS[1] - LOG_SNR_KNOTS[0]
+        place = ((log_snr - LOG_SNR_KNOTS[0]) / step).clamp(0, len(LOG_SNR_KNOTS) - 1).float()
+        left = place.floor().clamp(max=len(LOG_SNR_KNOTS) - 2).long()
+        return torch.lerp(self.values[left], self.values[left + 1], place - left)
+
+
+def _variate(sde: LinearSDE, t: Tensor, z: Tensor, score: Tensor, control: Tensor) -> Tensor:
+    """``c u``, by the share c / cos^2 of the c that is right for N(0, 1): finite at both ends of
+    time."""
+    cos, sin, _ = sde.polar(t)
+    return per_sample(control, z) * (
+        per_sample(cos * sin, z) * z + per_sample(sin.square(), z) * score
+    )  # (1)
+
+
+@torch.no_grad()
+def control_table(
+    sde: LinearSDE, x0: Float[Tensor, "n d"], scores: Float[Tensor, "n d"], noise: Noise
+) -> ControlTable:
+    """``c / cos^2`` of least variance at each of `LOG_SNR_KNOTS`, between 0 and 1.
+
+    ``- E[r u] / E[u^2]`` with r what N(0, 1) would leave unexplained of x_0: the best c for
+    residuals that are so.
+    """
+    found = []
+    for k, t in enumerate(sde.time(LOG_SNR_KNOTS).clamp(min=sde.T * 1e-12)):
+        cos, sin, _ = sde.polar(t)
+        z = noise.fold(k).stream_like(x0).normal()
+        u = _variate(sde, t, z, scores, torch.ones(()))
+        left = x0 - cos * (cos * x0 + sin * z)
+        found.append(-(left * u).mean() / u.square().mean().clamp(min=1e-30))
+    return ControlTable(torch.stack(found).nan_to_num(0.0).clamp(0, 1))
+
+
+@dataclass(frozen=True)
+class ScoreRegression:
+    """Denoising with the control variate (1): batches, times and weights are those of `Denoising`.
+
+    Args:
+        batches: the particles, equally weighted, in the model's space, near zero mean and unit
+            covariance.
+        scores: gradients of the log-density there, ``(n, *event)``.
+        control: from `control_table`, or `adjoint_matching`.
+    """
+
+    batches: Denoising
+    scores: Tensor
+    control: Control
+
+    def __call__(self, denoiser: Denoiser, k: int) -> tuple[Tensor, Tensor]:
+        """The losses of step k and their log-SNR."""
+        index, scores = self.batches.indices(k), self.scores
+
+        def aim(x0: Tensor, z: Tensor, t: Tensor) -> Tensor:
+            return x0 + _variate(
+                denoiser.sde, t, z, scores[index], self.control(denoiser.sde.log_snr(t))
+            )
+
+        return self.batches(denoiser, k, aim)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A buffer of ends that are worth going back from: particles with weights, drawn from in
+    proportion.
+
+    Args:
+        x: ``(n, *event)``.
+        log_w: ``(n,)``; zeros for equal weights.
+    """
+
+    x: Tensor
+    log_w: Tensor
+
+    def draw(self, n: int, noise: Noise) -> Tensor:
+        """n of them, with replacement."""
+        bounds = torch.softmax(self.log_w.double(), 0).cumsum(0)
+        return self.x[
+            torch.searchsorted(bounds, noise.uniform((n,), torch.float64)).clamp(
+                max=len(self.x) - 1
+            )
+        ]
+
+    def joined(self, x: Tensor, log_w: Tensor, most: int) -> "Replay":
+        """With newer particles, and the oldest beyond ``most`` forgotten; each set keeps its total
+        weight per particle."""
+        old, new = self.log_w - self.log_w.logsumexp(0), log_w - log_w.logsumexp(0)
+        kept = torch.cat(
+            [
+                old + torch.log(torch.tensor(float(len(old)))),
+                new + torch.log(torch.tensor(float(len(new)))),
+            ]
+        )
+        return Replay(torch.cat([self.x, x])[-most:], kept[-most:])
+
+
+@dataclass(frozen=True)
+class PathLoss:
+    """A loss on the log-weights of fresh paths, off the path (`log_variance`, `trajectory_balance`,
+    `score_function`).
+
+    Args:
+        target: the unnormalised log-density in the model's space.
+        times: the grid of the paths.
+        loss: ``log_w -> losses``.
+        batch: paths per step.
+        share: of the batch that is noised from the buffer; for losses that may be taken on any
+            paths.
+        buffer: where from.
+        widen: factor on the standard deviation of the kernels that draw; above 1 explores, for the
+            same losses.
+        seed: of everything random.
+    """
+
+    target: LogDensity
+    times: Float[Tensor, " k"]
+    loss: Callable[[Tensor], Tensor] = log_variance
+    batch: int = 512
+    share: float = 0.0
+    buffer: Replay | None = None
+    widen: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1 or (self.share > 0 and self.buffer is None):
+            raise OrnsteinError(
+                f"PathLoss(share={self.share}): from 0 to 1, and above 0 only with a buffer"
+            )
+
+    def __call__(self, denoiser: Posterior, k: int) -> tuple[Tensor, None]:
+        """The losses of step k."""
+        noise = Noise(self.seed).fold(k)
+        paths = denoising_paths(denoiser, self.target, self.times).off_path(self.widen)
+        back = round(self.batch * self.share)
+        parts = [paths.draw(self.batch - back, noise.fold(0)).log_w] if back < self.batch else []
+        if self.buffer is not None and back:
+            parts.append(paths.back(self.buffer.draw(back, noise.fold(1)), noise.fold(2)))
+        log_w = torch.cat(parts)
+        return (
+            self.loss(log_w[torch.isfinite(log_w)]),
+            None,
+        )  # a path that ends outside the support says nothing about slopes
