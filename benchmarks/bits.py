@@ -4,7 +4,7 @@
 
 The digits are those of ``./run demo``, without labels. The models differ in their loss alone: the
 plain error of the noise at uniform times ("simple", Ho et al. 2020, eq. 14), the recipe's, and the
-bound itself with levels drawn from a `Schedule` that was fitted to the second model. The bound is
+bound itself with levels drawn from a `LearnedNoiseLevels` that was fitted to the second model. The bound is
 on the probability of the discrete picture, of the chain; the flow's is of the same, from noise of a
 third of the distance of levels on (`Noised`), where the bound's chain ends too; beside it what
 uniform dequantisation gives.
@@ -58,9 +58,14 @@ def models(train: Tensor, options: Options) -> dict[str, orn.DiffusionModel]:
         return orn.fit(train, recipe=changed, steps=options.steps, out=folder)
 
     plain = fitted("recipe", recipe)
-    schedule = orn.Schedule.fit(plain.denoiser, plain.codec.encode(train), *LOG_SNR)
+    schedule = orn.training.LearnedNoiseLevels.fit(
+        plain.denoiser, plain.codec.encode(train), *LOG_SNR
+    )
     return {
-        "simple": fitted("simple", replace(recipe, times=orn.UniformTime(), weight=orn.snr_weight)),
+        "simple": fitted(
+            "simple",
+            replace(recipe, times=orn.noise_levels.UniformTime(), weight=orn.training.snr_weight),
+        ),
         "recipe": plain,
         "likelihood": fitted("likelihood", replace(recipe, times=schedule, weight=schedule.weight)),
     }
@@ -71,22 +76,24 @@ def bound(model: orn.DiffusionModel, x: Tensor) -> Tensor:
     return -model.elbo(x, steps=50, spacing=BOUND_SPACING).value.double() / (DIM * math.log(2))
 
 
-def uniform(model: orn.DiffusionModel, x: Tensor, options: Options) -> orn.Bits:
+def uniform(model: orn.DiffusionModel, x: Tensor, options: Options) -> orn.dequantise.Bits:
     """The flow's probability with uniform dequantisation."""
 
     def density(y: Tensor, noise: orn.Noise) -> tuple[Tensor, Tensor]:
         found = orn.log_likelihood(model.denoiser, y, options.tol, rule(options), noise)
         return found.value, found.error
 
-    return orn.log_probability(density, model.codec.encode(x), model.levels, orn.Uniform(), draws=1)
+    return orn.dequantise.discrete_log_prob(
+        density, model.codec.encode(x), model.levels, orn.dequantise.Uniform(), draws=1
+    )
 
 
-def rule(options: Options) -> orn.divergence.Divergence:
+def rule(options: Options) -> orn.likelihood.trace.Divergence:
     """How the divergence is computed."""
     return (
-        orn.divergence.Exact()
+        orn.likelihood.trace.Exact()
         if options.probes is None
-        else orn.divergence.Hutchinson(options.probes)
+        else orn.likelihood.trace.Hutchinson(options.probes)
     )
 
 
@@ -99,7 +106,7 @@ def row(name: str, model: orn.DiffusionModel, held: Tensor, options: Options) ->
     """One line of the table."""
     few, unit = held[: options.samples], DIM * math.log(2)
     ours, flat, bounds = (
-        model.log_probability(few, options.tol, rule(options)),
+        model.discrete_log_prob(few, options.tol, rule(options)),
         uniform(model, few, options),
         bound(model, few),
     )

@@ -74,7 +74,9 @@ def mixture(d: int, seed: int) -> orn.targets.GaussianMixture:
     return orn.targets.GaussianMixture(means, stds, 0.1 + noise.fold(3).uniform((k,), DOUBLE))
 
 
-def on_mixtures(d: int, rule: orn.divergence.Divergence, refine: bool, options: Options) -> Score:
+def on_mixtures(
+    d: int, rule: orn.likelihood.trace.Divergence, refine: bool, options: Options
+) -> Score:
     """Means over the mixtures, but the smallest coverage of any mixture and the largest error of
     any point."""
     scores = []
@@ -95,7 +97,7 @@ def on_network(folder: Path, tol: float, refine: bool, points: int) -> Score:
     denoiser = model.denoiser.double()
     x = orn.sample(denoiser, points, steps=20, seed=1).double()
     x = torch.cat([x, (x + x.roll(1, 0)) / 2])
-    rule = orn.divergence.Exact()
+    rule = orn.likelihood.trace.Exact()
     truth = orn.log_likelihood(denoiser, x, 1e-4 / TIGHTER, rule, refine=False)
     return Score.of(orn.log_likelihood(denoiser, x, tol, rule, refine=refine), truth.value)
 
@@ -115,7 +117,10 @@ def main(options: Options) -> None:
         " evaluations"
     )
     lines = [f"| {head} |", "|---|---|---|" + "---:|" * 5]
-    rules = {"exact": orn.divergence.Exact(), "Hutchinson(16)": orn.divergence.Hutchinson(16)}
+    rules = {
+        "exact": orn.likelihood.trace.Exact(),
+        "Hutchinson(16)": orn.likelihood.trace.Hutchinson(16),
+    }
     for d in options.dims:
         for name, rule in rules.items():
             for refine in (True, False):

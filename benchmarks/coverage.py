@@ -27,7 +27,7 @@ import tyro
 
 import ornstein as orn
 from ornstein.core.numerics.multivariate_normal import Normal
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.density.learned.coverage import coverage, scout
 from ornstein.inference.diffusion_model import DiffusionModel
 from ornstein.models.codecs.affine import Codec
@@ -94,18 +94,22 @@ def without(
 
 def network(law: orn.targets.GaussianMixture, seed: int, steps: int = 600) -> Posterior:
     """A small network trained on 4096 samples."""
-    from ornstein.training.denoising import Denoising
-    from ornstein.training.loop import Training, train
+    from ornstein.training.denoising import DenoisingObjective
+    from ornstein.training.loop import TrainingConfig, train
 
     z = law.sample(4096, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = orn.MLP(law.dim, width=64, depth=3)
     model = DiffusionModel(
-        orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (law.dim,)),
+        orn.Denoiser(net, orn.VP(), orn.parametrisations.edm, 1.0, (law.dim,)),
         Codec(torch.zeros(law.dim), torch.eye(law.dim)),
     )
-    model = train(model, Denoising(z[400:], batch=256, seed=seed), Training(steps=steps, rate=2e-3))
+    model = train(
+        model,
+        DenoisingObjective(z[400:], batch=256, seed=seed),
+        TrainingConfig(steps=steps, rate=2e-3),
+    )
     calibrate(model.denoiser, z[:400], orn.Noise(seed).fold(-3), repeats=4)
     return model.denoiser.eval()
 
@@ -149,7 +153,9 @@ def run(kind: str, seed: int) -> dict[str, Any]:
         return target.log_prob(x)
 
     with torch.no_grad():
-        own = orn.denoising_paths(posterior, target.log_prob, times).draw(PATHS, noise.fold(0))
+        own = orn.paths.denoising_paths(posterior, target.log_prob, times).draw(
+            PATHS, noise.fold(0)
+        )
     z = orn.log_z(own.log_w)
     began = time.process_time()
     wide = Normal(torch.zeros(target.dim), 3 * torch.eye(target.dim))

@@ -268,7 +268,9 @@ def reverse_kl(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        denoiser = orn.Denoiser(WithScore(dim, scale, log_prob), process, orn.edm, scale, (dim,))
+        denoiser = orn.Denoiser(
+            WithScore(dim, scale, log_prob), process, orn.parametrisations.edm, scale, (dim,)
+        )
     times, optimiser = (
         process.times(64, orn.spacing.uniform),
         torch.optim.Adam(denoiser.parameters(), 2e-3),
@@ -276,14 +278,16 @@ def reverse_kl(
     k = 0
     while time.process_time() - began < 0.8 * budget:
         log_w = orn.log_weights(denoiser, log_prob, times, 256, noise.fold(0, k), var=scale**2)
-        loss = orn.reverse_kl(log_w[log_w.isfinite()]).mean()
+        loss = orn.paths.reverse_kl(log_w[log_w.isfinite()]).mean()
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
         optimiser.step()
         k += 1
     denoiser.requires_grad_(False)
-    paths = orn.denoising_paths(denoiser, log_prob, times, scale**2).draw(COMPARED, noise.fold(1))
+    paths = orn.paths.denoising_paths(denoiser, log_prob, times, scale**2).draw(
+        COMPARED, noise.fold(1)
+    )
     z = orn.log_z(paths.log_w)
     chosen = torch.multinomial(
         paths.log_w.double().softmax(0), COMPARED, True, generator=noise.fold(2).generator()

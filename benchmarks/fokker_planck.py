@@ -160,8 +160,8 @@ def against_peers() -> list[str]:
     lines = ["| cells | solver | L1 error | ms | of fplanck's time |", "|---|---|---|---|---|"]
     for n, d in CASES:
         rows = {
-            "ornstein, Uniformisation()": ours(n, d, orn.Uniformisation(), 1),
-            "ornstein, FluxLimited(), 30 steps": ours(n, d, orn.FluxLimited(), 30),
+            "ornstein, Uniformisation()": ours(n, d, orn.pde.Uniformisation(), 1),
+            "ornstein, FluxLimited(), 30 steps": ours(n, d, orn.pde.FluxLimited(), 30),
         }
         for more in (fplanck_rows, py_pde_rows, crank_nicolson_rows):
             try:
@@ -209,7 +209,7 @@ def in_the_plane() -> list[str]:
     ]
     for n in (200, 400):
         equation, start, exact = well(n)
-        limited = orn.FokkerPlanck(equation.sde, equation.grid, orn.FluxLimited())
+        limited = orn.FokkerPlanck(equation.sde, equation.grid, orn.pde.FluxLimited())
         long = 30 * torch.linspace(0, 1, 31, dtype=torch.float64).square()
         runs: dict[tuple[str, str], Callable[[], torch.Tensor]] = {
             ("t = 30", "FluxLimited(), 30 steps"): partial(limited.solve, start, long),

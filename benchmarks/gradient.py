@@ -31,8 +31,8 @@ from torch import Tensor
 
 import ornstein as orn
 from benchmarks.tools import megabytes_above, publish
-from ornstein.core.simulation.loop import Method
-from ornstein.core.solve.checkpointed import Gradient
+from ornstein.core.simulation.method import Method
+from ornstein.core.solvers.checkpointed import Gradient
 
 EULER = orn.EulerMaruyama()
 PATHS, DIM, THETA = 2000, 10, 1.0
@@ -101,9 +101,11 @@ def torchsde_run(name: str, sense: str = "ito", **methods: str) -> Run:
 
 ROWS: dict[str, Run] = {
     "ornstein, back-propagation": ours(None),
-    "ornstein, Checkpointed()": ours(orn.Checkpointed()),
-    "ornstein, ReversibleHeun, back-propagation": ours(None, orn.ReversibleHeun()),
-    "ornstein, ReversibleHeun, Reversible()": ours(orn.Reversible(), orn.ReversibleHeun()),
+    "ornstein, Checkpointed()": ours(orn.solvers.Checkpointed()),
+    "ornstein, ReversibleHeun, back-propagation": ours(None, orn.methods.ReversibleHeun()),
+    "ornstein, ReversibleHeun, Reversible()": ours(
+        orn.solvers.Reversible(), orn.methods.ReversibleHeun()
+    ),
     "torchsde sdeint": torchsde_run("sdeint"),
     "torchsde sdeint_adjoint": torchsde_run("sdeint_adjoint"),
     "torchsde reversible_heun, its adjoint": torchsde_run(

@@ -44,7 +44,7 @@ import tyro
 import ornstein as orn
 from benchmarks.density import Problem, problems
 from benchmarks.rows import Row, Rows
-from ornstein.density.counted import Ledger
+from ornstein.density.counted import CountedLogDensity
 from ornstein.density.log_z import LogZ, log_z_islands
 from ornstein.density.smc.strategy import Plan, plan
 from ornstein.density.smc.tempered_smc import run
@@ -85,7 +85,7 @@ class Islands(NamedTuple):
     seconds: float
 
 
-def islands(ledger: Ledger, found: Plan, n: int, noise: orn.Noise) -> Islands:
+def islands(ledger: CountedLogDensity, found: Plan, n: int, noise: orn.Noise) -> Islands:
     """About n particles down the ladder, in as many batches of islands as fit into memory one after
     another."""
     began, before = time.process_time(), ledger.values
@@ -142,7 +142,11 @@ def measure(problem: Problem, seed: int, budget: float) -> Row:
         **{name: scored(problem, r.estimates[name]) for name in ("tempering", "diffusion")},
     }  # fmt: skip
     row["paths"] = weighed(r, 1000 + seed)
-    ledger, noise, began = Ledger(target.log_prob, target.dim), orn.Noise(seed), time.process_time()
+    ledger, noise, began = (
+        CountedLogDensity(target.log_prob, target.dim),
+        orn.Noise(seed),
+        time.process_time(),
+    )
     found = plan(ledger, target.dim, noise.fold(1))
     planning, least = time.process_time() - began, 2 * ISLANDS
     row["plan"] = {"evaluations": ledger.values, "seconds": planning, "rungs": len(found.rungs)}

@@ -140,12 +140,14 @@ def theirs(name: str, **options: Any) -> Run:
 def exact_rows() -> dict[Key, Run]:
     """Two dimensions: tolerances and steps from coarse to fine."""
     rows: dict[Key, Run] = {}
-    processes = {"Straight": orn.Straight(), "VP": orn.VP(), "EDM": orn.EDM()}
+    processes = {"RectifiedFlow": orn.RectifiedFlow(), "VP": orn.VP(), "EDM": orn.EDM()}
     for name, sde in processes.items():
         for tol in (3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6):
             rows[f"{OURS}, {name}, single run", f"tol {tol:g}"] = ours(sde, tol=tol, refine=False)
     for tol in (3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6):
-        rows[f"{OURS}, Straight, refine", f"tol {tol:g}"] = ours(processes["Straight"], tol=tol)
+        rows[f"{OURS}, Straight, refine", f"tol {tol:g}"] = ours(
+            processes["RectifiedFlow"], tol=tol
+        )
     for name in processes:
         for tol in (1e-3, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6, 1e-7):
             rows[f"torchdiffeq by hand, {name}, dopri5", f"tol {tol:g}"] = theirs(
@@ -172,8 +174,8 @@ def exact_rows() -> dict[Key, Run]:
 
 def probe_rows() -> dict[Key, Run]:
     """Thirty-two dimensions: what is left of the divergence when it is estimated."""
-    sde, rows = orn.Straight(), {}
-    d = orn.divergence
+    sde, rows = orn.RectifiedFlow(), {}
+    d = orn.likelihood.trace
     rules = {
         "Hutchinson(16)": d.Hutchinson(16),
         "Hutchinson(8)": d.Hutchinson(8),
@@ -303,11 +305,13 @@ def passes(options: Options) -> str:
     pictures at a time."""
     net = RECIPES["digits"].net((1, 8, 8), 0)
     denoiser = (
-        orn.Denoiser(net, orn.Cosine(), orn.edm, 0.75, (1, 8, 8)).requires_grad_(False).eval()
+        orn.Denoiser(net, orn.Cosine(), orn.parametrisations.edm, 0.75, (1, 8, 8))
+        .requires_grad_(False)
+        .eval()
     )
     x, t = orn.Noise(0).normal((64, 1, 8, 8)), torch.tensor(0.3)
-    rules = {"exact": orn.divergence.Exact()} | {
-        f"Hutchinson({k})": orn.divergence.Hutchinson(k) for k in (2, 4, 8, 16)
+    rules = {"exact": orn.likelihood.trace.Exact()} | {
+        f"Hutchinson({k})": orn.likelihood.trace.Hutchinson(k) for k in (2, 4, 8, 16)
     }
     allowed = {"exact": 1.5 * 64} | {f"Hutchinson({k})": 1.3 * (1 + 2 * k) for k in (2, 4, 8, 16)}
 
@@ -318,7 +322,7 @@ def passes(options: Options) -> str:
         with torch.no_grad():
             mean(x.flatten(1))
 
-    def divergence(rule: orn.divergence.Divergence) -> Callable[[], None]:
+    def divergence(rule: orn.likelihood.trace.Divergence) -> Callable[[], None]:
         directions = rule.directions(x, orn.Noise(1)).flatten(2)
         return lambda: (rule(mean, x.flatten(1), directions), None)[1]
 

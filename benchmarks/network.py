@@ -129,8 +129,8 @@ class Network:
         return self.levels[level]
 
     @property
-    def _third(self) -> orn.Singlestep:
-        return orn.Singlestep(
+    def _third(self) -> orn.methods.Singlestep:
+        return orn.methods.Singlestep(
             (1 / 3, 2 / 3), 0.0, weights=automatic(self.posterior_of).method.weights
         )  # type: ignore[attr-defined]
 

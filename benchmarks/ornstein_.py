@@ -19,7 +19,7 @@ PROCESSES: dict[str, orn.LinearSDE] = {
     "EDM": orn.EDM(80.0),
     "VP": orn.VP(),
     "cosine": orn.Cosine(),
-    "straight": orn.Straight(),
+    "straight": orn.RectifiedFlow(),
 }
 
 
@@ -61,7 +61,7 @@ def _column(
 
 
 @cache
-def tuned(name: str, steps: int) -> orn.Tuned:
+def tuned(name: str, steps: int) -> orn.sampling.Tuned:
     """A sampler fitted to a problem, on noise of its own: float64, as the errors are."""
     problem = PROBLEMS[name]()
     noise = 2048 if problem.dim == 2 else 1024

@@ -80,11 +80,11 @@ def ours(x: Tensor, answer: Tensor) -> dict[str, Run]:
         "AB4 in v (Multistep 4)": orn.Multistep(4, 0.5, Log()),
         "auto": "auto",
         "UniPC2": orn.Multistep(2, corrector=2),
-        "DPM++2S": orn.Singlestep(),
+        "DPM++2S": orn.methods.Singlestep(),
     }
 
     def run(method: Any, posterior: Any = stub, seed: Any = 0, **options: Any) -> Run:
-        steps = STEPS // 2 if isinstance(method, orn.Singlestep) else STEPS
+        steps = STEPS // 2 if isinstance(method, orn.methods.Singlestep) else STEPS
         return lambda: orn.sample(
             posterior,
             len(x),

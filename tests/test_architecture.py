@@ -30,7 +30,7 @@ FLOORS = {
     "core.methods": 3,
     "core.mcmc": 3,
     "core.paths": 4,
-    "core.solve": 4,
+    "core.solvers": 4,
     "calculus": 5,
     "reference": 5,
     "nets": 5,
@@ -40,6 +40,7 @@ FLOORS = {
     "interop": 8,
     "density": 9,
     "app": 10,
+    "_renamed": 11,
     "": 11,
 }
 PURE_BELOW = 7

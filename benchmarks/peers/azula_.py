@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.peers import SIGMA_MAX, Column, Counted, column
 
 
-class _Karras(noise.Schedule):
+class _Karras(noise.LearnedNoiseLevels):
     """``alpha = 1`` and sigma uniform in the power 1/7, as Azula's users would write it."""
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -22,7 +22,7 @@ class _Karras(noise.Schedule):
 
 
 class _Exact(Denoiser):
-    def __init__(self, denoiser: Counted, schedule: noise.Schedule) -> None:
+    def __init__(self, denoiser: Counted, schedule: noise.LearnedNoiseLevels) -> None:
         super().__init__()
         self.denoiser, self.schedule = denoiser, schedule
 
@@ -31,7 +31,7 @@ class _Exact(Denoiser):
         return DiracPosterior(self.denoiser(x_t / alpha, float(sigma / alpha)))
 
 
-_SCHEDULES: dict[str, noise.Schedule] = {
+_SCHEDULES: dict[str, noise.LearnedNoiseLevels] = {
     "ve": noise.VESchedule(0.002, SIGMA_MAX),
     "vp": noise.VPSchedule(),
     "cosine": noise.CosineSchedule(),
@@ -42,7 +42,7 @@ _SCHEDULES: dict[str, noise.Schedule] = {
 
 
 def _solve(
-    denoiser: Counted, n: int, method: Any, schedule: noise.Schedule
+    denoiser: Counted, n: int, method: Any, schedule: noise.LearnedNoiseLevels
 ) -> tuple[Tensor, float]:
     ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
     (alpha, alpha_end), (sigma, sigma_end) = (v.tolist() for v in schedule(ends))

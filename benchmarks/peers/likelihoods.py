@@ -22,7 +22,7 @@ import ornstein as orn
 # on the straight path, below it the velocity is taken to be what it is there: at 0 it is 0 / 0
 CLOSE = 1e-5
 STEEP = 0.1, 20.0  # beta_min and beta_max of VP
-ENDS = {"Straight": (0.0, 1.0), "VP": (1e-7, 1.0), "EDM": (3e-5, 80.0)}
+ENDS = {"RectifiedFlow": (0.0, 1.0), "VP": (1e-7, 1.0), "EDM": (3e-5, 80.0)}
 """Times from data to noise; VP's usual 1e-5 alone is an error of 2e-3 where the data are as narrow
 as 0.05."""
 
@@ -90,7 +90,7 @@ def _edm(denoise: Denoiser, x: Tensor, t: float) -> Tensor:
 
 
 _VELOCITIES: dict[str, Callable[[Denoiser, Tensor, float], Tensor]] = {
-    "Straight": straight,
+    "RectifiedFlow": straight,
     "VP": _vp,
     "EDM": _edm,
 }

@@ -25,8 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.mcmc.geometric_path import Annealed, Local, LogDensity
-from ornstein.core.mcmc.hmc import Hamiltonian
+from ornstein.core.mcmc.geometric_path import GeometricPath, Local, LogDensity
+from ornstein.core.mcmc.hmc import HMC
 from ornstein.core.paths.measure import Law
 from ornstein.core.random.noise import Noise
 from ornstein.density.log_z import LogZ, bar, student
@@ -97,7 +97,7 @@ def hmc(
     Raises:
         OrnsteinError: if the density is -inf at a start.
     """
-    path, d = Annealed(target, target), x.shape[1]
+    path, d = GeometricPath(target, target), x.shape[1]
     local = path.local(x)
     if not bool(local.target.isfinite().all()):
         outside = int((~local.target.isfinite()).sum())
@@ -105,7 +105,7 @@ def hmc(
             f"hmc: the log-density is -inf at {outside} of {len(x)} starts: start in its support"
         )
     spread = x.std(0) if len(x) > 1 else torch.ones_like(x[0])
-    kernel = Hamiltonian(0.5 * d**-0.25, spread.clamp(min=1e-12), leaps)
+    kernel = HMC(0.5 * d**-0.25, spread.clamp(min=1e-12), leaps)
     recent = list[Tensor]()
     for k in range(warmup):
         x, (local, acceptance, _) = move_at(
@@ -181,7 +181,7 @@ def parallel_tempering(
             f"parallel_tempering: levels must descend from 1 to 0, got {levels[:4]} ..."
             f" {levels[-1:]}"
         )
-    path, m = Annealed(law.log_prob, target), len(levels)
+    path, m = GeometricPath(law.log_prob, target), len(levels)
     t = torch.tensor(levels, dtype=torch.float64)
     x = law.draw(m * chains, noise.fold(0))
     d = x.shape[1]
@@ -195,7 +195,7 @@ def parallel_tempering(
     )
     level, recent = t.repeat_interleave(chains), list[Tensor]()
     for k in range(warmup + steps):
-        kernel = Hamiltonian(sizes.repeat_interleave(chains), spread, leaps, known=local)
+        kernel = HMC(sizes.repeat_interleave(chains), spread, leaps, known=local)
         x, (local, acceptance, _) = move_at(path, level, x, kernel, noise.fold(1, k))
         fresh = law.draw(chains, noise.fold(2, k))
         x = torch.cat([fresh, x[chains:]])

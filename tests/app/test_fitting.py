@@ -25,7 +25,7 @@ def small(kind="plain", **changes):
     return replace(
         RECIPES["points"],
         net=NET[kind],
-        training=orn.Training(steps=6, warmup=2),
+        training=orn.TrainingConfig(steps=6, warmup=2),
         batch=16,
         held_out=0.5,
         **changes,
@@ -84,7 +84,7 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="net="):
         fit(out=tmp_path, data=(X, np.arange(60) % 3))
     with pytest.raises(CheckpointError, match="param="):
-        fit(out=tmp_path, changes={"param": orn.v})
+        fit(out=tmp_path, changes={"param": orn.parametrisations.v})
     assert orn.load(tmp_path).sample(2, 3).shape == (2, 2)
 
 
@@ -126,7 +126,11 @@ def test_samples_come_in_the_layout_and_the_values_of_the_data():
     range."""
     pixels = np.random.default_rng(1).integers(0, 5, (20, 4, 4, 3))
     chosen = replace(
-        RECIPES["digits"], net=NET["plain"], training=orn.Training(steps=2), batch=8, held_out=0.5
+        RECIPES["digits"],
+        net=NET["plain"],
+        training=orn.TrainingConfig(steps=2),
+        batch=8,
+        held_out=0.5,
     )
     x = orn.fit(pixels, chosen, progress=False).sample(3, 4)
     assert x.shape == (3, 4, 4, 3) and set(x.unique().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
@@ -138,7 +142,7 @@ def test_learns_a_gaussian_in_the_users_units():
     rng = np.random.default_rng(3)
     x = rng.normal(size=(1000, 2)) * [30.0, 0.01] + [-500.0, 2.0]
     recipe = replace(
-        small(), training=orn.Training(steps=200, rate=5e-3, warmup=10, ema=0.95), batch=128
+        small(), training=orn.TrainingConfig(steps=200, rate=5e-3, warmup=10, ema=0.95), batch=128
     )
     y = orn.fit(x, recipe, progress=False).sample(2000, 20).numpy()
     assert np.all(np.abs(y.mean(0) - x.mean(0)) < 0.15 * x.std(0)) and np.all(

@@ -26,7 +26,7 @@ def small(name):
     return replace(
         RECIPES[name],
         net=net,
-        training=orn.Training(steps=30, rate=5e-3, warmup=5, ema=0.9),
+        training=orn.TrainingConfig(steps=30, rate=5e-3, warmup=5, ema=0.9),
         batch=64,
         held_out=0.2,
     )
@@ -139,7 +139,7 @@ def test_quantised_pictures_get_bits_and_no_comparison(runs, tmp_path, capsys):
         *QUICK,
     )
     model, x = orn.load(runs / "pictures"), np.load(runs / "pictures.npz")["x"]
-    rule = orn.divergence.Hutchinson(4)
+    rule = orn.likelihood.trace.Hutchinson(4)
     out, summary, table = check(
         tmp_path / "new" / "folder", model, x, capsys, 16, {"probes": 4}, rule
     )

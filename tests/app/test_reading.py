@@ -206,7 +206,7 @@ def test_codec_puts_channels_first_and_gives_the_layout_back(event, dims, inside
 def test_whole_numbers_in_pictures_are_levels():
     pixels = np.array([[[0, 16], [3, 8]], [[1, 1], [2, 5]]])
     codec = read(pixels).codec(2)
-    assert codec.levels == orn.Levels(0.0, 1.0, 17)
+    assert codec.levels == orn.codecs.Levels(0.0, 1.0, 17)
     assert torch.equal(
         codec.decode(codec.encode(read(pixels).x) + 0.03), torch.tensor(pixels).float()
     )

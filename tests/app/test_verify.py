@@ -15,8 +15,9 @@ from ornstein.app.verify.check import check, estimated, exactly, normal_law
 from ornstein.calculus.laws.random_walk import RandomWalk
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.schedules import OU, FromCoefficients
-from ornstein.core.processes.sde import Reverse
+from ornstein.core.processes.reference import OU
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.schedules import FromCoefficients
 from ornstein.core.random import BrownianPath
 from ornstein.errors import OrnsteinError
 from ornstein.reference.targets.mixtures import MixturePosterior

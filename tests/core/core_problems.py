@@ -95,8 +95,8 @@ LAWS: dict[str, Law] = {
         lambda t: torch.cos(math.pi * t / 4),
         lambda t: torch.sin(math.pi * t / 4) ** 2,
     ),
-    "Straight": Law(
-        p.Straight(),
+    "RectifiedFlow": Law(
+        p.RectifiedFlow(),
         lambda t: -1 / (1 - t),
         lambda t: 2 * t / (1 - t),
         lambda t: 1 - t,

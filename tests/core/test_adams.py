@@ -13,9 +13,11 @@ from core_problems import mixture
 from ornstein.core.methods import Adams, Adaptive
 from ornstein.core.methods.adams import Errors, _weights
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import SDE, Langevin, Reverse
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import Evaluations, Trajectory, simulate
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.watchers import Evaluations, Trajectory
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64

@@ -27,10 +27,10 @@ METHODS = [
     (orn.Milstein(), "diagonal", "ito"),
     (orn.SRK(), "additive", "ito"),
     (orn.SRK(), "diagonal", "ito"),
-    (orn.ReversibleHeun(), "general", "stratonovich"),
+    (orn.methods.ReversibleHeun(), "general", "stratonovich"),
     (orn.EulerMaruyama(), "general", "ito"),
-    (orn.WeakSecond(), "diagonal", "ito"),
-    (orn.StepDoubling(orn.SRK(), 0.0, 1e-2), "diagonal", "ito"),
+    (orn.methods.PlatenWeak2(), "diagonal", "ito"),
+    (orn.methods.AdaptiveSDE(orn.SRK(), 0.0, 1e-2), "diagonal", "ito"),
 ]
 
 
@@ -46,7 +46,7 @@ class TestCheckpointed:
             [0.0, 0.3125, 1.0],
         )
         found = []
-        for gradient in (None, orn.Checkpointed(), orn.Checkpointed(segments=1)):
+        for gradient in (None, orn.solvers.Checkpointed(), orn.solvers.Checkpointed(segments=1)):
             xs = orn.solve(sde, x, ts, method, path, dt=0.0625, gradient=gradient)
             found.append(
                 [
@@ -65,7 +65,7 @@ class TestCheckpointed:
         """Numbers saved for the gradient after 400 steps, at most a tenth."""
         sde, _ = problem("diagonal", "ito")
         x, sizes = torch.ones(8, 2, dtype=F64), []
-        for gradient in (None, orn.Checkpointed()):
+        for gradient in (None, orn.solvers.Checkpointed()):
             kept = []
             with torch.autograd.graph.saved_tensors_hooks(
                 lambda y, kept=kept: kept.append(y.numel()) or y, lambda y: y
@@ -78,7 +78,9 @@ class TestCheckpointed:
         sde, _ = problem("diagonal", "ito")
         x, grid = torch.ones(4, 2, dtype=F64), torch.linspace(0, 1, 11, dtype=F64)
         path = orn.BrownianPath((4, 2), seed=7, cells=grid, dtype=F64, order=2)
-        found = orn.solve(sde, x, [0.0, 1.0], orn.SRK(), 7, dt=0.1, gradient=orn.Checkpointed())
+        found = orn.solve(
+            sde, x, [0.0, 1.0], orn.SRK(), 7, dt=0.1, gradient=orn.solvers.Checkpointed()
+        )
         torch.testing.assert_close(found, orn.solve(sde, x, [0.0, 1.0], orn.SRK(), path, dt=0.1))
 
     def test_runs_down_in_time_and_without_noise(self):
@@ -89,7 +91,7 @@ class TestCheckpointed:
             [1.0, 0.0],
             orn.SRK(),
             dt=0.01,
-            gradient=orn.Checkpointed(3),
+            gradient=orn.solvers.Checkpointed(3),
         )[-1]
         (gradient,) = torch.autograd.grad(end.sum(), x)
         torch.testing.assert_close(gradient, end)
@@ -97,10 +99,12 @@ class TestCheckpointed:
 
     def test_refusals(self):
         with pytest.raises(OrnsteinError, match="segments=0"):
-            orn.Checkpointed(0)
-        sde, x = orn.Underdamped(lambda q: -q, 1.0), torch.ones(3, 2)
+            orn.solvers.Checkpointed(0)
+        sde, x = orn.methods.Underdamped(lambda q: -q, 1.0), torch.ones(3, 2)
         with pytest.raises(OrnsteinError, match="draw nothing beside"):
-            orn.solve(sde, x, [0.0, 1.0], orn.BAOAB(), dt=0.1, gradient=orn.Checkpointed())
+            orn.solve(
+                sde, x, [0.0, 1.0], orn.methods.BAOAB(), dt=0.1, gradient=orn.solvers.Checkpointed()
+            )
 
 
 def peak(steps, gradient):
@@ -118,9 +122,9 @@ def peak(steps, gradient):
             kept[0] -= self.y.numel()
 
     with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.y):
-        end = orn.solve(sde, x, [0.0, 1.0], orn.ReversibleHeun(), dt=1 / steps, gradient=gradient)[
-            -1
-        ]
+        end = orn.solve(
+            sde, x, [0.0, 1.0], orn.methods.ReversibleHeun(), dt=1 / steps, gradient=gradient
+        )[-1]
         torch.autograd.grad(end.sum(), [x, *parameters])
     return most[0]
 
@@ -140,8 +144,10 @@ class TestReversible:
             [0.0, 0.3125, 1.0],
         )
         found = []
-        for gradient in (None, orn.Reversible()):
-            xs = orn.solve(sde, x, ts, orn.ReversibleHeun(), path, dt=1 / 160, gradient=gradient)
+        for gradient in (None, orn.solvers.Reversible()):
+            xs = orn.solve(
+                sde, x, ts, orn.methods.ReversibleHeun(), path, dt=1 / 160, gradient=gradient
+            )
             found.append(
                 [
                     xs,
@@ -167,9 +173,9 @@ class TestReversible:
             torch.ones(4, 2, dtype=F64),
         )
         found = []
-        for gradient in (None, orn.Reversible()):
+        for gradient in (None, orn.solvers.Reversible()):
             end = orn.solve(
-                sde, x, [1.0, 0.0], orn.ReversibleHeun(), path, dt=1 / 32, gradient=gradient
+                sde, x, [1.0, 0.0], orn.methods.ReversibleHeun(), path, dt=1 / 32, gradient=gradient
             )[-1]
             found.append(torch.autograd.grad(end.square().sum(), list(net.parameters())))
         torch.testing.assert_close(*found, atol=1e-10, rtol=1e-10)
@@ -180,9 +186,9 @@ class TestReversible:
             orn.SDE(lambda x, t: -t * x),
             x,
             [1.0, 0.0],
-            orn.ReversibleHeun(),
+            orn.methods.ReversibleHeun(),
             dt=0.005,
-            gradient=orn.Reversible(),
+            gradient=orn.solvers.Reversible(),
         )[-1]
         torch.testing.assert_close(
             torch.autograd.grad(end.sum(), x)[0], torch.full_like(end, 0.5).exp(), atol=1e-4, rtol=0
@@ -190,7 +196,7 @@ class TestReversible:
 
     def test_what_is_kept_does_not_grow_with_the_steps(self):
         """Nor forwards, nor back; that of plain back-propagation does."""
-        assert peak(20, orn.Reversible()) == peak(200, orn.Reversible()) < 300
+        assert peak(20, orn.solvers.Reversible()) == peak(200, orn.solvers.Reversible()) < 300
         assert peak(200, None) > 8 * peak(20, None)
 
     def test_refusals(self):
@@ -199,8 +205,22 @@ class TestReversible:
         with pytest.raises(
             OrnsteinError, match=r"StratonovichHeun.*method=orn\.ReversibleHeun\(\).*Checkpointed"
         ):
-            orn.solve(sde, x, [0.0, 1.0], orn.StratonovichHeun(), dt=0.1, gradient=orn.Reversible())
+            orn.solve(
+                sde,
+                x,
+                [0.0, 1.0],
+                orn.methods.StratonovichHeun(),
+                dt=0.1,
+                gradient=orn.solvers.Reversible(),
+            )
         twice = 2 * w
         with pytest.raises(OrnsteinError, match="the result of MulBackward0"):
             sde = orn.SDE(lambda x, t: x @ twice, lambda x, t: torch.ones_like(x), "additive")
-            orn.solve(sde, x, [0.0, 1.0], orn.ReversibleHeun(), dt=0.1, gradient=orn.Reversible())
+            orn.solve(
+                sde,
+                x,
+                [0.0, 1.0],
+                orn.methods.ReversibleHeun(),
+                dt=0.1,
+                gradient=orn.solvers.Reversible(),
+            )

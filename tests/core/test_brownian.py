@@ -11,8 +11,14 @@ import pytest
 import scipy.stats
 import torch
 
-from ornstein.calculus.integrals.process import PathValued
-from ornstein.core.random import BrownianPath, Correlated, Pinned, foster_area, stochastic_area
+from ornstein.calculus.integrals.process import StochasticProcess
+from ornstein.core.random import (
+    BrownianBridgePath,
+    BrownianPath,
+    Correlated,
+    foster_area,
+    stochastic_area,
+)
 from ornstein.core.random.legendre import join, rotation, split
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
@@ -459,7 +465,7 @@ class TestMotions:
         """Mean linear between the ends, covariance ``(s - t0)(t1 - t) / (t1 - t0)``; its areas are
         those of the path."""
         b = make(t0=-1.0, t1=3.0, seed=18, order=2)
-        x = Pinned(b, end=2.0, start=-1.0)
+        x = BrownianBridgePath(b, end=2.0, start=-1.0)
         assert torch.allclose(x(3.0), torch.full((N,), 2.0, dtype=F64)) and torch.equal(
             x(-1.0), torch.full((N,), -1.0, dtype=F64)
         )
@@ -477,7 +483,7 @@ class TestMotions:
 
 
 class TestPathValued:
-    B = PathValued(lambda omega: BrownianPath((N,), seed=omega, dtype=F64))
+    B = StochasticProcess(lambda omega: BrownianPath((N,), seed=omega, dtype=F64))
 
     def test_a_seed_gives_a_path_and_a_time_a_random_variable(self):
         assert torch.equal(self.B(7)(0.3), BrownianPath((N,), seed=7, dtype=F64)(0.3))

@@ -25,7 +25,7 @@ def run(method, n=N, sde=None, order=2, **options):
     return end, end - torch.exp((A - S**2 / 2) + S * path(1.0))
 
 
-class _Unchecked(orn.StepDoubling):
+class _Unchecked(orn.methods.AdaptiveSDE):
     """Takes any method."""
 
     def start(self, sde, times):
@@ -41,7 +41,8 @@ class TestError:
         the tolerance at least half the error, its mean and its mean size alike, so that there is no
         bias in the limit."""
         found = [
-            run(orn.StepDoubling(inner, 0.0, tol))[1] for tol in (first, first / 10, first / 100)
+            run(orn.methods.AdaptiveSDE(inner, 0.0, tol))[1]
+            for tol in (first, first / 10, first / 100)
         ]
         sizes, means = [float(x.abs().mean()) for x in found], [abs(float(x.mean())) for x in found]
         assert sizes[0] < 1.5 * known and sizes[1] < sizes[0] / 2 and sizes[2] < sizes[1] / 2
@@ -63,7 +64,12 @@ class TestError:
         )
         x, exact = torch.ones(1, dtype=F64), math.exp(-math.sqrt(math.pi))
         found = orn.solve(
-            sde, x, [0.0, 1.0], orn.StepDoubling(orn.SRK(), 0.0, 1e-4), watch=[count], dt=0.125
+            sde,
+            x,
+            [0.0, 1.0],
+            orn.methods.AdaptiveSDE(orn.SRK(), 0.0, 1e-4),
+            watch=[count],
+            dt=0.125,
         )[-1]
         equal = orn.solve(sde, x, [0.0, 1.0], orn.SRK(), dt=2 / count.count)[-1]
         assert abs(float(found) - exact) < abs(float(equal) - exact) / 10
@@ -74,14 +80,14 @@ class TestError:
             orn.SDE(lambda x, t: x),
             torch.ones(3, dtype=F64),
             [0.0, 1.0],
-            orn.StepDoubling(orn.SRK(), 0.0, 1e-7),
+            orn.methods.AdaptiveSDE(orn.SRK(), 0.0, 1e-7),
         )[-1]
         torch.testing.assert_close(end, torch.full((3,), math.e, dtype=F64), atol=1e-4, rtol=0)
 
 
 class TestPath:
     def test_sample_is_the_same_in_every_batch_and_run(self):
-        method = orn.StepDoubling(orn.Milstein(), 0.0, 1e-2)
+        method = orn.methods.AdaptiveSDE(orn.Milstein(), 0.0, 1e-2)
         whole = run(method)[0]
         assert torch.equal(whole, run(method)[0])
         assert torch.equal(whole[:7], run(method, n=7)[0])
@@ -90,7 +96,9 @@ class TestPath:
         """``dX_T / dx_0 = X_T / x_0``: every step is linear."""
         path = orn.BrownianPath((5,), seed=11, dtype=F64)
         x = torch.full((5,), 2.0, dtype=F64, requires_grad=True)
-        end = orn.solve(geometric(), x, [0.0, 1.0], orn.StepDoubling(orn.Milstein()), path)[-1]
+        end = orn.solve(geometric(), x, [0.0, 1.0], orn.methods.AdaptiveSDE(orn.Milstein()), path)[
+            -1
+        ]
         torch.testing.assert_close(torch.autograd.grad(end.sum(), x)[0], end / 2)
 
 
@@ -98,21 +106,25 @@ class TestRefusals:
     def test_fresh_numbers(self):
         with pytest.raises(OrnsteinError, match=r"BrownianPath\(shape"):
             orn.solve(
-                geometric(), torch.ones(3), [0.0, 1.0], orn.StepDoubling(orn.Milstein()), seed=0
+                geometric(),
+                torch.ones(3),
+                [0.0, 1.0],
+                orn.methods.AdaptiveSDE(orn.Milstein()),
+                seed=0,
             )
 
     def test_methods_that_would_be_biased(self):
         with pytest.raises(OrnsteinError, match=r"strong order 1.*EulerMaruyama.*0\.5.*Milstein"):
-            run(orn.StepDoubling(orn.EulerMaruyama()))
+            run(orn.methods.AdaptiveSDE(orn.EulerMaruyama()))
         with pytest.raises(OrnsteinError, match="unknown"):
-            run(orn.StepDoubling(orn.Adams()), sde=orn.SDE(lambda x, t: x))
+            run(orn.methods.AdaptiveSDE(orn.methods.Adams()), sde=orn.SDE(lambda x, t: x))
 
     def test_areas_that_the_path_does_not_have(self):
         with pytest.raises(OrnsteinError, match="order=2"):
-            run(orn.StepDoubling(orn.SRK()), order=1)
+            run(orn.methods.AdaptiveSDE(orn.SRK()), order=1)
 
     def test_tolerances(self):
         with pytest.raises(OrnsteinError, match="not both 0"):
-            orn.StepDoubling(orn.SRK(), 0.0, 0.0)
+            orn.methods.AdaptiveSDE(orn.SRK(), 0.0, 0.0)
         with pytest.raises(OrnsteinError, match="deepest"):
-            run(orn.StepDoubling(orn.Milstein(), 0.0, 1e-9, deepest=3))
+            run(orn.methods.AdaptiveSDE(orn.Milstein(), 0.0, 1e-9, deepest=3))

@@ -6,9 +6,10 @@ import pytest
 import torch
 from core_problems import LAWS, NormalPosterior, mixture
 
-from ornstein.core.methods import EulerMaruyama, Noising
+from ornstein.core.methods import EulerMaruyama, ForwardTransition
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import SDE, Langevin, Reverse
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 
@@ -72,7 +73,7 @@ def test_noising_has_the_law_of_the_marginal():
     40 000 samples."""
     sde, n = p.OU(1.5, 2.0), 40_000
     x0 = torch.full((n, 1), 3.0, dtype=F64)
-    end = simulate(sde, x0, torch.linspace(0, 1, 5, dtype=F64), Noising(), Noise(2))
+    end = simulate(sde, x0, torch.linspace(0, 1, 5, dtype=F64), ForwardTransition(), Noise(2))
     law = sde.marginal(x0[:1], 1.0)
     assert abs(float(end.mean() - law.mean)) < 4 * float(law.std) / math.sqrt(n)
     assert abs(float(end.var() / law.std**2) - 1) < 4 * math.sqrt(2 / n)

@@ -16,10 +16,10 @@ from core_problems import NormalPosterior, mixture
 from ornstein.core.methods import Ancestral, Heun, Multistep, Singlestep
 from ornstein.core.methods.multistep import rows
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import Reverse
+from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
-from ornstein.core.solve.error_estimate import Discretisation
+from ornstein.core.solvers.error_estimate import Discretisation
 from ornstein.core.timesteps.clock import Asinh, Log
 from ornstein.errors import OrnsteinError
 from ornstein.inference.sampling.sample import automatic, sample
@@ -53,7 +53,7 @@ METHODS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("sde", [p.VP(), p.EDM(10.0), p.Straight()], ids=repr)
+@pytest.mark.parametrize("sde", [p.VP(), p.EDM(10.0), p.RectifiedFlow()], ids=repr)
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_is_the_distance_to_the_run_of_one_order_less_where_nothing_else_moves(sde, method):
     watch, times = Discretisation(), sde.times(9)

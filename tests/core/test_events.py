@@ -19,7 +19,7 @@ def drifting():
 
 
 def passage(dt, bridge=True, n=N, seed=0, end=3.0, sde=None):
-    hit = orn.FirstPassage(
+    hit = orn.solvers.FirstPassage(
         lambda x, t: LEVEL - x, (lambda x, t: torch.full_like(x, S)) if bridge else None, seed=seed
     )
     orn.solve(
@@ -63,7 +63,9 @@ class TestBrownianMotion:
     def test_either_direction_of_time(self):
         """From 3 down to 0 with the drift turned round: times are 3 less those of the way up, in
         law; their means within 4 errors."""
-        hit = orn.FirstPassage(lambda x, t: LEVEL - x, lambda x, t: torch.full_like(x, S), 1)
+        hit = orn.solvers.FirstPassage(
+            lambda x, t: LEVEL - x, lambda x, t: torch.full_like(x, S), 1
+        )
         down = orn.SDE(
             lambda x, t: torch.full_like(x, -MU), lambda x, t: torch.full_like(x, S), "additive"
         )
@@ -88,7 +90,7 @@ class TestOtherProcesses:
         exact = float(orn.laws.OUPassage(1.0, 1.0, 1.0).cdf(torch.tensor(1.0)))
         found = []
         for bridge in (lambda x, t: torch.ones_like(x), None):
-            hit = orn.FirstPassage(lambda x, t: -x, bridge)
+            hit = orn.solvers.FirstPassage(lambda x, t: -x, bridge)
             orn.solve(sde, x, [0.0, 1.0], orn.EulerMaruyama(), dt=1 / 16, watch=[hit])
             found.append(float(hit.crossed.double().mean()) - exact)
         assert abs(found[0]) < 4 * math.sqrt(0.25 / N) + 0.015 and found[1] < -0.05
@@ -97,7 +99,7 @@ class TestOtherProcesses:
 class TestRecords:
     def test_deterministic_crossing_is_interpolated(self):
         """x = t meets 0.55 at 0.55, and a sample beyond it has done so at the start."""
-        hit = orn.FirstPassage(lambda x, t: 0.55 - x)
+        hit = orn.solvers.FirstPassage(lambda x, t: 0.55 - x)
         x = torch.tensor([0.0, 0.7, -2.0], dtype=F64)
         orn.solve(
             orn.SDE(lambda x, t: torch.ones_like(x)),
@@ -115,6 +117,6 @@ class TestRecords:
         assert torch.equal(passage(0.2, n=100).times, passage(0.2).times[:100])
 
     def test_shape(self):
-        hit = orn.FirstPassage(lambda x, t: x)
+        hit = orn.solvers.FirstPassage(lambda x, t: x)
         with pytest.raises(OrnsteinError, match=r"shape \(3, 2\).*one number per sample"):
             orn.solve(drifting(), torch.zeros(3, 2), [0.0, 1.0], watch=[hit])

@@ -13,7 +13,12 @@ R, S = 0.05, 0.2
 ONE = torch.tensor(1.0)
 MEAN = math.exp(R)
 GBM = orn.SDE(lambda x, t: R * x, lambda x, t: S * x)
-ESTIMATORS = [orn.Plain(20_000), orn.Antithetic(20_000), orn.Sobol(1024, 16), orn.Multilevel(2e-3)]
+ESTIMATORS = [
+    orn.montecarlo.Plain(20_000),
+    orn.montecarlo.Antithetic(20_000),
+    orn.montecarlo.Sobol(1024, 16),
+    orn.montecarlo.Multilevel(2e-3),
+]
 
 
 def mean(x):
@@ -45,22 +50,27 @@ class TestValue:
             1.0,
             estimator,
             orn.Milstein(),
-            steps=4 if isinstance(estimator, orn.Multilevel) else 32,
+            steps=4 if isinstance(estimator, orn.montecarlo.Multilevel) else 32,
         )
         assert abs(found.value - exact) < 4 * found.stderr + 1e-4 + (found.bias or 0.0)
         assert 0 < found.stderr < 3e-3
 
     @pytest.mark.parametrize(
         "estimator",
-        [orn.Plain(400), orn.Antithetic(400), orn.Sobol(16, 16), orn.Multilevel(0.01, first=300)],
+        [
+            orn.montecarlo.Plain(400),
+            orn.montecarlo.Antithetic(400),
+            orn.montecarlo.Sobol(16, 16),
+            orn.montecarlo.Multilevel(0.01, first=300),
+        ],
     )
     def test_errors_cover(self, estimator):
         """Over 40 seeds the value is off by a standard error, as root mean square: 1.07 of 16
         scramblings, within 3.5 of its errors."""
         exact = (
-            MEAN if isinstance(estimator, orn.Multilevel) else (1 + R / 4) ** 4
+            MEAN if isinstance(estimator, orn.montecarlo.Multilevel) else (1 + R / 4) ** 4
         )  # that of the scheme
-        steps = 2 if isinstance(estimator, orn.Multilevel) else 4
+        steps = 2 if isinstance(estimator, orn.montecarlo.Multilevel) else 4
         runs = [
             orn.expectation(mean, GBM, ONE, 1.0, estimator, orn.Milstein(), steps, seed)
             for seed in range(40)
@@ -77,8 +87,8 @@ class TestValue:
             lambda x, t: -x, lambda x, t: torch.eye(2).expand(len(x), 2, 2), "general"
         )
         for sde, method in ((additive, orn.SRK()), (general, orn.EulerMaruyama())):
-            for estimator in (*ESTIMATORS[:3], orn.Multilevel(0.02)):
-                steps = 4 if isinstance(estimator, orn.Multilevel) else 64
+            for estimator in (*ESTIMATORS[:3], orn.montecarlo.Multilevel(0.02)):
+                steps = 4 if isinstance(estimator, orn.montecarlo.Multilevel) else 64
                 found = orn.expectation(
                     lambda x: x.square().sum(1), sde, torch.zeros(2), 1.0, estimator, method, steps
                 )
@@ -89,26 +99,30 @@ class TestVarianceReduction:
     def test_pairs_and_points(self):
         """Variance at equal cost, beside that of plain paths: of pairs and of Sobol' points less
         than a quarter for a monotone f, and for an even one pairs are no better."""
-        plain = orn.expectation(mean, GBM, ONE, 1.0, orn.Plain(16_384), steps=16).stderr ** 2
+        plain = (
+            orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Plain(16_384), steps=16).stderr ** 2
+        )
         assert (
-            orn.expectation(mean, GBM, ONE, 1.0, orn.Antithetic(16_384), steps=16).stderr ** 2
+            orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Antithetic(16_384), steps=16).stderr
+            ** 2
             < plain / 4
         )
         assert (
-            orn.expectation(mean, GBM, ONE, 1.0, orn.Sobol(1024, 16), steps=16).stderr ** 2
+            orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Sobol(1024, 16), steps=16).stderr
+            ** 2
             < plain / 100
         )
         even = orn.SDE(lambda x, t: -x, lambda x, t: torch.ones_like(x), "additive")
         found = [
             orn.expectation(torch.square, even, 0 * ONE, 1.0, e(8192), steps=8).stderr
-            for e in (orn.Plain, orn.Antithetic)
+            for e in (orn.montecarlo.Plain, orn.montecarlo.Antithetic)
         ]
         assert found[1] > found[0] * 1.2
 
     def test_sobol_converges_faster_than_the_root(self):
         """16 times the points: less than a tenth of the error, not a quarter."""
         found = [
-            orn.expectation(mean, GBM, ONE, 1.0, orn.Sobol(n, 32), steps=8).stderr
+            orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Sobol(n, 32), steps=8).stderr
             for n in (128, 2048)
         ]
         assert found[1] < found[0] / 10
@@ -120,7 +134,7 @@ class TestMultilevel:
         on each finer level."""
         for method, rate in ((orn.Milstein(), 2), (orn.EulerMaruyama(), 1)):
             levels = orn.expectation(
-                call, GBM, ONE, 1.0, orn.Multilevel(1e-3, first=4000), method, steps=2
+                call, GBM, ONE, 1.0, orn.montecarlo.Multilevel(1e-3, first=4000), method, steps=2
             ).levels
             v = [level.variance for level in levels[1:]]
             assert math.log2(v[0] / v[-1]) / (len(v) - 1) == pytest.approx(rate, abs=0.5)
@@ -133,7 +147,13 @@ class TestMultilevel:
         eps = [4e-3, 2e-3, 1e-3, 5e-4]
         runs = [
             orn.expectation(
-                call, GBM, ONE, 1.0, orn.Multilevel(e, first=100), orn.Milstein(), steps=4
+                call,
+                GBM,
+                ONE,
+                1.0,
+                orn.montecarlo.Multilevel(e, first=100),
+                orn.Milstein(),
+                steps=4,
             )
             for e in eps
         ]
@@ -151,15 +171,15 @@ class TestMultilevel:
                 orn.SDE(lambda x, t: -3 * x),
                 ONE,
                 1.0,
-                orn.Multilevel(1e-4, most=3),
+                orn.montecarlo.Multilevel(1e-4, most=3),
                 orn.EulerMaruyama(),
                 steps=2,
             )
         for bad in (
-            lambda: orn.Multilevel(0.0),
-            lambda: orn.Sobol(100),
-            lambda: orn.Antithetic(5),
-            lambda: orn.Plain(1),
+            lambda: orn.montecarlo.Multilevel(0.0),
+            lambda: orn.montecarlo.Sobol(100),
+            lambda: orn.montecarlo.Antithetic(5),
+            lambda: orn.montecarlo.Plain(1),
         ):
             with pytest.raises(OrnsteinError):
                 bad()
@@ -170,10 +190,12 @@ class TestSamples:
         """Many small batches, the same value but for rounding."""
         import ornstein.calculus.montecarlo.estimators as module
 
-        found = [orn.expectation(mean, GBM, ONE, 1.0, orn.Plain(5000), steps=4).value]
+        found = [orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Plain(5000), steps=4).value]
         size, module._BATCH = module._BATCH, 700
         try:
-            found.append(orn.expectation(mean, GBM, ONE, 1.0, orn.Plain(5000), steps=4).value)
+            found.append(
+                orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Plain(5000), steps=4).value
+            )
         finally:
             module._BATCH = size
         assert found[0] == pytest.approx(found[1], rel=1e-12)
@@ -182,6 +204,8 @@ class TestSamples:
         with pytest.raises(OrnsteinError, match="steps=0"):
             orn.expectation(mean, GBM, ONE, steps=0)
         with pytest.raises(OrnsteinError, match=r"shape \(\).*\(n,\)"):
-            orn.expectation(torch.mean, GBM, ONE, 1.0, orn.Plain(10))
+            orn.expectation(torch.mean, GBM, ONE, 1.0, orn.montecarlo.Plain(10))
         with pytest.raises(OrnsteinError, match="dimensions at most"):
-            orn.expectation(lambda x: x[:, 0], GBM, torch.ones(1000), 1.0, orn.Sobol(4, 2))
+            orn.expectation(
+                lambda x: x[:, 0], GBM, torch.ones(1000), 1.0, orn.montecarlo.Sobol(4, 2)
+            )

@@ -13,7 +13,7 @@ import scipy.stats
 import torch
 
 from ornstein.calculus.integrals import (
-    OfPath,
+    PathFunctional,
     by_parts,
     check_adapted,
     covariation,
@@ -329,7 +329,7 @@ class TestAdapted:
 
         values = torch.stack([b(float(t)) for t in UNEVEN]).cummax(0).values
         assert torch.allclose(
-            ito(OfPath(running), b, UNEVEN), ito(values, b, UNEVEN), rtol=0, atol=1e-13
+            ito(PathFunctional(running), b, UNEVEN), ito(values, b, UNEVEN), rtol=0, atol=1e-13
         )
         for peek in (
             lambda p, t: p(1.0),
@@ -337,7 +337,7 @@ class TestAdapted:
             lambda p, t: p.levy_area(0.0, 1.0),
         ):
             with pytest.raises(OrnsteinError, match="not known yet"):
-                ito(OfPath(peek), b, UNEVEN)
+                ito(PathFunctional(peek), b, UNEVEN)
 
     @pytest.mark.parametrize(
         ("f", "adapted"),
@@ -364,7 +364,7 @@ class TestErrors:
         [
             (lambda t: t, GRID.flip(0), "run up in time"),
             (lambda t: t, [0.0, 0.0], "strictly"),
-            (lambda a, b, c: a, GRID, "OfPath"),
+            (lambda a, b, c: a, GRID, "PathFunctional"),
             (torch.exp, GRID, "lambda"),
             (torch.zeros(3), GRID, "one value for each time"),
         ],
@@ -378,8 +378,8 @@ class TestErrors:
             theta_integral(1.0, path(3), GRID, 2.0)
         with pytest.raises(OrnsteinError, match="first dimension runs along it"):
             ito(1.0, torch.zeros(4, 3), GRID)
-        with pytest.raises(OrnsteinError, match="OfPath is an Ito integrand"):
-            stratonovich(OfPath(lambda p, t: p(t)), path(3), GRID)
+        with pytest.raises(OrnsteinError, match="PathFunctional is an Ito integrand"):
+            stratonovich(PathFunctional(lambda p, t: p(t)), path(3), GRID)
         with pytest.raises(OrnsteinError, match="needs several"):
             ito_isometry(1.0, path(1), GRID)
 

@@ -10,7 +10,7 @@ import sympy
 import torch
 
 from ornstein.calculus.integrals import (
-    adjoint,
+    adjoint_generator,
     generator,
     ito,
     ito_formula,
@@ -23,7 +23,7 @@ from ornstein.core.processes import schedules as processes
 from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.noise import Noise
-from ornstein.core.solve.solve import solve
+from ornstein.core.solvers.solve import solve
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
@@ -256,10 +256,12 @@ class TestAdjoint:
     def test_a_stationary_density_stays(self):
         """OU: N(0, sigma^2 / 2 theta). A double well: exp(-V), with noise sqrt(2)."""
         ou = processes.OU(theta=1.5, sigma=2.0)
-        assert close(adjoint(lambda x: (-x.square() * 3 / 8).exp(), ou)(X, 0.0), 0.0)
+        assert close(adjoint_generator(lambda x: (-x.square() * 3 / 8).exp(), ou)(X, 0.0), 0.0)
         well = Langevin(lambda x: -4 * x * (x.square() - 1))
         assert close(
-            adjoint(lambda x: (-(x.square() - 1).square()).sum(1).exp(), well)(V, 0.0), 0.0, 1e-10
+            adjoint_generator(lambda x: (-(x.square() - 1).square()).sum(1).exp(), well)(V, 0.0),
+            0.0,
+            1e-10,
         )
 
     def test_it_is_the_adjoint(self):
@@ -272,7 +274,7 @@ class TestAdjoint:
             (lambda x: (-x.square()).exp() * (1 + 0.3 * x)),
         )
         one, other = (
-            (f(x) * adjoint(p, sde)(x, 0.0)).sum(),
+            (f(x) * adjoint_generator(p, sde)(x, 0.0)).sum(),
             (p(x) * generator(f, sde)(x, 0.0)).sum(),
         )
         assert close(one, other, 1e-9) and abs(float(one)) > 1
@@ -286,7 +288,7 @@ class TestAdjoint:
         )
         sde = Turning()
         one, other = (
-            (f(x) * adjoint(p, sde)(x, 0.4)).sum(),
+            (f(x) * adjoint_generator(p, sde)(x, 0.4)).sum(),
             (p(x) * generator(f, sde)(x, 0.4)).sum(),
         )
         assert close(one, other, 1e-8) and abs(float(one)) > 1

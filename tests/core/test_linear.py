@@ -170,7 +170,7 @@ class TestMembers:
             "VE",
             "EDM",
             "Cosine",
-            "Straight",
+            "RectifiedFlow",
             "OU",
             "Bridge",
             "DiscreteVP",

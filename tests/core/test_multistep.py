@@ -18,9 +18,10 @@ from ornstein.core.methods.multistep import rows
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes import schedules as p
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.sde import SDE
 from ornstein.core.random import BrownianPath
-from ornstein.core.random.noise import Noise, Stream
+from ornstein.core.random.noise import Noise, NormalStream
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.timesteps.clock import Asinh, Log, Ratio
 from ornstein.errors import OrnsteinError
@@ -29,7 +30,7 @@ from ornstein.reference.targets import GaussianMixture, Normal
 
 F64 = torch.float64
 INF = math.inf
-NAMES = ["VP", "SubVP", "VE", "EDM", "Cosine", "Straight", "OU", "DiscreteVP", "FromLogSNR"]
+NAMES = ["VP", "SubVP", "VE", "EDM", "Cosine", "RectifiedFlow", "OU", "DiscreteVP", "FromLogSNR"]
 PROCESSES = pytest.mark.parametrize("sde", [LAWS[name].sde for name in NAMES], ids=NAMES)
 
 
@@ -96,9 +97,9 @@ class TestAuto:
         torch.testing.assert_close(run(posterior, x, n), factor * x, rtol=1e-9, atol=1e-12)
 
     def test_starts_without_signal_where_others_would_divide_by_it(self):
-        """On `Straight`, alpha_T = 0: the first step of every quantity is finite, and noise
+        """On `RectifiedFlow`, alpha_T = 0: the first step of every quantity is finite, and noise
         prediction starts with DDIM."""
-        sde = p.Straight()
+        sde = p.RectifiedFlow()
         posterior = mixture().posterior(sde)
         x, times = starts(posterior), sde.times(6)
         assert float(sde.alpha(sde.T)) == 0
@@ -121,7 +122,7 @@ class TestAuto:
         expected = math.hypot(alpha, sigma) * (x + math.atan2(alpha, sigma) * mean)
         torch.testing.assert_close(velocity, expected, rtol=1e-9, atol=1e-12)
 
-    @pytest.mark.parametrize("sde", [p.VP(), p.EDM(), p.Straight()], ids=repr)
+    @pytest.mark.parametrize("sde", [p.VP(), p.EDM(), p.RectifiedFlow()], ids=repr)
     def test_the_last_step_leaves_no_noise(self, sde):
         """Data in one point, of which auto is not told: x is alpha_t times the point plus noise,
         all of which must go."""
@@ -231,7 +232,7 @@ class TestWeights:
             assert found[-1].std == 0
 
 
-class OneHot(Stream):
+class OneHot(NormalStream):
     """Draw k is 1 for sample k + 1 and 0 for all others: the response of a linear run to each of
     its numbers."""
 
@@ -265,7 +266,9 @@ def variance_after(reverse, method, times, var):
 
 class TestOnSDEs:
     @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
-    @pytest.mark.parametrize("sde", [p.VP(), p.EDM(10.0), p.Straight(), p.OU(1.5, 2.0)], ids=repr)
+    @pytest.mark.parametrize(
+        "sde", [p.VP(), p.EDM(10.0), p.RectifiedFlow(), p.OU(1.5, 2.0)], ids=repr
+    )
     def test_the_marginals_of_gaussian_data_of_its_std_are_exact_in_any_number_of_steps(
         self, sde, eta
     ):
@@ -350,7 +353,7 @@ def test_at_most_order_plus_2_states_are_held(method):
     ids=repr,
 )
 @pytest.mark.parametrize("eta", [0.0, 1.0])
-@pytest.mark.parametrize("sde", [p.VP(), p.Straight()], ids=repr)
+@pytest.mark.parametrize("sde", [p.VP(), p.RectifiedFlow()], ids=repr)
 def test_a_grid_per_sample_is_the_run_of_each_sample(method, eta, sde):
     reverse, x = Reverse(mixture().posterior(sde), eta), Noise(0).normal((4, 2), F64)
     grids = torch.stack(
@@ -383,7 +386,7 @@ class Rounded:
 
 
 class TestPrecision:
-    @pytest.mark.parametrize("sde", [p.VP(), p.Straight(), p.EDM()], ids=repr)
+    @pytest.mark.parametrize("sde", [p.VP(), p.RectifiedFlow(), p.EDM()], ids=repr)
     def test_a_bfloat16_network_costs_bfloat16_errors_only(self, sde):
         """Rounding is relative 2^-9; the median error stays below 2^-6 of the data's std."""
         posterior = mixture().posterior(sde)

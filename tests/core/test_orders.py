@@ -17,11 +17,11 @@ from scipy.integrate import solve_ivp
 
 from ornstein.core.methods import (
     Ancestral,
-    Down,
+    AncestralStep,
     EulerMaruyama,
+    ForwardTransition,
     Heun,
     Multistep,
-    Noising,
     PredictorCorrector,
     RungeKutta,
     Singlestep,
@@ -31,9 +31,12 @@ from ornstein.core.methods.runge_kutta import bogacki_shampine, heun, midpoint, 
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes import schedules as p
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import Evaluations, Method, Step, simulate
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.method import Method, Step
+from ornstein.core.simulation.watchers import Evaluations
 from ornstein.core.timesteps.clock import Asinh, Index, Ratio, Time
 from ornstein.core.timesteps.spacing import Karras
 
@@ -92,8 +95,8 @@ WEAK_ORDERS: list[tuple[Method, float, int]] = [
     (EulerMaruyama(), 0.5, 1),
     (Ancestral(), 1.0, 2),
     (Ancestral(), 0.5, 1),
-    (Down(Ancestral()), 1.0, 1),
-    (Down(), 1.0, 2),
+    (AncestralStep(Ancestral()), 1.0, 1),
+    (AncestralStep(), 1.0, 2),
     (Multistep(1), 1.0, 1),
     (Singlestep(), 1.0, 1),
     (Singlestep((0.5,), INF), 1.0, 1),
@@ -108,7 +111,7 @@ def grid(sde: LinearSDE, n: int, high: float, low: float, even_in: str = "t") ->
 
 PROBLEMS = {  # process, dimension, from and to as fractions of T, clock
     "VP": (p.VP(), 2, 0.9, 0.1, "t"),
-    "Straight": (p.Straight(), 2, 0.9, 0.1, "t"),
+    "RectifiedFlow": (p.RectifiedFlow(), 2, 0.9, 0.1, "t"),
     "EDM": (p.EDM(), 1, 0.2, 0.005, "log t"),
 }
 
@@ -201,7 +204,7 @@ def law_after(
 
 @pytest.mark.parametrize(("method", "eta", "order"), WEAK_ORDERS, ids=lambda v: repr(v))
 def test_expectations_of_a_mixture_converge_at_the_weak_order(method, eta, order):
-    sde, points = p.Straight(), torch.linspace(-5, 5, 401, dtype=F64)
+    sde, points = p.RectifiedFlow(), torch.linspace(-5, 5, 401, dtype=F64)
     posterior, sizes, low = mixture(1).posterior(sde), (40, 80) if order == 1 else (80, 160), 0.2
     exact = posterior.log_prob(points[:, None], low).exp() * (points[1] - points[0])
     errors = [
@@ -230,7 +233,7 @@ def moments_after(
 GAUSSIAN_PROBLEMS = [
     p.VP(),
     p.EDM(10.0),
-    p.Straight(),
+    p.RectifiedFlow(),
     p.Cosine(),
     p.OU(1.5, 2.0),
     p.SubVP(),
@@ -254,7 +257,9 @@ def test_ancestral_sampling_of_gaussian_data_is_exact_in_any_number_of_steps(sde
     [(EulerMaruyama(), 1.0), (EulerMaruyama(), 0.5), (Ancestral(), 0.5)],
     ids=repr,
 )
-@pytest.mark.parametrize("sde", [p.OU(2.0, 2.0), p.Straight()], ids=lambda sde: type(sde).__name__)
+@pytest.mark.parametrize(
+    "sde", [p.OU(2.0, 2.0), p.RectifiedFlow()], ids=lambda sde: type(sde).__name__
+)
 def test_moments_of_gaussian_data_converge_at_order_1(method, eta, sde):
     mean, var, high, low = 0.7, 0.4, 0.9, 0.1
     at = [
@@ -284,7 +289,9 @@ def test_noising_by_euler_maruyama_has_weak_order_1():
 @pytest.mark.parametrize("n", [1, 5])
 def test_noising_by_the_exact_kernel_has_no_error(n):
     sde = p.VP()
-    mean, var = moments_after(sde, Noising(), torch.linspace(0, 1, n + 1, dtype=F64), 3.0, 0.25)
+    mean, var = moments_after(
+        sde, ForwardTransition(), torch.linspace(0, 1, n + 1, dtype=F64), 3.0, 0.25
+    )
     exact = float(sde.alpha(1.0)) * 3.0, float(sde.alpha(1.0) ** 2 * 0.25 + sde.sigma(1.0) ** 2)
     assert (mean, var) == pytest.approx(exact, rel=1e-12)
 
@@ -307,7 +314,7 @@ class TestAgainstThePapers:
 
     x = Noise(5).normal((6, 2), F64)
 
-    @pytest.mark.parametrize("sde", [p.VP(), p.Straight(), p.Cosine()], ids=repr)
+    @pytest.mark.parametrize("sde", [p.VP(), p.RectifiedFlow(), p.Cosine()], ids=repr)
     def test_multistep_of_order_1_is_ancestral_without_noise(self, sde):
         flow = Reverse(mixture().posterior(sde), eta=0.0)
         a, b = (

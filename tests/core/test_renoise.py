@@ -1,4 +1,4 @@
-"""`Down`, `Churn` and `Repeat`: they leave laws alone, are their inner method where they add
+"""`AncestralStep`, `Churn` and `RePaint`: they leave laws alone, are their inner method where they add
 nothing, and refuse what they must.
 
 For Gaussian data every run is linear in its start and its random numbers, so variances come without
@@ -13,20 +13,30 @@ import pytest
 import torch
 from core_problems import NormalPosterior, mixture
 
-from ornstein.core.methods import Ancestral, Churn, Down, Heun, Multistep, Repeat, Singlestep
+from ornstein.core.methods import (
+    Ancestral,
+    AncestralStep,
+    Churn,
+    Heun,
+    Multistep,
+    RePaint,
+    Singlestep,
+)
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import SDE, Reverse
-from ornstein.core.random.noise import Noise, Stream
-from ornstein.core.simulation.loop import Evaluations, simulate
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.sde import SDE
+from ornstein.core.random.noise import Noise, NormalStream
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.watchers import Evaluations
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
 D = 0.7  # std of the data
 EXACT = Multistep(1, D)  # solves the probability flow of such data in one step
-PROCESSES = [p.VP(), p.EDM(10.0), p.Straight(), p.OU(1.5, 2.0)]
+PROCESSES = [p.VP(), p.EDM(10.0), p.RectifiedFlow(), p.OU(1.5, 2.0)]
 
 
-class OneHot(Stream):
+class OneHot(NormalStream):
     """Draw k is 1 for sample k + 1 and 0 for all others."""
 
     def normal(self):
@@ -71,7 +81,7 @@ class TestWithAnExactInnerMethod:
     @pytest.mark.parametrize("eta", [0.3, 1.0])
     def test_down_keeps_the_law(self, sde, n, eta):
         for times in (sde.times(n), sde.times(n + 1)[:-1]):
-            var, draws = variance_after(sde, eta, Down(EXACT), times)
+            var, draws = variance_after(sde, eta, AncestralStep(EXACT), times)
             assert var == pytest.approx(level(sde, times[-1]), rel=1e-8)
             assert draws == n - int(times[-1] == 0)  # a step to the data adds no noise
 
@@ -88,7 +98,7 @@ class TestWithAnExactInnerMethod:
     @pytest.mark.parametrize(("inner", "eta"), [(EXACT, 0.0), (Ancestral(), 1.0)], ids=repr)
     def test_repeat_keeps_the_law(self, sde, n, inner, eta):
         times = sde.times(n + 1)[:-1]
-        var, draws = variance_after(sde, eta, Repeat(inner, times=3, steps=2), times)
+        var, draws = variance_after(sde, eta, RePaint(inner, times=3, steps=2), times)
         assert var == pytest.approx(level(sde, times[-1]), rel=1e-8)
         assert draws == n * (2 + (6 if eta else 0))
 
@@ -102,7 +112,7 @@ class TestNoiseThatIsDrawn:
         r_t, r_s = ((-sde.log_snr(t) / 2).exp() for t in times)
         x = torch.zeros(2, 1, dtype=F64)
         end = simulate(
-            Reverse(NormalPosterior(sde, 0.0, D**2), eta), x, times, Down(EXACT), Probe()
+            Reverse(NormalPosterior(sde, 0.0, D**2), eta), x, times, AncestralStep(EXACT), Probe()
         )
         fresh = sde.alpha(times[1]) ** 2 * eta**2 * r_s**2 * (1 - r_s**2 / r_t**2)
         assert float(end.square().sum()) == pytest.approx(float(fresh), rel=1e-8)
@@ -137,13 +147,15 @@ class TestNoiseThatIsDrawn:
 
 
 @pytest.mark.parametrize(
-    "method", [Down(), Down(Heun()), Churn(Heun(), 5.0, noise=1.0), Repeat(Singlestep())], ids=repr
+    "method",
+    [AncestralStep(), AncestralStep(Heun()), Churn(Heun(), 5.0, noise=1.0), RePaint(Singlestep())],
+    ids=repr,
 )
 def test_the_law_is_reached_as_the_inner_method_converges(method):
     """Variance of Gaussian data with usual inner methods: within 3% at 24 steps, and closer than at
     12."""
     sde = p.VP()
-    eta = 0.0 if isinstance(method, Churn | Repeat) else 1.0
+    eta = 0.0 if isinstance(method, Churn | RePaint) else 1.0
     grids = [torch.linspace(0.9, 0.1, n + 1, dtype=F64) for n in (12, 24)]
     errors = [
         abs(variance_after(sde, eta, method, times, 60)[0] / level(sde, 0.1) - 1) for times in grids
@@ -160,7 +172,7 @@ def test_down_samples_the_mixture(eta):
         Reverse(target.posterior(sde), eta),
         Noise(0).normal((n, 2), F64),
         sde.times(40),
-        Down(),
+        AncestralStep(),
         Noise(1),
     )
     gap = x.square().mean(0) - target.std.square()
@@ -183,14 +195,14 @@ class TestWithoutEffect:
 
     @pytest.mark.parametrize("inner", [Heun(), Singlestep(), Ancestral()], ids=repr)
     def test_down_without_eta_is_the_inner_method(self, inner):
-        assert torch.equal(*self.pair(Down(inner), inner))
+        assert torch.equal(*self.pair(AncestralStep(inner), inner))
 
     @pytest.mark.parametrize(
         ("inner", "eta"), [(Heun(), 0.0), (Singlestep(), 1.0), (Ancestral(), 1.0)], ids=repr
     )
     def test_one_pass_in_one_part_is_the_inner_method(self, inner, eta):
-        assert torch.equal(*self.pair(Repeat(inner, times=1, steps=1), inner, eta))
-        assert not torch.allclose(*self.pair(Repeat(inner, times=2, steps=1), inner, eta))
+        assert torch.equal(*self.pair(RePaint(inner, times=1, steps=1), inner, eta))
+        assert not torch.allclose(*self.pair(RePaint(inner, times=2, steps=1), inner, eta))
 
     def test_one_pass_in_parts_is_the_inner_method_on_the_finer_grid(self):
         """Parts are even in the log-SNR."""
@@ -200,7 +212,7 @@ class TestWithoutEffect:
         fine = torch.stack(
             [sde.time(a + (b - a) * k / 3) for a, b in pairwise(ends) for k in range(3)]
         )
-        a = simulate(Reverse(posterior, 0.0), self.x, times, Repeat(Ancestral(), times=1, steps=3))
+        a = simulate(Reverse(posterior, 0.0), self.x, times, RePaint(Ancestral(), times=1, steps=3))
         b = simulate(Reverse(posterior, 0.0), self.x, torch.cat([fine, times[-1:]]), Ancestral())
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
@@ -210,7 +222,7 @@ class TestWithoutEffect:
             reverse,
             self.x,
             self.sde.times(4)[:-1],
-            Repeat(Heun(), times=3, steps=2),
+            RePaint(Heun(), times=3, steps=2),
             Noise(0),
             [counter],
         )
@@ -228,9 +240,11 @@ class TestRefuses:
     @pytest.mark.parametrize("options", [{"times": 0}, {"steps": 0}])
     def test_repeat_out_of_range(self, options):
         with pytest.raises(OrnsteinError, match="at least 1"):
-            Repeat(Heun(), **options)
+            RePaint(Heun(), **options)
 
-    @pytest.mark.parametrize("method", [Down(), Churn(Heun()), Repeat(Singlestep())], ids=repr)
+    @pytest.mark.parametrize(
+        "method", [AncestralStep(), Churn(Heun()), RePaint(Singlestep())], ids=repr
+    )
     def test_what_has_no_posterior_and_runs_without_noise(self, method):
         x, sde = torch.zeros(2, 2, dtype=F64), p.VP()
         with pytest.raises(OrnsteinError, match=r"solves orn\.Reverse"):
@@ -245,7 +259,7 @@ class TestRefuses:
                 Reverse(mixture().posterior(sde), 1.0),
                 x,
                 sde.times(3)[:-1].flip(0),
-                Down(),
+                AncestralStep(),
                 Noise(0),
             )
 
@@ -253,11 +267,11 @@ class TestRefuses:
         sde, x = p.VP(), torch.zeros(2, 2, dtype=F64)
         with pytest.raises(OrnsteinError, match="solves an ODE"):
             simulate(
-                Reverse(mixture().posterior(sde), 1.0), x, sde.times(3), Repeat(Heun()), Noise(0)
+                Reverse(mixture().posterior(sde), 1.0), x, sde.times(3), RePaint(Heun()), Noise(0)
             )
 
 
-@pytest.mark.parametrize("outer", [Churn, Down])
+@pytest.mark.parametrize("outer", [Churn, AncestralStep])
 def test_methods_with_memory_are_refused(outer):
     with pytest.raises(OrnsteinError, match="needs no memory"):
         outer(Multistep(2))

@@ -14,9 +14,11 @@ from ornstein.core.methods import Adaptive, RungeKutta
 from ornstein.core.methods.runge_kutta import bogacki_shampine, dormand_prince, heun, midpoint, rk4
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import Evaluations, simulate
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.watchers import Evaluations
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
@@ -98,7 +100,7 @@ class TestTableaus:
         assert max(map(abs, defects(tableau, tableau.low, tableau.order))) > 1e-4
 
 
-PROBLEMS = {"VP": p.VP(), "EDM": p.EDM(20.0), "Straight": p.Straight()}
+PROBLEMS = {"VP": p.VP(), "EDM": p.EDM(20.0), "RectifiedFlow": p.RectifiedFlow()}
 
 
 class Counting:

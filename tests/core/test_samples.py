@@ -15,7 +15,7 @@ from core_problems import mixture
 
 from ornstein.core.methods import Ancestral, Heun, Multistep, PredictorCorrector
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import Reverse
+from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.timesteps import spacing
@@ -26,7 +26,7 @@ N, K = 4000, 4
 PROCESSES = {
     "VP": (p.VP(), spacing.cosine),
     "EDM": (p.EDM(), spacing.Karras()),
-    "Straight": (p.Straight(), spacing.cosine),
+    "RectifiedFlow": (p.RectifiedFlow(), spacing.cosine),
     "Cosine": (p.Cosine(), spacing.cosine),
 }
 SAMPLERS = {

@@ -11,7 +11,7 @@ import torch
 
 import ornstein as orn
 from ornstein.core.processes.solver_orders import FITS, kind, strong_order
-from ornstein.core.solve.solve import default_method
+from ornstein.core.solvers.solve import default_method
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
@@ -72,7 +72,7 @@ def bent(noise):
     return orn.SDE(lambda x, t: (2 * x.flip(1)).sin() - x, size, noise, "stratonovich")
 
 
-COMMUTING = ["EulerMaruyama", "TamedEuler", "ImplicitEuler", "Milstein", "SRK", "WeakSecond"]
+COMMUTING = ["EulerMaruyama", "TamedEuler", "ImplicitEuler", "Milstein", "SRK", "PlatenWeak2"]
 STRATONOVICH = [
     "Milstein",
     "EulerHeun",
@@ -111,12 +111,12 @@ def problem(name: str, n: int) -> Problem:
     noise, sense = name.split() if " " in name else (name, "ito")
     cells, steps, method = 256, (32, 64, 128, 256), None
     if sense == "bent":
-        sde, cells, steps, method = bent(noise), 256, (16, 32, 64), orn.LogODE()
+        sde, cells, steps, method = bent(noise), 256, (16, 32, 64), orn.methods.LogODE()
     elif noise == "additive":
         sde, cells, steps, method = swinging(), 512, (8, 16, 32, 64), orn.SRK()
     elif noise == "general":
         sde, cells, steps = crossed(sense), 512, (8, 16, 32)
-        method = orn.EulerMaruyama() if sense == "ito" else orn.EulerHeun()
+        method = orn.EulerMaruyama() if sense == "ito" else orn.methods.EulerHeun()
     else:
         sde = geometric(sense) if noise == "diagonal" else rotated(sense)
     plane = sense == "bent" or noise in ("scalar", "general")
@@ -198,7 +198,11 @@ class TestLogODE:
         n, cells = 128, torch.linspace(0, T, 129, dtype=F64)
         path = orn.BrownianPath((50, 2), seed=8, cells=cells, dtype=F64, order=2)
         end = orn.solve(
-            heisenberg(), torch.zeros(50, 3, dtype=F64), [0.0, T], orn.LogODE(pieces=n), path
+            heisenberg(),
+            torch.zeros(50, 3, dtype=F64),
+            [0.0, T],
+            orn.methods.LogODE(pieces=n),
+            path,
         )[-1]
         steps = torch.stack([path(a, b) for a, b in pairwise(cells.tolist())])
         before = steps.cumsum(0) - steps
@@ -217,7 +221,11 @@ class TestLogODE:
 
         def end(steps):
             return orn.solve(
-                sde, x, torch.linspace(0, T, steps + 1, dtype=F64), orn.LogODE(256 // steps), path
+                sde,
+                x,
+                torch.linspace(0, T, steps + 1, dtype=F64),
+                orn.methods.LogODE(256 // steps),
+                path,
             )[-1]
 
         best = end(256)
@@ -229,7 +237,7 @@ class TestLogODE:
         """One step from a seed: the integral has variance ``1/2``, by 4 standard errors of
         100000."""
         z = orn.solve(
-            heisenberg(), torch.zeros(100_000, 3, dtype=F64), [0.0, 1.0], orn.LogODE(), 5
+            heisenberg(), torch.zeros(100_000, 3, dtype=F64), [0.0, 1.0], orn.methods.LogODE(), 5
         )[-1][:, 2]
         assert float(z.square().mean()) == pytest.approx(
             0.5, abs=4 * float(z.square().std()) / math.sqrt(len(z))
@@ -242,7 +250,7 @@ WEAK = {
     "EulerMaruyama": ((1, 1), "ito"),
     "ImplicitEuler": ((1, 1), "ito"),
     "Milstein": ((1, 1), "ito"),
-    "WeakSecond": ((2, 2), "ito"),
+    "PlatenWeak2": ((2, 2), "ito"),
     "SRK": ((3, 1.5), "ito"),
     "EulerHeun": ((1, 1), "stratonovich"),
     "StratonovichHeun": ((1, 1), "stratonovich"),
@@ -347,7 +355,7 @@ class TestFits:
         ):
             orn.solve(geometric("stratonovich"), x, [0.0, 1.0], orn.EulerMaruyama())
         with pytest.raises(OrnsteinError, match="ImplicitEuler"):
-            orn.solve(geometric(), x, [0.0, 1.0], orn.StratonovichMidpoint())
+            orn.solve(geometric(), x, [0.0, 1.0], orn.methods.StratonovichMidpoint())
         with pytest.raises(OrnsteinError, match="noise='round'"):
             orn.SDE(lambda x, t: x, lambda x, t: x, noise="round")
         with pytest.raises(OrnsteinError, match=r"\(3, 2, m\)"):
@@ -416,11 +424,11 @@ class TestSolve:
         grid, x = torch.linspace(0, 1, 21, dtype=F64), torch.ones(6, dtype=F64)
         stream, memory, y = path.stream_like(x), None, x
         for t, s in pairwise(grid):
-            step = orn.ReversibleHeun().step(sde, y, t, s, stream, memory)
+            step = orn.methods.ReversibleHeun().step(sde, y, t, s, stream, memory)
             y, memory = step.x, step.memory
         assert float((y - x).abs().max()) > 0.1
         for t, s in pairwise(grid.flip(0)):
-            step = orn.ReversibleHeun().step(sde, y, t, s, stream, memory)
+            step = orn.methods.ReversibleHeun().step(sde, y, t, s, stream, memory)
             y, memory = step.x, step.memory
         torch.testing.assert_close(y, x, atol=1e-12, rtol=0)
 
@@ -444,19 +452,19 @@ class TestStiff:
     def test_exponential_euler_has_the_exact_law_of_a_linear_equation(self):
         """Rate -100 at step 0.1: variance ``g^2 (1 - e^(-2 r T)) / 2 r`` and mean within 4 standard
         errors of 40000 paths."""
-        sde = orn.Semilinear(
+        sde = orn.methods.Semilinear(
             -100.0,
             lambda x, t: torch.full_like(x, 300.0),
             lambda x, t: torch.full_like(x, 5.0),
             "additive",
         )
         end = orn.solve(
-            sde, torch.zeros(40000, dtype=F64), [0.0, 0.5], orn.ExponentialEuler(), dt=0.1
+            sde, torch.zeros(40000, dtype=F64), [0.0, 0.5], orn.methods.ExponentialEuler(), dt=0.1
         )[-1]
         assert float(end.mean()) == pytest.approx(3.0, abs=4 * float(end.std()) / 200)
         assert float(end.var()) == pytest.approx(25 / 200, rel=4 * math.sqrt(2 / 40000))
         with pytest.raises(OrnsteinError, match="Semilinear"):
-            orn.solve(geometric(), torch.ones(2), [0.0, 1.0], orn.ExponentialEuler())
+            orn.solve(geometric(), torch.ones(2), [0.0, 1.0], orn.methods.ExponentialEuler())
 
 
 class TestSplitting:
@@ -465,7 +473,7 @@ class TestSplitting:
         """The chain of a linear force is a matrix; its stationary covariance by iteration: position
         1 and velocity 1 up to O(h^2), with BAOAB's position exact. The noise's covariance is that
         of many draws of one step, so 5 standard errors of 400000."""
-        h, sde, n = 0.4, orn.Underdamped(lambda q: -q, 1.5), 400_000
+        h, sde, n = 0.4, orn.methods.Underdamped(lambda q: -q, 1.5), 400_000
         times = torch.tensor([0.0, h], dtype=F64)
         unit = torch.eye(2, dtype=F64)
         at = orn.solve(sde, torch.zeros(n, 2, dtype=F64), times, method(name), seed=1)[-1]
@@ -482,9 +490,9 @@ class TestSplitting:
     def test_ubu_without_a_force_is_exact(self):
         """Free motion from (1, 2): mean and covariance of position and velocity after one long
         step, 4 standard errors."""
-        sde, h, n = orn.Underdamped(torch.zeros_like, 0.7), 3.0, 200_000
+        sde, h, n = orn.methods.Underdamped(torch.zeros_like, 0.7), 3.0, 200_000
         x = torch.tensor([1.0, 2.0], dtype=F64).expand(n, 2)
-        end = orn.solve(sde, x, [0.0, h], orn.UBU(), seed=2)[-1]
+        end = orn.solve(sde, x, [0.0, h], orn.methods.UBU(), seed=2)[-1]
         e, c = math.exp(-0.7 * h), 0.7
         mean = torch.tensor([1 + 2 * (1 - e) / c, 2 * e], dtype=F64)
         var = torch.tensor([(2 * c * h - 3 + 4 * e - e**2) / c**2, 1 - e**2], dtype=F64)
@@ -495,6 +503,6 @@ class TestSplitting:
 
     def test_refusals(self):
         with pytest.raises(OrnsteinError, match="Underdamped"):
-            orn.solve(geometric(), torch.ones(2), [0.0, 1.0], orn.BAOAB())
+            orn.solve(geometric(), torch.ones(2), [0.0, 1.0], orn.methods.BAOAB())
         with pytest.raises(OrnsteinError, match="friction"):
-            orn.Underdamped(lambda q: -q, 0.0)
+            orn.methods.Underdamped(lambda q: -q, 0.0)

@@ -12,24 +12,20 @@ import ornstein as orn
 from ornstein.core.methods import (
     Ancestral,
     EulerMaruyama,
+    ForwardTransition,
     Heun,
     Multistep,
-    Noising,
     PredictorCorrector,
     Singlestep,
 )
 from ornstein.core.numerics.gaussian import Gaussian, Point
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import SDE, Langevin, Reverse
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import (
-    Evaluations,
-    KernelKL,
-    LogWeight,
-    Step,
-    Trajectory,
-    simulate,
-)
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.method import Step
+from ornstein.core.simulation.watchers import Evaluations, KernelKL, LogWeight, Trajectory
 from ornstein.errors import OrnsteinError
 from ornstein.reference.targets import GaussianMixture
 
@@ -55,7 +51,7 @@ def inner_times(sde, n: int) -> torch.Tensor:
 
 class TestSamplesDoNotDependOnTheirBatch:
     @pytest.mark.parametrize(("method", "eta"), METHODS, ids=repr)
-    @pytest.mark.parametrize("sde", [p.VP(), p.Straight()], ids=repr)
+    @pytest.mark.parametrize("sde", [p.VP(), p.RectifiedFlow()], ids=repr)
     def test_bit_by_bit_for_batches_of_1_and_7_and_64(self, sde, method, eta):
         posterior = mixture().posterior(sde)
 
@@ -89,7 +85,7 @@ class TestSamplesDoNotDependOnTheirBatch:
         000 samples."""
         sde, n = p.OU(), 20_000
         x = Noise(0).normal((n, 1), F64)
-        end = simulate(sde, x, torch.tensor([0.0, 0.5], dtype=F64), Noising(), Noise(0))
+        end = simulate(sde, x, torch.tensor([0.0, 0.5], dtype=F64), ForwardTransition(), Noise(0))
         fresh = end - sde.alpha(0.5) * x
         assert abs(float((fresh * x).mean() / fresh.std())) < 5 / math.sqrt(n)
 
@@ -105,7 +101,7 @@ class TestSamplesDoNotDependOnTheirBatch:
 
 class TestPerSampleTimes:
     @pytest.mark.parametrize(("method", "eta"), METHODS, ids=repr)
-    @pytest.mark.parametrize("sde", [p.VP(), p.Straight(), p.EDM(5.0)], ids=repr)
+    @pytest.mark.parametrize("sde", [p.VP(), p.RectifiedFlow(), p.EDM(5.0)], ids=repr)
     def test_a_grid_per_sample_is_the_grids_of_the_samples(self, sde, method, eta):
         reverse, x = Reverse(mixture().posterior(sde), eta), Noise(0).normal((5, 2), F64)
         t = sde.T * torch.linspace(0.9, 0.5, 5, dtype=F64)
@@ -143,7 +139,7 @@ class TestGradients:
         )
 
     @pytest.mark.parametrize(("method", "eta"), METHODS[:8], ids=repr)
-    @pytest.mark.parametrize("sde", [p.VP(), p.Straight(), p.Cosine(), p.OU()], ids=repr)
+    @pytest.mark.parametrize("sde", [p.VP(), p.RectifiedFlow(), p.Cosine(), p.OU()], ids=repr)
     def test_flow_from_exactly_T_to_exactly_0(self, sde, method, eta):
         x, means = (
             Noise(0).normal((2, 2), F64).requires_grad_(),
@@ -329,9 +325,10 @@ class TestErrors:
             simulate(equation, self.x, self.sde.times(4), Ancestral())
 
     def test_euler_maruyama_refuses_an_infinite_diffusion(self):
-        sde = p.Straight()
+        sde = p.RectifiedFlow()
         with pytest.raises(
-            OrnsteinError, match=r"Straight is infinite at t=1: start the grid below T, set eta=0"
+            OrnsteinError,
+            match=r"RectifiedFlow is infinite at t=1: start the grid below T, set eta=0",
         ):
             simulate(Reverse(NormalPosterior(sde)), self.x, sde.times(4), EulerMaruyama(), Noise(0))
 
@@ -372,7 +369,7 @@ class TestStepsWithoutMeaning:
 
     def test_fresh_noise_is_for_generating(self):
         reverse = orn.Reverse(self.posterior(orn.VP()))
-        with pytest.raises(OrnsteinError, match="use Noising"):
+        with pytest.raises(OrnsteinError, match="use ForwardTransition"):
             orn.simulate(
                 reverse, torch.ones(3, 2), torch.tensor([0.3, 0.6]), orn.Ancestral(), orn.Noise(0)
             )

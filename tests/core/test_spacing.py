@@ -10,7 +10,7 @@ from core_problems import LAWS, NormalPosterior, mixture
 
 from ornstein.core.methods import Ancestral
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import Reverse
+from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.timesteps import spacing
@@ -174,9 +174,9 @@ def test_karras_on_edm_is_equation_5():
 
 class TestShifted:
     def test_on_the_straight_path_is_the_formula_of_sd3(self):
-        t = p.Straight().times(9, spacing.uniform)
+        t = p.RectifiedFlow().times(9, spacing.uniform)
         assert torch.allclose(
-            p.Straight().times(9, spacing.Shifted(spacing.uniform, 3.0)),
+            p.RectifiedFlow().times(9, spacing.Shifted(spacing.uniform, 3.0)),
             3 * t / (1 + 2 * t),
             rtol=1e-12,
         )
@@ -373,9 +373,9 @@ def test_cosine_on_the_cosine_process_is_even_in_t():
 
 
 def test_log_snr_is_cut_where_it_is_infinite():
-    times = p.Straight().times(30, spacing.log_snr)
+    times = p.RectifiedFlow().times(30, spacing.log_snr)
     low, high = spacing.LOG_SNR_RANGE
-    inner = p.Straight().log_snr(times[1:-1])
+    inner = p.RectifiedFlow().log_snr(times[1:-1])
     assert float(inner[-1]) == pytest.approx(high) and high == pytest.approx(-2 * math.log(0.002))
     assert float(inner[0]) == pytest.approx(low + (high - low) / 29)
 

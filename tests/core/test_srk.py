@@ -8,7 +8,8 @@ from core_problems import mixture, slope
 
 from ornstein.core.methods import SRK, EulerMaruyama
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.sde import SDE
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate

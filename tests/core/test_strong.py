@@ -14,7 +14,7 @@ from test_sde_methods import fitted
 
 from ornstein.core.methods import SRK, Ancestral, EulerMaruyama, Multistep
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import Reverse
+from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate

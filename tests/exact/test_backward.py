@@ -90,8 +90,8 @@ class TestCommittor:
     def test_of_a_double_well_between_its_minima(self):
         """``int_-1^x e^(U/D) / int_-1^1 e^(U/D)``, by quadrature: within 1e-4, in fact 3e-6 on 400
         cells."""
-        grid = orn.Grid(orn.Axis(-1, 1, 400, orn.Absorbing(), orn.Absorbing()))
-        found = orn.committor(WELL, grid, lambda x: x[:, 0] <= -1, lambda x: x[:, 0] >= 1)
+        grid = orn.Grid(orn.Axis(-1, 1, 400, orn.pde.Absorbing(), orn.pde.Absorbing()))
+        found = orn.pde.committor(WELL, grid, lambda x: x[:, 0] <= -1, lambda x: x[:, 0] >= 1)
         whole = quad(barrier, -1, 1)[0]
         exact = torch.tensor(
             [quad(barrier, -1, x)[0] / whole for x in grid.centres[:, 0].tolist()], dtype=F64
@@ -101,7 +101,7 @@ class TestCommittor:
     def test_of_sets_of_cells(self):
         """Sets end between two centres: brownian motion between them is linear."""
         grid = orn.Grid(orn.Axis(-2, 2, 400))
-        found = orn.committor(BROWNIAN, grid, lambda x: x[:, 0] < -1, lambda x: x[:, 0] > 1)
+        found = orn.pde.committor(BROWNIAN, grid, lambda x: x[:, 0] < -1, lambda x: x[:, 0] > 1)
         exact = ((grid.centres[:, 0] + 1.005) / 2.01).clamp(0, 1)
         torch.testing.assert_close(found, exact, atol=1e-9, rtol=0)
 
@@ -109,7 +109,7 @@ class TestCommittor:
         """Brownian motion between circles of radius 1/2 and 2: ``log(2 r) / log 4``, up to cells
         that approximate circles."""
         grid = orn.Grid(*[orn.Axis(-2.2, 2.2, 220)] * 2)
-        found = orn.committor(
+        found = orn.pde.committor(
             BROWNIAN, grid, lambda x: x.norm(dim=1) < 0.5, lambda x: x.norm(dim=1) > 2
         )
         exact = grid.evaluate(lambda x: ((2 * x.norm(dim=1)).log() / math.log(4)).clamp(0, 1))
@@ -118,32 +118,34 @@ class TestCommittor:
     def test_is_the_splitting_probability_of_simulated_paths(self):
         """From 0.3 with drift 1 between 0 and 1, the exact law is ``(1 - e^(-2 x)) / (1 -
         e^-2)``."""
-        grid = orn.Grid(orn.Axis(0, 1, 200, orn.Absorbing(), orn.Absorbing()))
+        grid = orn.Grid(orn.Axis(0, 1, 200, orn.pde.Absorbing(), orn.pde.Absorbing()))
         sde = orn.SDE(lambda x, t: torch.ones_like(x), lambda x, t: torch.ones((), dtype=F64))
-        found = orn.committor(sde, grid, lambda x: x[:, 0] <= 0, lambda x: x[:, 0] >= 1)
+        found = orn.pde.committor(sde, grid, lambda x: x[:, 0] <= 0, lambda x: x[:, 0] >= 1)
         exact = grid.evaluate(lambda x: torch.expm1(-2 * x[:, 0]) / math.expm1(-2))
         torch.testing.assert_close(found, exact, atol=1e-9, rtol=0)
 
     def test_refuses_sets_that_are_none(self):
         grid = orn.Grid(orn.Axis(-1, 1, 20))
         with pytest.raises(OrnsteinError, match="set B holds no centre"):
-            orn.committor(WELL, grid, lambda x: x[:, 0] < 0, lambda x: x[:, 0] > 5)
+            orn.pde.committor(WELL, grid, lambda x: x[:, 0] < 0, lambda x: x[:, 0] > 5)
         with pytest.raises(OrnsteinError, match="overlap"):
-            orn.committor(WELL, grid, lambda x: x[:, 0] < 0.5, lambda x: x[:, 0] > 0)
+            orn.pde.committor(WELL, grid, lambda x: x[:, 0] < 0.5, lambda x: x[:, 0] > 0)
 
 
 class TestMeanFirstPassage:
     def test_of_brownian_motion_from_an_interval(self):
         """``1 - x^2`` between absorbing ends."""
-        grid = orn.Grid(orn.Axis(-1, 1, 200, orn.Absorbing(), orn.Absorbing()))
+        grid = orn.Grid(orn.Axis(-1, 1, 200, orn.pde.Absorbing(), orn.pde.Absorbing()))
         exact = grid.evaluate(lambda x: 1 - x[:, 0].square())
-        torch.testing.assert_close(orn.mean_first_passage(BROWNIAN, grid), exact, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            orn.pde.mean_first_passage(BROWNIAN, grid), exact, atol=1e-4, rtol=0
+        )
 
     def test_over_a_barrier(self):
         """``2 int_x^1 e^(2U) int_-inf^y e^(-2U)``, by quadrature (Gardiner, Stochastic Methods,
         5.5)."""
-        grid = orn.Grid(orn.Axis(-2.5, 1, 700, orn.Reflecting(), orn.Absorbing()))
-        found = orn.mean_first_passage(WELL, grid)
+        grid = orn.Grid(orn.Axis(-2.5, 1, 700, orn.pde.Reflecting(), orn.pde.Absorbing()))
+        found = orn.pde.mean_first_passage(WELL, grid)
         y = np.linspace(-2.5, 1, 70_001)
         rise = np.exp(2 * (y * y - 1) ** 2)
         inner = 2 * rise * cumulative_simpson(1 / rise, x=y, initial=0)
@@ -152,16 +154,16 @@ class TestMeanFirstPassage:
         torch.testing.assert_close(found, exact, rtol=1e-4, atol=1e-4)
 
     def test_is_the_integral_of_the_survival_probability(self):
-        grid = orn.Grid(orn.Axis(-1, 1, 60, orn.Absorbing(), orn.Reflecting()))
+        grid = orn.Grid(orn.Axis(-1, 1, 60, orn.pde.Absorbing(), orn.pde.Reflecting()))
         ts = 40 * (1 - torch.linspace(1, 0, 401, dtype=F64).square())
         survival = orn.KolmogorovBackward(BROWNIAN, grid).solve(torch.ones(60, dtype=F64), ts)
         torch.testing.assert_close(
             torch.trapezoid(survival, ts, dim=0),
-            orn.mean_first_passage(BROWNIAN, grid),
+            orn.pde.mean_first_passage(BROWNIAN, grid),
             rtol=1e-3,
             atol=1e-3,
         )
 
     def test_refuses_when_there_is_nothing_to_hit(self):
         with pytest.raises(OrnsteinError, match="nothing to hit"):
-            orn.mean_first_passage(WELL, orn.Grid(orn.Axis(-1, 1, 20)))
+            orn.pde.mean_first_passage(WELL, orn.Grid(orn.Axis(-1, 1, 20)))

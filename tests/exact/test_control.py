@@ -31,7 +31,7 @@ def riccati() -> tuple[float, float]:
     return float(end[0]), float(end[1])
 
 
-def linear_quadratic(grid: orn.Grid) -> orn.Control:
+def linear_quadratic(grid: orn.Grid) -> orn.pde.Control:
     hjb = orn.HJB(LINEAR, grid, lambda x, t: RUNNING * x.square().sum(1))
     return hjb.solve(grid.evaluate(lambda x: END * x.square().sum(1)), TIMES)
 
@@ -63,7 +63,7 @@ class TestLinearQuadratic:
         start = torch.full((4000, 1), 1.2, dtype=F64)
 
         def cost(sde, u):
-            spent = orn.Accumulate(
+            spent = orn.calculus.Accumulate(
                 lambda x, t: RUNNING * x[:, 0].square() + u(x, t)[:, 0].square() / 2
             )
             end = orn.simulate(
@@ -105,7 +105,7 @@ class TestControl:
         grid = orn.Grid(orn.Axis(0, 1, 10), orn.Axis(0, 2, 8))
         x = grid.centres.reshape(10, 8, 2)
         field = torch.stack((1 + 2 * x[..., 0] - x[..., 1], x[..., 0] * x[..., 1]), -1)
-        control = orn.Control(
+        control = orn.pde.Control(
             grid,
             torch.tensor([1.0, 0.0]).double(),
             torch.zeros(2, 10, 8).double(),
@@ -117,9 +117,9 @@ class TestControl:
         torch.testing.assert_close(control(points, 0.75), exact * 1.5)
 
     def test_wraps_on_a_circle(self):
-        grid = orn.Grid(orn.Axis(0, 1, 4, orn.Periodic(), orn.Periodic()))
+        grid = orn.Grid(orn.Axis(0, 1, 4, orn.pde.Periodic(), orn.pde.Periodic()))
         field = torch.tensor([1.0, 0.0, 0.0, 3.0], dtype=F64).reshape(1, 4, 1).expand(2, 4, 1)
-        control = orn.Control(grid, torch.tensor([0.0, 1.0]).double(), field[..., 0], field)
+        control = orn.pde.Control(grid, torch.tensor([0.0, 1.0]).double(), field[..., 0], field)
         torch.testing.assert_close(
             control(torch.tensor([[0.0], [1.0]]), 0.5), torch.tensor([[2.0], [2.0]])
         )
@@ -138,7 +138,7 @@ class TestGirsanov:
             lambda x, t: torch.zeros_like(x), lambda x, t: torch.ones((), dtype=x.dtype)
         )
         drifting = orn.SDE(lambda x, t: torch.ones_like(x), brownian.diffusion_fn)
-        ratio = orn.Girsanov(brownian)
+        ratio = orn.calculus.Girsanov(brownian)
         end = orn.simulate(
             drifting,
             torch.zeros(100_000, 1),
@@ -161,7 +161,7 @@ class TestGirsanov:
                 torch.ones(2, 1),
                 torch.tensor([0.0, 1.0]),
                 orn.EulerMaruyama(),
-                watch=[orn.Girsanov(ode)],
+                watch=[orn.calculus.Girsanov(ode)],
             )
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
-from ornstein.core.processes.schedules import EDM, VE, VP, Bridge, Cosine
+from ornstein.core.processes.reference import Bridge
+from ornstein.core.processes.schedules import EDM, VE, VP, Cosine
 from ornstein.errors import DataError, OrnsteinError
 from ornstein.reference.targets import empirical
 from ornstein.reference.targets.empirical import Empirical

@@ -13,7 +13,7 @@ from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
 UNIT = torch.tensor([0.0, 1.0])
-STEPPINGS = [orn.Uniformisation(), orn.FluxLimited()]
+STEPPINGS = [orn.pde.Uniformisation(), orn.pde.FluxLimited()]
 
 
 def normal(mean, var):
@@ -136,7 +136,7 @@ class TestOrnsteinUhlenbeck:
 
 class TestMassAndSign:
     @pytest.mark.parametrize("stepping", STEPPINGS, ids=repr)
-    @pytest.mark.parametrize("end", [orn.Reflecting(), orn.Periodic()], ids=repr)
+    @pytest.mark.parametrize("end", [orn.pde.Reflecting(), orn.pde.Periodic()], ids=repr)
     def test_hold_for_coefficients_of_space_and_time(self, stepping, end):
         """A strong drift and a noise that nearly vanishes, from a density on one cell, in steps
         short and long."""
@@ -164,7 +164,7 @@ class TestMassAndSign:
     def test_what_an_absorbing_end_takes_is_the_first_passage_law(self):
         """Brownian motion from 0 between absorbing ends -1 and 1: survival is ``4/pi sum
         (-1)^k/(2k+1) e^(-(2k+1)^2 pi^2 t/8)``."""
-        grid = orn.Grid(orn.Axis(-1, 1, 201, orn.Absorbing(), orn.Absorbing()))
+        grid = orn.Grid(orn.Axis(-1, 1, 201, orn.pde.Absorbing(), orn.pde.Absorbing()))
         start = torch.zeros(201, dtype=F64)
         start[100] = 1 / grid.volume
         brownian = orn.SDE(lambda x, t: torch.zeros_like(x), constant(1.0))
@@ -176,20 +176,20 @@ class TestMassAndSign:
         torch.testing.assert_close(survival, exact, atol=1e-4, rtol=0)
         fine = torch.linspace(0, 1, 201, dtype=F64).square()
         limited = grid.integrate(
-            orn.FokkerPlanck(brownian, grid, orn.FluxLimited()).solve(start, fine)
+            orn.FokkerPlanck(brownian, grid, orn.pde.FluxLimited()).solve(start, fine)
         )[-1]
         assert float(limited) == pytest.approx(float(exact[-1]), abs=1e-3)
 
     def test_the_limited_step_is_of_order_2(self):
         sde = orn.SDE(lambda x, t: 1 + 0.5 * torch.sin(x), lambda x, t: 0.7 + 0.2 * torch.cos(x))
-        grid = orn.Grid(orn.Axis(0, 2 * math.pi, 100, orn.Periodic(), orn.Periodic()))
+        grid = orn.Grid(orn.Axis(0, 2 * math.pi, 100, orn.pde.Periodic(), orn.pde.Periodic()))
         start = grid.density(normal(3.0, 0.1))
         exact = orn.FokkerPlanck(sde, grid).solve(start, 2 * UNIT)[-1]
 
         def error(steps):
             ts = torch.linspace(0, 2, steps + 1, dtype=F64)
             return l1(
-                grid, orn.FokkerPlanck(sde, grid, orn.FluxLimited()).solve(start, ts)[-1], exact
+                grid, orn.FokkerPlanck(sde, grid, orn.pde.FluxLimited()).solve(start, ts)[-1], exact
             )
 
         assert math.log2(error(40) / error(80)) == pytest.approx(2, abs=0.15)
@@ -206,7 +206,7 @@ class TestMassAndSign:
             ts = torch.linspace(0, 1, steps + 1, dtype=F64)
             return l1(
                 grid,
-                orn.FokkerPlanck(equation, grid, orn.FluxLimited()).solve(start, ts)[-1],
+                orn.FokkerPlanck(equation, grid, orn.pde.FluxLimited()).solve(start, ts)[-1],
                 exact,
             )
 
@@ -243,7 +243,9 @@ class TestStationary:
         """200 x 200 cells, from one well: started there, solved through the barrier's time scale,
         and directly."""
         grid = orn.Grid(orn.Axis(-2.2, 2.2, 200), orn.Axis(-3, 3, 200))
-        equation = orn.FokkerPlanck(orn.SDE(double_well, constant(1.2)), grid, orn.FluxLimited())
+        equation = orn.FokkerPlanck(
+            orn.SDE(double_well, constant(1.2)), grid, orn.pde.FluxLimited()
+        )
         exact = well_density(grid, 1.44)
         times = 30 * torch.linspace(0, 1, 31, dtype=F64).square()
         found = equation.solve(grid.density(normal([1.0, 0.5], 0.05)), times)[-1]
@@ -269,7 +271,7 @@ class TestStationary:
     def test_current_on_a_circle(self):
         """A constant drift around a circle: the stationary density is flat, the mean displacement
         not."""
-        grid = orn.Grid(orn.Axis(0, 1, 50, orn.Periodic(), orn.Periodic()))
+        grid = orn.Grid(orn.Axis(0, 1, 50, orn.pde.Periodic(), orn.pde.Periodic()))
         found = orn.FokkerPlanck(
             orn.SDE(lambda x, t: torch.ones_like(x), constant(0.5)), grid
         ).stationary()
@@ -351,7 +353,9 @@ class TestMixedNoise:
         ends, add to it is half of it."""
 
         def off(cells):
-            grid = orn.Grid(*[orn.Axis(0, 2 * math.pi, cells, orn.Periodic(), orn.Periodic())] * 2)
+            grid = orn.Grid(
+                *[orn.Axis(0, 2 * math.pi, cells, orn.pde.Periodic(), orn.pde.Periodic())] * 2
+            )
             wave = grid.evaluate(lambda x: (x[:, 0] + 2 * x[:, 1]).cos())
             found = orn.FokkerPlanck(brownian(-0.7), grid).solve(
                 (1 + wave) / (2 * math.pi) ** 2, UNIT
@@ -364,14 +368,16 @@ class TestMixedNoise:
     def test_an_absorbing_end_takes_what_it_would_without_the_other_coordinate(self):
         """Of the first coordinate of a correlated motion, a Brownian motion between ends -1 and 1:
         1e-3 of its survival."""
-        ends = orn.Axis(-1, 1, 41, orn.Absorbing(), orn.Absorbing())
+        ends = orn.Axis(-1, 1, 41, orn.pde.Absorbing(), orn.pde.Absorbing())
         plane = orn.Grid(ends, orn.Axis(-3, 3, 123))
         start = torch.zeros(plane.shape, dtype=F64)
         start[20, 61] = 1 / plane.volume
         found = float(
             plane.integrate(orn.FokkerPlanck(brownian(0.6), plane).solve(start, UNIT)[-1])
         )
-        assert found == pytest.approx(orn.heat.Killed(0.5, -1.0, 1.0).survival(1.0, 0.0), abs=1e-3)
+        assert found == pytest.approx(
+            orn.calculus.heat.Killed(0.5, -1.0, 1.0).survival(1.0, 0.0), abs=1e-3
+        )
 
     def test_control_has_a_component_for_each_brownian_motion(self):
         """The least cost of ``a . x`` at the end is ``a . x - |g' a|^2 t / 2``, by the constant
@@ -403,7 +409,7 @@ class TestMixedNoise:
             orn.FokkerPlanck(scalar, orn.Grid(*[orn.Axis(-4, 4, 20)] * 2)).generator(0.0)
         with pytest.raises(OrnsteinError, match="mixes the coordinates: use Uniformisation"):
             grid = orn.Grid(*[orn.Axis(-4, 4, 20)] * 2)
-            orn.FokkerPlanck(brownian(0.5), grid, orn.FluxLimited()).solve(
+            orn.FokkerPlanck(brownian(0.5), grid, orn.pde.FluxLimited()).solve(
                 grid.density(normal([0.0, 0.0], 0.5)), UNIT
             )
 
@@ -413,14 +419,16 @@ class TestGenerator:
         "sde", [orn.SDE(double_well, lambda x, t: 0.3 + x.square()), brownian(0.2, double_well)]
     )
     def test_rows_sum_to_zero_and_rates_are_positive(self, sde):
-        grid = orn.Grid(orn.Axis(-2, 2, 12), orn.Axis(0, 1, 3, orn.Periodic(), orn.Periodic()))
+        grid = orn.Grid(
+            orn.Axis(-2, 2, 12), orn.Axis(0, 1, 3, orn.pde.Periodic(), orn.pde.Periodic())
+        )
         q = generator(sde, grid, 0.0).backward.toarray()
         assert np.abs(q.sum(1)).max() < 1e-12 * np.abs(q).max()
         assert (q - np.diag(np.diag(q)) >= 0).all()
 
     def test_is_the_transpose_of_what_moves_densities(self):
         """``sum p_t f = sum p_0 phi_0``, to rounding, whatever the coefficients and ends."""
-        grid = orn.Grid(orn.Axis(-1, 2, 40, orn.Absorbing(), orn.Reflecting()))
+        grid = orn.Grid(orn.Axis(-1, 2, 40, orn.pde.Absorbing(), orn.pde.Reflecting()))
         sde = orn.SDE(lambda x, t: torch.cos(3 * x) * (1 + t), lambda x, t: 0.4 + 0.1 * x)
         ts = torch.linspace(0, 1, 8, dtype=F64)
         p = orn.FokkerPlanck(sde, grid).solve(grid.density(normal(0.5, 0.02)), ts)
@@ -453,7 +461,7 @@ class TestRefusals:
         with pytest.raises(OrnsteinError, match="below the high end"):
             orn.Axis(1, -1, 10)
         with pytest.raises(OrnsteinError, match="periodic at both ends"):
-            orn.Axis(0, 1, 10, orn.Periodic())
+            orn.Axis(0, 1, 10, orn.pde.Periodic())
         with pytest.raises(OrnsteinError, match="1 or 2"):
             orn.Grid(*[orn.Axis(0, 1, 10)] * 3)
 
@@ -482,6 +490,6 @@ class TestRefusals:
             orn.FokkerPlanck(orn.OU(), self.grid).solve(self.flat, 1e9 * UNIT)
 
     def test_no_stationary_density(self):
-        absorbing = orn.Grid(orn.Axis(-1, 1, 10, orn.Absorbing()))
+        absorbing = orn.Grid(orn.Axis(-1, 1, 10, orn.pde.Absorbing()))
         with pytest.raises(OrnsteinError, match="absorbs"):
             orn.FokkerPlanck(orn.OU(), absorbing).stationary()

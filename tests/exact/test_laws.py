@@ -19,8 +19,9 @@ from ornstein.calculus.laws import (
     underdamped_ou,
 )
 from ornstein.calculus.laws.cir import gamma_quantile, poisson_quantile
-from ornstein.core.methods import EulerMaruyama, Noising
-from ornstein.core.processes.schedules import OU, VP, Bridge
+from ornstein.core.methods import EulerMaruyama, ForwardTransition
+from ornstein.core.processes.reference import OU, Bridge
+from ornstein.core.processes.schedules import VP
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
@@ -192,7 +193,7 @@ class TestLinearEquations:
         with pytest.raises(OrnsteinError, match="general noise"):
             orn.solve(MATRIX, x, [0.0, 1.0], orn.Milstein())
         with pytest.raises(OrnsteinError, match="see sample_exact"):
-            simulate(MATRIX, x, torch.tensor([0.0, 1.0]), Noising(), Noise(0))
+            simulate(MATRIX, x, torch.tensor([0.0, 1.0]), ForwardTransition(), Noise(0))
         with pytest.raises(OrnsteinError, match="needs \\(b, 3"):
             MATRIX.drift(torch.zeros(2, 4, dtype=F64), 0.0)
 
@@ -243,7 +244,7 @@ class TestOneNumberPerEntry:
             ONE_PER_ENTRY["GBM"],
             torch.ones(4, 1, dtype=F64),
             torch.tensor([0.0, 0.5, 1.0, 2.0]),
-            Noising(),
+            ForwardTransition(),
             path,
         )
         assert torch.allclose(x, torch.exp((0.1 - 0.125) * 2 + 0.5 * path(2.0)), rtol=1e-12)

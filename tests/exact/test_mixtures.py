@@ -8,16 +8,15 @@ import pytest
 import torch
 from scipy.stats import norm
 
+from ornstein.core.processes.reference import OU, Bridge
 from ornstein.core.processes.schedules import (
     EDM,
-    OU,
     VE,
     VP,
-    Bridge,
     Cosine,
     DiscreteVP,
     FromLogSNR,
-    Straight,
+    RectifiedFlow,
     SubVP,
 )
 from ornstein.errors import OrnsteinError
@@ -29,7 +28,7 @@ PROCESSES = [
     VE(),
     EDM(),
     Cosine(),
-    Straight(),
+    RectifiedFlow(),
     OU(1.5, 2.0),
     Bridge(2.0),
     DiscreteVP((0.1, 0.2, 0.4)),

@@ -17,7 +17,7 @@ from ornstein.calculus.laws import (
     GeometricBrownian,
     OUPassage,
 )
-from ornstein.core.processes.schedules import OU
+from ornstein.core.processes.reference import OU
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 

@@ -9,7 +9,10 @@ import torch
 from scipy import integrate, linalg, stats
 
 from ornstein.calculus.laws import heat
-from ornstein.calculus.laws.displacement import fit_diffusion, mean_squared_displacement
+from ornstein.calculus.laws.displacement import (
+    estimate_diffusion_constant,
+    mean_squared_displacement,
+)
 from ornstein.calculus.laws.random_walk import RandomWalk
 from ornstein.core.random.noise import Noise
 from ornstein.errors import DataError, OrnsteinError
@@ -294,7 +297,7 @@ class TestDiffusionFromData:
             x = torch.nn.functional.pad(
                 (0.3 * dt + math.sqrt(2 * d_true * dt) * z).cumsum(1), (0, 0, 1, 0)
             )
-            fit = fit_diffusion(x, dt, lag=2)
+            fit = estimate_diffusion_constant(x, dt, lag=2)
             assert fit.increments == 150
             scores.append(
                 [
@@ -314,7 +317,9 @@ class TestDiffusionFromData:
         for seed in range(20):
             u = Noise(seed).uniform((10, 1000), F64)
             jumps = walk.delta * ((u < walk.q).double() - (u >= 1 - walk.p).double())
-            fit = fit_diffusion(torch.nn.functional.pad(jumps.cumsum(1), (1, 0)), walk.tau)
+            fit = estimate_diffusion_constant(
+                torch.nn.functional.pad(jumps.cumsum(1), (1, 0)), walk.tau
+            )
             right += abs(fit.diffusion - walk.var_step / (2 * walk.tau)) < 3 * fit.diffusion_stderr
         assert right >= 19
 
@@ -329,8 +334,8 @@ class TestDiffusionFromData:
     def test_bad_data_are_named(self):
         x = torch.zeros(3, 10)
         with pytest.raises(OrnsteinError, match="lag"):
-            fit_diffusion(x, 0.1, lag=10)
+            estimate_diffusion_constant(x, 0.1, lag=10)
         with pytest.raises(DataError, match="NaN"):
-            fit_diffusion(x.fill_(math.nan), 0.1)
+            estimate_diffusion_constant(x.fill_(math.nan), 0.1)
         with pytest.raises(DataError, match="scatter between trajectories"):
             mean_squared_displacement(torch.zeros(1, 10), 0.1, [1])

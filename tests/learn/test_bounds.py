@@ -9,17 +9,17 @@ from scipy import stats
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
-from ornstein.inference.likelihood.dequantise import Noised, Truncated, Uniform, log_probability
+from ornstein.inference.likelihood.dequantise import Noised, Truncated, Uniform, discrete_log_prob
 from ornstein.models.codecs.affine import Levels
 from ornstein.reference.targets import Empirical
-from ornstein.training.learned_noise_levels import MonotoneLogSNR, Schedule, _integrand
+from ornstein.training.learned_noise_levels import LearnedNoiseLevels, MonotoneLogSNR, _integrand
 
 DOUBLE = torch.float64
 PROCESSES = {
     "VP": orn.VP(),
     "Cosine": orn.Cosine(),
     "EDM": orn.EDM(80.0),
-    "Straight": orn.Straight(),
+    "RectifiedFlow": orn.RectifiedFlow(),
 }
 
 
@@ -40,7 +40,9 @@ class TestContinuous:
         """No noise is left either: both errors in eq. 1 are the same."""
         target = normal([0.0, 0.0], [0.8, 0.8])
         x = target.sample(50, seed=0).double()
-        bound = orn.continuous_elbo(target.posterior(PROCESSES[process]), x, draws=4, repeats=2)
+        bound = orn.likelihood.continuous_elbo(
+            target.posterior(PROCESSES[process]), x, draws=4, repeats=2
+        )
         assert (bound.value - target.log_prob(x)).abs().max() < 1e-9
         assert bound.stderr.max() < 1e-9
         assert bound.evaluations == 10
@@ -51,10 +53,10 @@ class TestContinuous:
         mean of 200 runs too."""
         target = two_modes()
         posterior, x = target.posterior(PROCESSES[process]), target.sample(1000, seed=0).double()
-        gap = target.log_prob(x) - orn.continuous_elbo(posterior, x, 16, 1, 4).value
+        gap = target.log_prob(x) - orn.likelihood.continuous_elbo(posterior, x, 16, 1, 4).value
         assert abs(float(gap.mean())) < 4 * float(gap.std()) / 1000**0.5
         one = torch.full((400, 1), 0.1, dtype=DOUBLE)
-        value = orn.continuous_elbo(posterior, one, 16, 2, 2).value
+        value = orn.likelihood.continuous_elbo(posterior, one, 16, 2, 2).value
         assert (
             abs(float(value.mean() - target.log_prob(one[:1]))) < 4 * float(value.std()) / 400**0.5
         )
@@ -64,7 +66,7 @@ class TestContinuous:
         standard errors."""
         sde, s, n = orn.EDM(50.0), 1.4, 4000
         x = normal([0.0], [1.0]).sample(n, seed=0).double()
-        bound = orn.continuous_elbo(normal([0.0], [s]).posterior(sde), x, 16, 3, 2)
+        bound = orn.likelihood.continuous_elbo(normal([0.0], [s]).posterior(sde), x, 16, 3, 2)
         S = torch.logspace(math.log10(50.0**-2), 8, 20001, dtype=DOUBLE)
         own, wrong = S / (S + 1), S / (S + s**-2)  # factors on y of the two posterior means
         squared = (own - wrong).square() * (1 + 1 / S)
@@ -82,7 +84,7 @@ class TestContinuous:
     def test_standard_errors_are_those_of_repeated_runs(self):
         target = two_modes()
         posterior, x = target.posterior(orn.VP()), target.sample(100, seed=0).double()
-        runs = [orn.continuous_elbo(posterior, x, 6, seed, 6) for seed in range(16)]
+        runs = [orn.likelihood.continuous_elbo(posterior, x, 6, seed, 6) for seed in range(16)]
         spread = torch.stack([run.value for run in runs]).std(0)
         ratio = torch.stack([run.stderr.square() for run in runs]).mean(0) / spread.square()
         assert 0.75 < float(ratio.median()) < 1.33
@@ -90,10 +92,13 @@ class TestContinuous:
     def test_a_fitted_proposal_is_unbiased_and_varies_less(self):
         target = two_modes()
         posterior, x = target.posterior(orn.VP()), target.sample(2000, seed=0).double()
-        proposal = orn.Proposal.fit(posterior, target.sample(500, seed=9).double(), seed=7)
+        proposal = orn.likelihood.NoiseLevelProposal.fit(
+            posterior, target.sample(500, seed=9).double(), seed=7
+        )
         assert abs(sum(proposal.probabilities) - 1) < 1e-12
         even, fitted = (
-            orn.continuous_elbo(posterior, x, 16, 0, 4, rule) for rule in (None, proposal)
+            orn.likelihood.continuous_elbo(posterior, x, 16, 0, 4, rule)
+            for rule in (None, proposal)
         )
         gap = target.log_prob(x) - fitted.value
         assert abs(float(gap.mean())) < 4 * float(gap.std()) / 2000**0.5
@@ -102,9 +107,9 @@ class TestContinuous:
     def test_refusals(self):
         posterior, x = two_modes().posterior(orn.VP()), torch.zeros(2, 1)
         with pytest.raises(OrnsteinError, match="repeats=1"):
-            orn.continuous_elbo(posterior, x, repeats=1)
+            orn.likelihood.continuous_elbo(posterior, x, repeats=1)
         with pytest.raises(OrnsteinError, match="ends in one point"):
-            orn.continuous_elbo(two_modes().posterior(orn.Bridge()), x)
+            orn.likelihood.continuous_elbo(two_modes().posterior(orn.Bridge()), x)
 
 
 class TestBracket:
@@ -116,7 +121,7 @@ class TestBracket:
         posterior, x = target.posterior(PROCESSES[process]), target.sample(100, seed=0).double()
         truth, widths = target.log_prob(x), []
         for steps in (10, 30):
-            found = orn.bracket(posterior, x, steps, paths=16)
+            found = orn.two_sided_bound(posterior, x, steps, paths=16)
             assert float(found.lower.mean()) < float(truth.mean()) < float(found.upper.mean())
             assert (truth - found.lower > -4 * found.lower_stderr).double().mean() > 0.98
             assert (found.lower <= found.middle).all() and (found.middle <= found.upper).all()
@@ -128,14 +133,14 @@ class TestBracket:
         target = two_modes()
         posterior, x = target.posterior(orn.VP()), target.sample(50, seed=0).double()
         flow = orn.log_likelihood(posterior, x)
-        line = orn.bracket(posterior, x, 30, 12, flow=flow).line()
+        line = orn.two_sided_bound(posterior, x, 30, 12, flow=flow).line()
         low, middle, high = (
             float(part.split("=")[-1].split("+-")[0].split("(")[0]) for part in line.split("<=")
         )
         assert low < middle < high
         assert abs(middle - float(target.log_prob(x).mean())) < 1e-3
         with pytest.raises(OrnsteinError, match="paths=1"):
-            orn.bracket(posterior, x, 40, 1)
+            orn.two_sided_bound(posterior, x, 40, 1)
 
 
 class TestDequantised:
@@ -157,7 +162,7 @@ class TestDequantised:
         """Mean over 400 points, 16 draws each: the bound below, the tighter one between; mean gap
         of the weights 0 in 4 stderr."""
         target, x, exact = self.problem()
-        found = log_probability(
+        found = discrete_log_prob(
             lambda y, noise: (target.log_prob(y), torch.zeros(len(y))),
             x,
             self.levels,
@@ -188,7 +193,7 @@ class TestDequantised:
             torch.full((len(y),), -math.log(256.0), dtype=DOUBLE),
             torch.zeros(len(y)),
         )
-        bits, stderr = log_probability(flat, bytes_, Levels(0.0, 1.0, 256)).bits_per_dim(1)
+        bits, stderr = discrete_log_prob(flat, bytes_, Levels(0.0, 1.0, 256)).bits_per_dim(1)
         assert bits == pytest.approx(8.0) and stderr == pytest.approx(0.0, abs=1e-12)
 
     def test_the_fitted_width_is_that_of_the_density(self):
@@ -207,7 +212,7 @@ class TestDequantised:
 
         fitted = Truncated.fit(peaked, x, levels)
         assert fitted.width == 0.15
-        assert log_probability(peaked, x, levels, fitted).value.mean() == pytest.approx(
+        assert discrete_log_prob(peaked, x, levels, fitted).value.mean() == pytest.approx(
             -math.log(11), abs=1e-9
         )
 
@@ -232,7 +237,7 @@ class TestDequantised:
                 found = orn.log_likelihood(posterior, x_t, at=t)
                 return found.value, found.error
 
-            flow = log_probability(density, x, byte, Noised(posterior, t), draws=2)
+            flow = discrete_log_prob(density, x, byte, Noised(posterior, t), draws=2)
             bound = orn.elbo(posterior, x, 60, levels=byte, spacing=spacing)
             for bits, stderr in (flow.bits_per_dim(x.shape[1]), bound.bits_per_dim(x.shape[1])):
                 assert exact - 4 * stderr - 1e-9 < bits < exact + slack + 4 * stderr
@@ -244,7 +249,7 @@ class TestDequantised:
         t = Noised.time(orn.VP(), levels, 1 / 12)
         assert float(orn.VP().sigma(t) / orn.VP().alpha(t)) == pytest.approx(1 / 6)
         density = lambda x_t, noise: (posterior.log_prob(x_t, t), torch.zeros(len(x_t)))  # noqa: E731
-        found = log_probability(density, x, levels, Noised(posterior, t), draws=8)
+        found = discrete_log_prob(density, x, levels, Noised(posterior, t), draws=8)
         torch.testing.assert_close(
             found.value, torch.full((2,), -math.log(2), dtype=DOUBLE), atol=1e-6, rtol=0
         )
@@ -253,7 +258,7 @@ class TestDequantised:
 
     def test_values_between_levels_are_refused(self):
         with pytest.raises(OrnsteinError, match="nearest level"):
-            log_probability(
+            discrete_log_prob(
                 lambda y, noise: (y[:, 0], y[:, 0]), torch.tensor([[0.1]]), Levels(0.0, 1.0, 5)
             )
 
@@ -269,7 +274,7 @@ class TestSchedule:
 
     def test_density_belongs_to_the_quantiles(self):
         """``p(lambda(u)) dlambda/du = 1``."""
-        schedule, sde = Schedule((-6.0, -1.0, 0.5, 3.0, 9.0)), orn.VP()
+        schedule, sde = LearnedNoiseLevels((-6.0, -1.0, 0.5, 3.0, 9.0)), orn.VP()
         u = torch.tensor([0.05, 0.3, 0.55, 0.9], dtype=DOUBLE)
         slope = (sde.log_snr(schedule(sde, u + 1e-5)) - sde.log_snr(schedule(sde, u - 1e-5))) / 2e-5
         product = schedule.density(sde.log_snr(schedule(sde, u))) * slope
@@ -281,7 +286,10 @@ class TestSchedule:
         target = two_modes()
         posterior, x = target.posterior(orn.VP()), target.sample(2000, seed=0).double()
         found = []
-        for schedule in (Schedule((-8.0, 8.0)), Schedule.fit(posterior, x, -8.0, 8.0, steps=100)):
+        for schedule in (
+            LearnedNoiseLevels((-8.0, 8.0)),
+            LearnedNoiseLevels.fit(posterior, x, -8.0, 8.0, steps=100),
+        ):
             u = orn.Noise(5).uniform((20000,), DOUBLE)
             log_snr = posterior.sde.log_snr(schedule(posterior.sde, u))
             index = (orn.Noise(6).uniform((20000,), DOUBLE) * len(x)).long()
@@ -300,10 +308,10 @@ class TestSchedule:
         assert float(fitted.std()) < 1.15 * float(best.sqrt()) < float(even.std())
 
     def test_training_weight_makes_the_loss_the_bound(self):
-        """With `Denoising`'s reduction the mean loss is (1) per dimension, for an exact posterior
+        """With `DenoisingObjective`'s reduction the mean loss is (1) per dimension, for an exact posterior
         by quadrature; 4 stderr."""
         sde, s = orn.VP(), 0.7
-        schedule = Schedule((-7.0, 1.0, 7.0))
+        schedule = LearnedNoiseLevels((-7.0, 1.0, 7.0))
         t = schedule(sde, torch.linspace(0.0005, 0.9995, 1000, dtype=DOUBLE))
         S = sde.log_snr(t).exp()
         mmse = s**2 / (1 + S * s**2)
@@ -313,7 +321,7 @@ class TestSchedule:
 
     def test_refusals(self):
         with pytest.raises(OrnsteinError, match="increasing"):
-            Schedule((1.0, 0.0))
+            LearnedNoiseLevels((1.0, 0.0))
         with pytest.raises(OrnsteinError, match="low below high"):
             MonotoneLogSNR(1.0, 0.0)
 

@@ -52,9 +52,9 @@ def perturbed_model(**options):
     )
     for parameter in net.parameters():
         parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, 1.0, (2,))
+    denoiser = orn.Denoiser(net, orn.Cosine(), orn.parametrisations.edm, 1.0, (2,))
     return orn.DiffusionModel(
-        denoiser, orn.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
+        denoiser, orn.codecs.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
     )
 
 
@@ -111,7 +111,12 @@ def test_default_start_is_the_law_of_the_end_of_the_process():
     n = 20000."""
     sde, d = orn.VP(0.1, 1.0), 3.0
     watch = orn.Trajectory()
-    orn.sample(orn.Denoiser(orn.MLP(1, 8, 1), sde, orn.edm, d, (1,)), 20000, 1, watch=[watch])
+    orn.sample(
+        orn.Denoiser(orn.MLP(1, 8, 1), sde, orn.parametrisations.edm, d, (1,)),
+        20000,
+        1,
+        watch=[watch],
+    )
     var = float(sde.alpha(1.0) ** 2 * d**2 + sde.sigma(1.0) ** 2)
     assert abs(float(watch.states[0].var()) - var) < 4 * var * (2 / 20000) ** 0.5
 

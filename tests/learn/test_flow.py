@@ -24,12 +24,12 @@ PROCESSES = {
     "EDM": orn.EDM(),
     "VE": orn.VE(sigma_max=10.0),
     "Cosine": orn.Cosine(),
-    "Straight": orn.Straight(),
+    "RectifiedFlow": orn.RectifiedFlow(),
     "OU": orn.OU(T=3.0),
     "SubVP": orn.SubVP(),
     "DiscreteVP": orn.DiscreteVP(BETAS),
 }
-RULES = {"exact": orn.divergence.Exact(), "Hutchinson": orn.divergence.Hutchinson(16)}
+RULES = {"exact": orn.likelihood.trace.Exact(), "Hutchinson": orn.likelihood.trace.Hutchinson(16)}
 
 
 def mixture(d: int, seed: int):
@@ -88,7 +88,7 @@ def inside(found, exact) -> float:
 
 
 class TestLaterTimes:
-    @pytest.mark.parametrize("process", ["VP", "EDM", "Straight"])
+    @pytest.mark.parametrize("process", ["VP", "EDM", "RectifiedFlow"])
     def test_density_of_noised_data(self, process):
         """``at=t`` is the mixture with means alpha m and deviations ``sqrt(alpha^2 s^2 +
         sigma^2)``, within three errors."""
@@ -184,7 +184,7 @@ class TestMixtures:
 
     @pytest.mark.parametrize(
         "rule",
-        [orn.divergence.Hutchinson(4), orn.divergence.HutchPlusPlus(3, 2)],
+        [orn.likelihood.trace.Hutchinson(4), orn.likelihood.trace.HutchPlusPlus(3, 2)],
         ids=["signs", "HutchPlusPlus"],
     )
     def test_a_sample_has_probes_of_its_own_whatever_the_batch(self, rule):
@@ -321,7 +321,9 @@ class TestGaussians:
         blank = d / 2 * (1 / s - math.log1p(1 / s)) + d * m**2 / (2 * s)
         assert found.prior_gap == pytest.approx(samplers, rel=1e-6)
         for var, gap in ((1.0, samplers), (0.0, blank)):
-            wrong = orn.log_likelihood(posterior, x, start=orn.Terminal.prior(sde, d, var))
+            wrong = orn.log_likelihood(
+                posterior, x, start=orn.likelihood.TerminalGaussian.prior(sde, d, var)
+            )
             loss = exact - wrong.value
             assert abs(float(loss.mean()) - gap) < 4 * float(loss.std()) / 500**0.5 + 5e-4
             assert gap > 50 * float((found.value - exact).abs().mean())
@@ -364,9 +366,9 @@ class TestInputs:
     def test_float32_and_events_of_any_shape(self, event):
         """A network that is zero is the exact posterior of ``N(0, d^2)``: its density in float32,
         of the right shapes."""
-        denoiser = orn.Denoiser(orn.MLP(event, 8, 1), orn.VP(), orn.edm, 0.5, event).requires_grad_(
-            False
-        )
+        denoiser = orn.Denoiser(
+            orn.MLP(event, 8, 1), orn.VP(), orn.parametrisations.edm, 0.5, event
+        ).requires_grad_(False)
         x = 0.5 * orn.Noise(0).normal((7, *event))
         found = orn.log_likelihood(denoiser, x)
         exact = torch.distributions.Normal(0.0, 0.5).log_prob(x).flatten(1).sum(1)
@@ -392,7 +394,7 @@ class TestInputs:
             and not on.x_T.requires_grad
         )
 
-    @pytest.mark.parametrize("name", ["Straight", "EDM"])
+    @pytest.mark.parametrize("name", ["RectifiedFlow", "EDM"])
     def test_samplers_carry_the_noise_back_to_the_sample(self, name):
         """``orn.sample(x_T=...)`` in 100 steps, and `simulate` with another method in 300: within
         1e-3."""
@@ -474,9 +476,11 @@ class TestNetworks:
         at no more than the evaluations of a mixture: such a network's ``F`` is O(s) at the data,
         not O(s^2)."""
         sde, d = orn.EDM(20.0), 0.8
-        denoiser = orn.Denoiser(self.network(0.3), sde, orn.edm, d, (2,)).to(dtype)
+        denoiser = orn.Denoiser(self.network(0.3), sde, orn.parametrisations.edm, d, (2,)).to(dtype)
         x = (d * orn.Noise(1).normal((6, 2))).to(dtype)
-        found = orn.log_likelihood(denoiser, x, start=orn.Terminal.prior(sde, 2, d**2))
+        found = orn.log_likelihood(
+            denoiser, x, start=orn.likelihood.TerminalGaussian.prior(sde, 2, d**2)
+        )
         assert found.value.dtype == dtype
         gap = (found.value.double() - self.reference(denoiser.net, x, d, 20.0)).abs()
         allowed = 3 * found.error.double() + 1e-3

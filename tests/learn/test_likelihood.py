@@ -20,7 +20,7 @@ PROCESSES = {
     "VP": orn.VP(),
     "Cosine": orn.Cosine(),
     "EDM": orn.EDM(20.0),
-    "Straight": orn.Straight(),
+    "RectifiedFlow": orn.RectifiedFlow(),
 }
 
 
@@ -132,7 +132,7 @@ def test_bits_per_dim_is_the_mean_in_base_two():
 def testlevel_log_prob_is_the_mass_of_the_cell_also_in_the_tails():
     """Against scipy: inside by differences of the distribution function, in the tails by its
     asymptotic difference in log space."""
-    levels = orn.Levels(-1.0, 0.5, 5)  # -1, -0.5, 0, 0.5, 1; the outermost cells are open
+    levels = orn.codecs.Levels(-1.0, 0.5, 5)  # -1, -0.5, 0, 0.5, 1; the outermost cells are open
     values = torch.linspace(-1, 1, 5, dtype=DOUBLE)[:, None]
     for mean, std in ((0.1, 0.3), (-3.0, 0.4), (9.0, 0.2), (0.0, 5.0)):
         law = Gaussian(torch.full((5, 1), mean, dtype=DOUBLE), torch.tensor(std, dtype=DOUBLE))
@@ -153,13 +153,15 @@ def test_discrete_bounds_are_sub_probabilities(process, kind):
     """Over all levels of one pixel ``sum exp(elbo) <= 1`` (4 standard errors): for a zero network,
     and for the exact posterior of the data, where it also nears the true probabilities."""
     sde, count = PROCESSES[process], 6
-    levels = orn.Levels(-1.0, 0.4, count)
+    levels = orn.codecs.Levels(-1.0, 0.4, count)
     x = torch.linspace(-1, 1, count, dtype=DOUBLE)[:, None]
     weights = torch.tensor([0.3, 0.05, 0.15, 0.2, 0.1, 0.2], dtype=DOUBLE)
     if kind == "exact":
         posterior = orn.targets.GaussianMixture(x, torch.full_like(x, 0.02), weights).posterior(sde)
     else:
-        posterior = orn.Denoiser(orn.MLP(1, 8, 1).double(), sde, orn.edm, 0.7, (1,))
+        posterior = orn.Denoiser(
+            orn.MLP(1, 8, 1).double(), sde, orn.parametrisations.edm, 0.7, (1,)
+        )
     draws = orn.elbo(posterior, x.repeat(400, 1), 60, levels=levels).value.reshape(400, count)
     value, stderr = draws.mean(0), draws.std(0) / 20
     p = value.exp()
@@ -176,9 +178,11 @@ def test_model_elbo_counts_the_codec():
     """``log p(x) = log p(z) - log |det A|`` for densities; for quantised data the bound is of the
     level and has no such term."""
     net, x = orn.MLP(2, 8, 1), orn.Noise(0).normal((6, 2)) * 3 + 1
-    denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, 1.0, (2,)).requires_grad_(False)
+    denoiser = orn.Denoiser(net, orn.Cosine(), orn.parametrisations.edm, 1.0, (2,)).requires_grad_(
+        False
+    )
     model = orn.DiffusionModel(
-        denoiser, orn.Codec(torch.ones(2), torch.tensor([[3.0, 0.0], [0.5, 2.0]]))
+        denoiser, orn.codecs.Codec(torch.ones(2), torch.tensor([[3.0, 0.0], [0.5, 2.0]]))
     )
     bound, inner = model.elbo(x, 5), orn.elbo(denoiser, model.codec.encode(x), 5)
     torch.testing.assert_close(bound.value, inner.value - math.log(6))
@@ -186,10 +190,11 @@ def test_model_elbo_counts_the_codec():
         bound.value, -(bound.prior + bound.diffusion + bound.reconstruction), rtol=1e-5, atol=1e-5
     )
     quantised = orn.DiffusionModel(
-        denoiser, orn.Codec(torch.tensor(4.0), torch.tensor(4.0), orn.Levels(0.0, 1.0, 9))
+        denoiser,
+        orn.codecs.Codec(torch.tensor(4.0), torch.tensor(4.0), orn.codecs.Levels(0.0, 1.0, 9)),
     )
     whole = (x + 4).round().clamp(0, 8)
-    expected = orn.elbo(denoiser, (whole - 4) / 4, 5, levels=orn.Levels(-1.0, 0.25, 9))
+    expected = orn.elbo(denoiser, (whole - 4) / 4, 5, levels=orn.codecs.Levels(-1.0, 0.25, 9))
     torch.testing.assert_close(quantised.elbo(whole, 5).value, expected.value)
     assert bool((quantised.elbo(whole, 20).value < 0).all())
 
@@ -198,9 +203,9 @@ def test_a_bound_given_a_label_starts_from_the_data_variance_of_the_model():
     """The prior term of a conditional bound is that of the unconditional one: both models end in
     the same law."""
     denoiser = orn.Denoiser(
-        orn.MLP(2, 8, 1, labels=2), orn.VP(0.1, 1.0), orn.edm, 3.0, (2,)
+        orn.MLP(2, 8, 1, labels=2), orn.VP(0.1, 1.0), orn.parametrisations.edm, 3.0, (2,)
     ).requires_grad_(False)
-    model = orn.DiffusionModel(denoiser, orn.Codec(torch.zeros(2), torch.ones(2)))
+    model = orn.DiffusionModel(denoiser, orn.codecs.Codec(torch.zeros(2), torch.ones(2)))
     x = 3 * orn.Noise(0).normal((5, 2))
     torch.testing.assert_close(
         model.elbo(x, 4, label=[0, 1, 0, 1, 1]).prior, model.elbo(x, 4).prior

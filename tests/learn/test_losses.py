@@ -33,15 +33,17 @@ def test_weights_are_their_formulas(name):
     sde = PROCESSES[name]
     t = sde.T * T
     ratio = snr(sde, t)
-    torch.testing.assert_close(orn.unit_weight(sde, t), torch.ones_like(t))
-    torch.testing.assert_close(orn.snr_weight(sde, t), ratio)
-    torch.testing.assert_close(orn.min_snr(3.0)(sde, t), ratio.clamp(max=3.0))
-    torch.testing.assert_close(orn.edm_weight(0.5)(sde, t), ratio + 4)
+    torch.testing.assert_close(orn.training.unit_weight(sde, t), torch.ones_like(t))
+    torch.testing.assert_close(orn.training.snr_weight(sde, t), ratio)
+    torch.testing.assert_close(orn.training.min_snr(3.0)(sde, t), ratio.clamp(max=3.0))
+    torch.testing.assert_close(orn.training.edm_weight(0.5)(sde, t), ratio + 4)
     h = 1e-6 * sde.T
     slope = (snr(sde, t + h) - snr(sde, t - h)) / (
         2 * h
     )  # -lambda' e^lambda / 2 = -(e^lambda)' / 2
-    torch.testing.assert_close(orn.likelihood_weight(sde, t), -slope / 2, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        orn.training.likelihood_weight(sde, t), -slope / 2, rtol=1e-6, atol=1e-9
+    )
 
 
 def test_weights_state_the_loss_on_another_quantity():
@@ -49,41 +51,45 @@ def test_weights_state_the_loss_on_another_quantity():
     error|^2``, F of EDM."""
     sde, t, d = orn.VP(), torch.tensor(0.4, dtype=DOUBLE), 0.7
     alpha, sigma, error = sde.alpha(t), sde.sigma(t), 0.3
-    assert float(orn.snr_weight(sde, t)) * error**2 == pytest.approx(
+    assert float(orn.training.snr_weight(sde, t)) * error**2 == pytest.approx(
         float(alpha * error / sigma) ** 2
     )
     ratio = sigma / alpha
     out = ratio * d / (ratio**2 + d**2).sqrt()
-    assert float(orn.edm_weight(d)(sde, t)) * error**2 == pytest.approx(float(error / out) ** 2)
+    assert float(orn.training.edm_weight(d)(sde, t)) * error**2 == pytest.approx(
+        float(error / out) ** 2
+    )
 
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_time_laws_are_quantile_functions_of_the_law_they_name(name):
     sde, u = PROCESSES[name], torch.linspace(0.05, 0.95, 13, dtype=DOUBLE)
     normal = torch.from_numpy(stats.norm.ppf(u.numpy()))
-    torch.testing.assert_close(orn.UniformTime()(sde, u), sde.T * u)
-    t = orn.UniformLogSNR(-3.0, 4.0)(sde, u)
+    torch.testing.assert_close(orn.noise_levels.UniformTime()(sde, u), sde.T * u)
+    t = orn.noise_levels.UniformLogSNR(-3.0, 4.0)(sde, u)
     torch.testing.assert_close(sde.log_snr(t), -3 + 7 * u, rtol=0, atol=1e-8)
-    t = orn.LogNormal(-0.3, 0.8)(sde, u)
+    t = orn.noise_levels.LogNormal(-0.3, 0.8)(sde, u)
     torch.testing.assert_close(
         (sde.sigma(t) / sde.alpha(t)).log(), -0.3 + 0.8 * normal, rtol=0, atol=1e-8
     )
-    t = orn.LogitNormal(0.2, 0.9)(sde, u) / sde.T
+    t = orn.noise_levels.LogitNormal(0.2, 0.9)(sde, u) / sde.T
     torch.testing.assert_close((t / (1 - t)).log(), 0.2 + 0.9 * normal, rtol=0, atol=1e-10)
 
 
 def test_stratified_has_one_number_per_stratum_in_random_order():
     for n in (1, 7, 128):
-        u = orn.stratified(n, orn.Noise(3))
+        u = orn.noise_levels.stratified(n, orn.Noise(3))
         assert sorted((u * n).floor().long().tolist()) == list(range(n))
-    assert (orn.stratified(128, orn.Noise(3)).diff() < 0).any()
-    assert torch.equal(orn.stratified(64, orn.Noise(3)), orn.stratified(64, orn.Noise(3)))
+    assert (orn.noise_levels.stratified(128, orn.Noise(3)).diff() < 0).any()
+    assert torch.equal(
+        orn.noise_levels.stratified(64, orn.Noise(3)), orn.noise_levels.stratified(64, orn.Noise(3))
+    )
 
 
 def test_each_stratified_number_is_uniform_and_two_are_exchangeable():
     """Kolmogorov-Smirnov over 2000 seeds, p > 1e-4; ``P(u_0 < u_1)`` is one half within 4 standard
     errors."""
-    draws = torch.stack([orn.stratified(8, orn.Noise(seed)) for seed in range(2000)])
+    draws = torch.stack([orn.noise_levels.stratified(8, orn.Noise(seed)) for seed in range(2000)])
     for i in (0, 5):
         assert stats.kstest(draws[:, i].numpy(), "uniform").pvalue > 1e-4
     assert abs(float((draws[:, 0] < draws[:, 1]).double().mean()) - 0.5) < 4 * 0.5 / 2000**0.5
@@ -97,11 +103,13 @@ def test_expected_loss_on_gaussian_data(name):
     """Data N(0, s^2), denoiser exact for N(0, d^2): ``w [(1 - k alpha)^2 s^2 + k^2 sigma^2]``,
     within 4 standard errors, n = 40000."""
     sde, s, d, n = PROCESSES[name], 1.4, 0.8, 40000
-    denoiser = orn.Denoiser(orn.MLP(2, 8, 1), sde, orn.edm, d, (2,))
+    denoiser = orn.Denoiser(orn.MLP(2, 8, 1), sde, orn.parametrisations.edm, d, (2,))
     x0 = s * orn.Noise(0).normal((n, 2))
     for t in (sde.T * T[1], sde.T * T[3]):
         loss = (
-            orn.denoising_loss(denoiser, x0, t.expand(n), orn.Noise(1), orn.min_snr(2.0))
+            orn.training.denoising_loss(
+                denoiser, x0, t.expand(n), orn.Noise(1), orn.training.min_snr(2.0)
+            )
             .detach()
             .double()
         )
@@ -120,7 +128,7 @@ def test_the_posterior_mean_is_a_stationary_point_and_a_minimum():
         torch.tensor([[-1.0], [1.5]]), torch.tensor([[0.3], [0.6]]), torch.ones(2)
     )
     exact, x0 = target.posterior(sde), target.sample(n, dtype=DOUBLE)
-    t = orn.UniformLogSNR(-4, 4)(sde, orn.stratified(n, orn.Noise(0)))
+    t = orn.noise_levels.UniformLogSNR(-4, 4)(sde, orn.noise_levels.stratified(n, orn.Noise(0)))
 
     def losses(delta, h):
         def shifted(x, t, cond=None):
@@ -128,7 +136,7 @@ def test_the_posterior_mean_is_a_stationary_point_and_a_minimum():
             return Gaussian(law.mean + delta * h(x), law.std)
 
         shifted.sde = sde
-        return orn.denoising_loss(shifted, x0, t, orn.Noise(2), orn.unit_weight)
+        return orn.training.denoising_loss(shifted, x0, t, orn.Noise(2), orn.training.unit_weight)
 
     for h in (torch.ones_like, lambda x: x, lambda x: (3 * x).sin(), lambda x: (x > 0.5).to(x)):
         up, down = losses(0.1, h), losses(-0.1, h)
@@ -143,14 +151,16 @@ def test_likelihood_weight_integrates_to_the_diffusion_term_of_the_bound():
     / (1/s^2 + e^lo)] / 2`` nats per element between two times, within 4 standard errors, n =
     40000."""
     sde, s, n, first = orn.VP(), 0.7, 40000, 0.02
-    denoiser = orn.Denoiser(orn.MLP(3, 8, 1).double(), sde, orn.edm, s, (3,))
+    denoiser = orn.Denoiser(orn.MLP(3, 8, 1).double(), sde, orn.parametrisations.edm, s, (3,))
     x0 = s * orn.Noise(0).normal((n, 3), DOUBLE)
-    u = orn.stratified(n, orn.Noise(1))
+    u = orn.noise_levels.stratified(n, orn.Noise(1))
     t = first + (1 - first) * u
     nats = (
         (1 - first)
         * 3
-        * orn.denoising_loss(denoiser, x0, t, orn.Noise(2), orn.likelihood_weight).detach()
+        * orn.training.denoising_loss(
+            denoiser, x0, t, orn.Noise(2), orn.training.likelihood_weight
+        ).detach()
     )
     ratio = (1 / s**2 + snr(sde, first)) / (1 / s**2 + snr(sde, 1.0))
     assert abs(float(nats.mean()) - 3 * float(ratio.log()) / 2) < 4 * float(nats.std()) / n**0.5
@@ -174,7 +184,7 @@ def test_batches_show_each_sample_equally_often(n, batch):
     """After k steps the counts differ by at most one, and after ``lcm(n, batch) / batch`` steps
     they are equal."""
     spy = Spy()
-    objective = orn.Denoising(torch.zeros(n, 2), batch, torch.arange(n), drop_label=0.0)
+    objective = orn.DenoisingObjective(torch.zeros(n, 2), batch, torch.arange(n), drop_label=0.0)
     for k in range(math.lcm(n, batch) // batch):
         objective(spy, k)
         counts = torch.bincount(torch.cat(spy.labels), minlength=n)
@@ -184,8 +194,12 @@ def test_batches_show_each_sample_equally_often(n, batch):
 
 def test_objective_is_a_function_of_the_step_alone():
     """In any order, whatever the global generator does."""
-    denoiser = orn.Denoiser(orn.MLP(2, 8, 1, labels=2), orn.Cosine(), orn.edm, 1.0, (2,))
-    objective = orn.Denoising(orn.Noise(0).normal((50, 2)), 16, torch.arange(50) % 2, seed=4)
+    denoiser = orn.Denoiser(
+        orn.MLP(2, 8, 1, labels=2), orn.Cosine(), orn.parametrisations.edm, 1.0, (2,)
+    )
+    objective = orn.DenoisingObjective(
+        orn.Noise(0).normal((50, 2)), 16, torch.arange(50) % 2, seed=4
+    )
     first = [objective(denoiser, k) for k in (3, 9)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(99)
@@ -193,14 +207,16 @@ def test_objective_is_a_function_of_the_step_alone():
     for (loss, level), (loss_2, level_2) in zip(first, again, strict=True):
         assert torch.equal(loss, loss_2) and torch.equal(level, level_2)
     assert not torch.equal(first[0][0], first[1][0])
-    other = orn.Denoising(objective.x0, 16, objective.labels, seed=5)(denoiser, 3)
+    other = orn.DenoisingObjective(objective.x0, 16, objective.labels, seed=5)(denoiser, 3)
     assert not torch.equal(other[0], first[0][0])
 
 
 def test_labels_are_hidden_with_the_stated_probability():
     """Within 4 standard errors of 0.3 over 50 batches of 200; a hidden label is the null class."""
     spy = Spy()
-    objective = orn.Denoising(torch.zeros(1000, 1), 200, torch.arange(1000), drop_label=0.3, seed=1)
+    objective = orn.DenoisingObjective(
+        torch.zeros(1000, 1), 200, torch.arange(1000), drop_label=0.3, seed=1
+    )
     for k in range(50):
         objective(spy, k)
     hidden = (torch.cat(spy.labels) == 1000).double().mean()

@@ -28,11 +28,11 @@ def wild(d=2, sde=None, labels=0, codec=None, event=None, strength=0.05):
         for p in net.parameters():
             p.copy_(p + strength * orn.Noise(p.numel()).normal((1, *p.shape))[0])
     denoiser = (
-        orn.Denoiser(net, sde or orn.Cosine(), orn.edm, 1.0, event or (d,))
+        orn.Denoiser(net, sde or orn.Cosine(), orn.parametrisations.edm, 1.0, event or (d,))
         .requires_grad_(False)
         .eval()
     )
-    return orn.DiffusionModel(denoiser, codec or orn.Codec(torch.zeros(d), torch.ones(d)))
+    return orn.DiffusionModel(denoiser, codec or orn.codecs.Codec(torch.zeros(d), torch.ones(d)))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def trained():
     small = replace(
         RECIPES["points"],
         net=net,
-        training=orn.Training(steps=150, rate=5e-3, warmup=10, ema=0.95),
+        training=orn.TrainingConfig(steps=150, rate=5e-3, warmup=10, ema=0.95),
         batch=128,
     )
     return orn.fit(x, small, progress=False)
@@ -60,10 +60,10 @@ def test_data_in_units_ten_times_smaller_shift_log_p_by_log_ten_per_dimension(pr
     the density of the encoded data."""
     plain, x = wild(sde=process), points(9)
     scaled = orn.DiffusionModel(
-        plain.denoiser, orn.Codec(torch.full((2,), 3.0), torch.full((2,), 10.0))
+        plain.denoiser, orn.codecs.Codec(torch.full((2,), 3.0), torch.full((2,), 10.0))
     )
     mixed = orn.DiffusionModel(
-        plain.denoiser, orn.Codec(torch.ones(2), torch.tensor([[3.0, 0.0], [0.5, 2.0]]))
+        plain.denoiser, orn.codecs.Codec(torch.ones(2), torch.tensor([[3.0, 0.0], [0.5, 2.0]]))
     )
     base = plain.log_likelihood(x, **COARSE)
     torch.testing.assert_close(
@@ -85,7 +85,7 @@ def test_data_in_units_ten_times_smaller_shift_log_p_by_log_ten_per_dimension(pr
 def test_the_density_in_the_users_units_has_mass_one():
     """A grid over 6 standard deviations either way, on a codec of two scales: the sum of ``p dx``
     is 1 to 1 %."""
-    model = wild(codec=orn.Codec(torch.tensor([5.0, -1.0]), torch.tensor([20.0, 0.1])))
+    model = wild(codec=orn.codecs.Codec(torch.tensor([5.0, -1.0]), torch.tensor([20.0, 0.1])))
     axis = torch.linspace(-6, 6, 41)
     z = torch.cartesian_prod(axis, axis)
     found = model.log_likelihood(model.codec.decode(z), **COARSE, batch=len(z))
@@ -95,7 +95,7 @@ def test_the_density_in_the_users_units_has_mass_one():
 
 @pytest.mark.parametrize(
     "rule",
-    [None, orn.divergence.Hutchinson(2), orn.divergence.HutchPlusPlus(2, 1)],
+    [None, orn.likelihood.trace.Hutchinson(2), orn.likelihood.trace.HutchPlusPlus(2, 1)],
     ids=["exact", "probes", "hutch++"],
 )
 def test_sample_i_is_the_same_in_any_batch_within_its_error(trained, rule):
@@ -111,7 +111,7 @@ def test_sample_i_is_the_same_in_any_batch_within_its_error(trained, rule):
             whole.error[:n].square().mean() + other.error.square().mean()
         )
     if not isinstance(
-        rule, orn.divergence.HutchPlusPlus
+        rule, orn.likelihood.trace.HutchPlusPlus
     ):  # whose basis turns along the path, and is met at other points
         torch.testing.assert_close(whole.stderr, small.stderr, atol=5e-3, rtol=0.03)
     assert whole.prior_gap == pytest.approx(small.prior_gap) and isinstance(small.evaluations, int)
@@ -164,7 +164,7 @@ def test_labels_for_all_and_for_each_give_the_conditional_density():
 
 def test_probes_of_a_sample_do_not_depend_on_later_samples_of_other_classes():
     model, x = wild(5, labels=2), points(6, 5)
-    rule = orn.divergence.Hutchinson(2)
+    rule = orn.likelihood.trace.Hutchinson(2)
     mixed = model.log_likelihood(x, **COARSE, divergence=rule, label=[0, 1, 0, 1, 1, 0])
     zeros = model.log_likelihood(x[[0, 2, 5]], **COARSE, divergence=rule, label=0)
     assert torch.equal(mixed.value[[0, 2, 5]], zeros.value) and float(zeros.stderr.min()) > 0
@@ -177,10 +177,12 @@ def test_probes_of_a_sample_do_not_depend_on_later_samples_of_other_classes():
 def test_layouts_and_levels_are_the_users(layout, event):
     """Quantised pictures: the density of the encoded values, less the codec's volume."""
     inner = (1 if layout == "add_channel" else 3, *((4, 4) if layout == "add_channel" else (2, 2)))
-    codec = orn.Codec(torch.tensor(4.0), torch.tensor(4.0), orn.Levels(0.0, 1.0, 9), layout)
+    codec = orn.codecs.Codec(
+        torch.tensor(4.0), torch.tensor(4.0), orn.codecs.Levels(0.0, 1.0, 9), layout
+    )
     model = wild(event=inner, codec=codec)
     x = orn.Noise(1).normal((3, *event)).mul(2).add(4).round().clamp(0, 8)
-    rule = orn.divergence.Hutchinson(4)
+    rule = orn.likelihood.trace.Hutchinson(4)
     found = model.log_likelihood(x, **COARSE, divergence=rule)
     expected = orn.log_likelihood(model.denoiser, codec.encode(x), **COARSE, divergence=rule)
     torch.testing.assert_close(found.value, expected.value - math.prod(event) * math.log(4))
@@ -242,13 +244,15 @@ def test_errors_of_a_rough_network_are_told(trained, tol):
 def test_probability_of_levels_is_that_of_the_pieces_and_may_be_compared_with_the_bound():
     """Value by hand from `Noised` and the flow at its time; of data that are not quantised there is
     none."""
-    codec = orn.Codec(torch.zeros(1), torch.full((1,), 2.0), orn.Levels(-4.0, 1.0, 9))
+    codec = orn.codecs.Codec(torch.zeros(1), torch.full((1,), 2.0), orn.codecs.Levels(-4.0, 1.0, 9))
     model, x = wild(codec=codec), points(6).mul(2).round().clamp(-4, 4)
-    found = model.log_probability(x, 1e-2, seed=3)
-    t = orn.Noised.time(model.denoiser.sde, model.levels)
-    x_t, log_q = orn.Noised(model.denoiser, t).draw(x / 2, model.levels, Noise(3).fold(0, 0))
+    found = model.discrete_log_prob(x, 1e-2, seed=3)
+    t = orn.dequantise.Noised.time(model.denoiser.sde, model.levels)
+    x_t, log_q = orn.dequantise.Noised(model.denoiser, t).draw(
+        x / 2, model.levels, Noise(3).fold(0, 0)
+    )
     density = orn.log_likelihood(model.denoiser, x_t, 1e-2, None, Noise(3).fold(0, 1), at=t)
     torch.testing.assert_close(found.value, density.value.double() - log_q)
     assert torch.equal(found.error, density.error.double()) and float(found.value.max()) < 0
     with pytest.raises(OrnsteinError, match="not quantised"):
-        wild().log_probability(x)
+        wild().discrete_log_prob(x)

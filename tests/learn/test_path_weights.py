@@ -40,7 +40,7 @@ def untrained(d, sde, std):
     )
     for parameter in net.parameters():
         parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-    return orn.Denoiser(net, sde, orn.edm, 1.0, (d,))
+    return orn.Denoiser(net, sde, orn.parametrisations.edm, 1.0, (d,))
 
 
 @pytest.mark.parametrize("process", PROCESSES)
@@ -89,14 +89,16 @@ def test_weights_are_constant_at_the_exact_gaussian_control(process, steps):
     """``log w = log Z`` on every path, for any grid, to float32 rounding; the log-variance is 0."""
     sde, s = PROCESSES[process], 1.7
     target = orn.targets.Normal(torch.zeros(3), torch.full((3,), s))
-    denoiser = orn.Denoiser(orn.MLP(3, 8, 1), sde, orn.edm, s, (3,)).requires_grad_(False)
+    denoiser = orn.Denoiser(
+        orn.MLP(3, 8, 1), sde, orn.parametrisations.edm, s, (3,)
+    ).requires_grad_(False)
     for posterior in (target.posterior(sde), denoiser):
         times = sde.times(steps)
         log_w = orn.log_weights(
             posterior, lambda x: target.log_prob(x) + 0.75, times, 200, orn.Noise(1), var=s**2
         )
         torch.testing.assert_close(log_w, torch.full((200,), 0.75), rtol=0, atol=2e-4)
-        assert float(orn.log_variance(log_w).mean()) < 1e-8
+        assert float(orn.paths.log_variance(log_w).mean()) < 1e-8
 
 
 def reversed_log_w(posterior, target, times, n, noise, var):
@@ -105,7 +107,7 @@ def reversed_log_w(posterior, target, times, n, noise, var):
     sde = posterior.sde
     watch = orn.LogWeight(lambda x_t, t, s: sde.posterior(x_t, posterior(x_t, t), s, t))
     x_0 = target.sample(n, seed=9)
-    x_T = orn.simulate(sde, x_0, times.flip(0), orn.Noising(), noise, [watch])
+    x_T = orn.simulate(sde, x_0, times.flip(0), orn.methods.ForwardTransition(), noise, [watch])
     return target.log_prob(x_0) - sde.prior(x_T.shape, var).log_prob(x_T) - watch.value
 
 
@@ -181,13 +183,13 @@ def test_reverse_kl_and_its_gradient_are_those_of_the_path_divergence():
     sde, theta = PROCESSES["VP"], 0.3
     a = curvature(sde, sde.times(4))
     target = orn.targets.Normal(torch.zeros(1), torch.ones(1))
-    losses = orn.reverse_kl(
+    losses = orn.paths.reverse_kl(
         orn.log_weights(
             Shifted(sde, torch.tensor(theta)), target.log_prob, sde.times(4), 20000, orn.Noise(1)
         )
     ).double()
     assert abs(float(losses.mean()) - theta**2 * a / 2) < 4 * float(losses.std()) / 20000**0.5
-    g = gradients(orn.reverse_kl, True)
+    g = gradients(orn.paths.reverse_kl, True)
     assert abs(float(g.mean()) - theta * a) < 4 * float(g.std()) / 8
 
 
@@ -197,8 +199,8 @@ def test_off_path_losses_have_twice_the_gradient_of_the_reverse_kl(name):
     standard errors, seeds 0-63."""
     sde, theta = PROCESSES["VP"], 0.3
     losses = {
-        "log-variance": orn.log_variance,
-        "trajectory balance": lambda w: orn.trajectory_balance(w, torch.tensor(0.4)),
+        "log-variance": orn.paths.log_variance,
+        "trajectory balance": lambda w: orn.paths.trajectory_balance(w, torch.tensor(0.4)),
     }
     g = gradients(losses[name], False)
     assert abs(float(g.mean()) - 2 * theta * curvature(sde, sde.times(4))) < 4 * float(g.std()) / 8
@@ -218,7 +220,7 @@ def test_gradient_of_the_reverse_kl_is_its_finite_difference():
     theta = torch.tensor(0.2, dtype=DOUBLE, requires_grad=True)
 
     def loss(value):
-        return orn.reverse_kl(
+        return orn.paths.reverse_kl(
             orn.log_weights(Shifted(sde, value), target.log_prob, sde.times(5), 64, orn.Noise(3))
         ).mean()
 
@@ -230,10 +232,12 @@ def test_gradient_of_the_reverse_kl_is_its_finite_difference():
 
 def test_losses_are_their_formulas():
     log_w = torch.tensor([1.0, 3.0, -2.0, 0.5], dtype=DOUBLE)
-    assert float(orn.log_variance(log_w).mean()) == pytest.approx(float(log_w.var()), abs=1e-12)
-    torch.testing.assert_close(orn.reverse_kl(log_w), -log_w)
+    assert float(orn.paths.log_variance(log_w).mean()) == pytest.approx(
+        float(log_w.var()), abs=1e-12
+    )
+    torch.testing.assert_close(orn.paths.reverse_kl(log_w), -log_w)
     z = torch.tensor(0.5, requires_grad=True)
-    loss = orn.trajectory_balance(log_w, z)
+    loss = orn.paths.trajectory_balance(log_w, z)
     torch.testing.assert_close(loss, torch.tensor([0.25, 6.25, 6.25, 0.0], dtype=DOUBLE))
     loss.mean().backward()
     assert float(z.grad) == pytest.approx(-2 * float((log_w - 0.5).mean()), abs=1e-6)
@@ -244,7 +248,7 @@ def test_paths_are_the_same_in_any_split():
     sde = PROCESSES["VP"]
     target = mixture(2)
     posterior = target.posterior(sde)
-    paths = orn.denoising_paths(posterior, target.log_prob, sde.times(5))
+    paths = orn.paths.denoising_paths(posterior, target.log_prob, sde.times(5))
     whole, part = paths.draw(50, orn.Noise(2)), paths.draw(20, orn.Noise(2).shift(30))
     assert (
         torch.equal(whole.x[30:], part.x)
@@ -255,7 +259,7 @@ def test_paths_are_the_same_in_any_split():
 
 def test_a_posterior_without_event_shape_is_refused():
     with pytest.raises(OrnsteinError, match="event_shape"):
-        denoiser = orn.Denoiser(orn.MLP(2, 8, 1), orn.VP(), orn.edm)
+        denoiser = orn.Denoiser(orn.MLP(2, 8, 1), orn.VP(), orn.parametrisations.edm)
         orn.log_weights(denoiser, lambda x: x[:, 0], orn.VP().times(2), 4, orn.Noise(0))
 
 
@@ -307,4 +311,4 @@ def test_one_weight_has_no_standard_error():
     with pytest.raises(OrnsteinError):
         orn.log_z(torch.zeros(1))
     with pytest.raises(OrnsteinError):
-        orn.log_variance(torch.zeros(1))
+        orn.paths.log_variance(torch.zeros(1))

@@ -41,7 +41,7 @@ def counted(posterior, **options) -> int:
     return watch.count
 
 
-@pytest.mark.parametrize("sde", [orn.VP(), orn.EDM(), orn.Straight()], ids=repr)
+@pytest.mark.parametrize("sde", [orn.VP(), orn.EDM(), orn.RectifiedFlow()], ids=repr)
 def test_the_error_is_below_the_tolerance_and_a_smaller_one_takes_more_steps(sde):
     """True rms error against 400 steps of 256 samples apart from the pilot's, in float64."""
     posterior, found = mixture().posterior(sde), []
@@ -123,9 +123,9 @@ def perturbed_model(data_std: float = 0.5):
     net, generator = orn.MLP(2, 32, 2).requires_grad_(False), torch.Generator().manual_seed(0)
     for parameter in net.parameters():
         parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, data_std, (2,))
+    denoiser = orn.Denoiser(net, orn.Cosine(), orn.parametrisations.edm, data_std, (2,))
     return orn.DiffusionModel(
-        denoiser, orn.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
+        denoiser, orn.codecs.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
     )
 
 

@@ -24,18 +24,18 @@ def fresh_model(width=16, seed=0):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = orn.MLP(2, width=width, depth=1)
-    denoiser = orn.Denoiser(net, orn.Cosine(), orn.edm, 1.0, (2,))
+    denoiser = orn.Denoiser(net, orn.Cosine(), orn.parametrisations.edm, 1.0, (2,))
     return orn.DiffusionModel(
-        denoiser, orn.Codec(torch.zeros(2), torch.ones(2)), ("a", "b"), {"made": "here"}
+        denoiser, orn.codecs.Codec(torch.zeros(2), torch.ones(2)), ("a", "b"), {"made": "here"}
     )
 
 
 def objective(seed=0):
     x = orn.Noise(8).normal((64, 2)) * torch.tensor([1.0, 0.3])
-    return orn.Denoising(x, batch=16, seed=seed)
+    return orn.DenoisingObjective(x, batch=16, seed=seed)
 
 
-SIX = orn.Training(steps=6, rate=1e-2, warmup=2, ema=0.9)
+SIX = orn.TrainingConfig(steps=6, rate=1e-2, warmup=2, ema=0.9)
 
 
 def weights(model):
@@ -118,7 +118,7 @@ def test_first_step_is_adamw_with_clipping_and_warm_up():
     orn.train(
         model,
         objective(),
-        orn.Training(steps=2, rate=1e-2, warmup=2, clip=1e-3, decay=0.1),
+        orn.TrainingConfig(steps=2, rate=1e-2, warmup=2, clip=1e-3, decay=0.1),
         report=once,
     )
     lr = 1e-2 / 2
@@ -141,8 +141,12 @@ def test_training_learns_the_posterior_mean_of_gaussian_data():
     """150 steps bring the loss on N(0, 0.3^2) data, denoised as if it were N(0, 1), from its closed
     form near the Bayes risk."""
     x = 0.3 * orn.Noise(0).normal((2000, 2))
-    goal = orn.Denoising(x, batch=128, times=orn.UniformLogSNR(-2, 2), weight=orn.unit_weight)
-    result = orn.train(fresh_model(), goal, orn.Training(steps=150, rate=1e-2, warmup=10, ema=0.9))
+    goal = orn.DenoisingObjective(
+        x, batch=128, times=orn.noise_levels.UniformLogSNR(-2, 2), weight=orn.training.unit_weight
+    )
+    result = orn.train(
+        fresh_model(), goal, orn.TrainingConfig(steps=150, rate=1e-2, warmup=10, ema=0.9)
+    )
     losses, log_snr = goal(result.denoiser, 5000)
     bayes = 1 / (1 / 0.09 + log_snr.exp())
     naive_gain = (log_snr.exp() / (1 + log_snr.exp())).double()
@@ -187,7 +191,7 @@ def test_a_loss_that_is_not_finite_stops_the_training():
 def test_bad_training_arguments_are_refused():
     for wrong in ({"steps": 0}, {"rate": -1.0}, {"ema": 1.0}):
         with pytest.raises(OrnsteinError, match=next(iter(wrong))):
-            orn.Training(**wrong)
+            orn.TrainingConfig(**wrong)
 
 
 # -------------------------------------------------------------------------------------- run folders
@@ -281,7 +285,7 @@ from test_training import *
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
 try:
-    train = orn.Training(steps=6, rate=1e-2, warmup=2, ema=0.9, save_every=0.0)
+    train = orn.TrainingConfig(steps=6, rate=1e-2, warmup=2, ema=0.9, save_every=0.0)
     orn.train(fresh_model(), objective(), train, Path({out!r}))
 except CheckpointError as error:
     print("refused:", error)
@@ -328,7 +332,7 @@ def test_every_saveable_process_and_network_comes_back(tmp_path):
         orn.VE(0.02, 30.0),
         orn.EDM(50.0),
         orn.Cosine(T=2.0),
-        orn.Straight(),
+        orn.RectifiedFlow(),
         orn.OU(1.5, 2.0),
         orn.Bridge(1.3),
         orn.DiscreteVP((0.1, 0.2, 0.3)),
@@ -339,10 +343,12 @@ def test_every_saveable_process_and_network_comes_back(tmp_path):
             if i % 2
             else orn.MLP((1, 4), width=8, depth=1, labels=2)
         )
-        denoiser = orn.Denoiser(net.requires_grad_(False), sde, orn.v, 0.7, (1, 4)).eval()
+        denoiser = orn.Denoiser(
+            net.requires_grad_(False), sde, orn.parametrisations.v, 0.7, (1, 4)
+        ).eval()
         denoiser.std_table = torch.rand(53, 1, 4)
-        codec = orn.Codec(
-            torch.tensor(1.0), torch.tensor(2.0), orn.Levels(-1.0, 0.5, 5), "add_channel"
+        codec = orn.codecs.Codec(
+            torch.tensor(1.0), torch.tensor(2.0), orn.codecs.Levels(-1.0, 0.5, 5), "add_channel"
         )
         orn.DiffusionModel(denoiser, codec).save(tmp_path)
         again = orn.load(tmp_path)
@@ -355,5 +361,11 @@ def test_every_saveable_process_and_network_comes_back(tmp_path):
         )
         assert torch.equal(ours.mean, theirs.mean) and torch.equal(ours.std, theirs.std)
     with pytest.raises(OrnsteinError, match="made of functions"):
-        denoiser = orn.Denoiser(orn.MLP(2, 8, 1), orn.Damped(lambda u: 1 + u), orn.edm, 1.0, (2,))
-        orn.DiffusionModel(denoiser, orn.Codec(torch.zeros(2), torch.ones(2))).save(tmp_path)
+        denoiser = orn.Denoiser(
+            orn.MLP(2, 8, 1),
+            orn.processes.Damped(lambda u: 1 + u),
+            orn.parametrisations.edm,
+            1.0,
+            (2,),
+        )
+        orn.DiffusionModel(denoiser, orn.codecs.Codec(torch.zeros(2), torch.ones(2))).save(tmp_path)

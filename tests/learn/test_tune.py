@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.core.methods.tabulated import Tabulated, tabulate
+from ornstein.core.methods.tabulated import TabulatedMultistep, tabulate
 from ornstein.core.numerics.estimate import Estimate
 from ornstein.errors import OrnsteinError
 from ornstein.inference.sampling.sample import automatic, start_states
@@ -41,7 +41,7 @@ def run(posterior, x_T, steps: int, sampler) -> torch.Tensor:
 
 
 class TestTables:
-    @pytest.mark.parametrize("sde", [orn.EDM(), orn.VP(), orn.Straight()], ids=repr)
+    @pytest.mark.parametrize("sde", [orn.EDM(), orn.VP(), orn.RectifiedFlow()], ids=repr)
     @pytest.mark.parametrize("n", [2, 9])
     def test_the_table_of_auto_is_auto(self, sde, n):
         posterior = mixture().posterior(sde)
@@ -55,7 +55,7 @@ class TestTables:
     def test_rows_sum_to_the_angle_of_their_step(self):
         """Consistency, eq. 1 of `tabulated`: ``sum_j b_kj = phi_k - phi_{k+1}`` with ``phi = atan(r
         / d)``."""
-        posterior = mixture().posterior(orn.Straight())
+        posterior = mixture().posterior(orn.RectifiedFlow())
         auto = automatic(posterior)
         table = tabulate(
             auto.method, orn.Reverse(posterior, 0.0), posterior.sde.times(8, auto.spacing)
@@ -74,7 +74,10 @@ class TestTables:
         sample."""
         a, b = (
             mixture().posterior(sde)
-            for sde in (orn.Straight(), orn.FromLogSNR(lambda t: 2 * (torch.log1p(-t) - t.log())))
+            for sde in (
+                orn.RectifiedFlow(),
+                orn.processes.FromLogSNR(lambda t: 2 * (torch.log1p(-t) - t.log())),
+            )
         )
         auto, x_T = automatic(a), starts(a, 8, 0)
         table = tabulate(auto.method, orn.Reverse(a, 0.0), a.sde.times(6, auto.spacing))
@@ -86,9 +89,9 @@ class TestTables:
     def test_factors_multiply_the_state(self):
         """keep = 0 and no weights but the last: one step from nothing is ``b F / d`` in ``z = x /
         scale``."""
-        posterior = mixture().posterior(orn.Straight())
+        posterior = mixture().posterior(orn.RectifiedFlow())
         x_T = starts(posterior, 8, 0)
-        table = Tabulated((math.inf, 0.0), ((0.4,),), data_std=0.9, keep=(0.5,))
+        table = TabulatedMultistep((math.inf, 0.0), ((0.4,),), data_std=0.9, keep=(0.5,))
         found = orn.simulate(
             orn.Reverse(posterior, 0.0), x_T, table.spacing(posterior.sde, 1), table
         )
@@ -106,7 +109,7 @@ class TestTables:
         with pytest.raises(OrnsteinError, match="noise-to-signal ratio"):
             table.spacing(orn.EDM(), 6)
         with pytest.raises(OrnsteinError, match="6 rows of weights"):
-            Tabulated(table.ratios[1:], table.weights, 1.0)
+            TabulatedMultistep(table.ratios[1:], table.weights, 1.0)
         with pytest.raises(OrnsteinError, match="table of 7 levels"):
             orn.simulate(reverse, x_T, times[1:], table)
         with pytest.raises(OrnsteinError, match="table of 7 levels"):
@@ -201,7 +204,7 @@ class TestTuning:
             orn.sample(posterior, 5, 7, tuned)
 
     def test_configurations_rebuild_it_exactly(self, tuned):
-        again = orn.Tuned.build(json.loads(json.dumps(tuned.config())))
+        again = orn.sampling.Tuned.build(json.loads(json.dumps(tuned.config())))
         assert again.method == tuned.method
         assert (again.error, again.before, again.evaluations) == (
             tuned.error,
@@ -214,11 +217,11 @@ class TestTuning:
         )
 
     def test_infinite_ratios_survive_strict_json(self):
-        table = Tabulated((math.inf, 1 / 3, 0.0), ((0.1,), (0.2, 0.3)), 0.7, (1.0, 1.1))
-        made = orn.Tuned(
+        table = TabulatedMultistep((math.inf, 1 / 3, 0.0), ((0.1,), (0.2, 0.3)), 0.7, (1.0, 1.1))
+        made = orn.sampling.Tuned(
             table, 0.0, table.spacing, Estimate(0.1, 0.01), Estimate(0.2, 0.01), 5, 1.5
         )
-        again = orn.Tuned.build(json.loads(json.dumps(made.config(), allow_nan=False)))
+        again = orn.sampling.Tuned.build(json.loads(json.dumps(made.config(), allow_nan=False)))
         assert again.method == table
         assert again.method.ratios[0] == math.inf
         assert (again.error, again.before, again.evaluations, again.seconds) == (
@@ -231,11 +234,11 @@ class TestTuning:
     def test_the_fixed_rule_has_no_configuration(self):
         auto = automatic(mixture().posterior(orn.VP()))
         with pytest.raises(OrnsteinError, match="fixed rule"):
-            orn.Tuned(auto.method, 0.0, auto.spacing).config()
+            orn.sampling.Tuned(auto.method, 0.0, auto.spacing).config()
 
 
 @pytest.mark.usefixtures("one_search")
-@pytest.mark.parametrize("sde", [orn.Straight(), orn.EDM()], ids=repr)
+@pytest.mark.parametrize("sde", [orn.RectifiedFlow(), orn.EDM()], ids=repr)
 def test_a_seed_decides_and_it_is_never_worse_than_auto_where_it_was_chosen(sde):
     posterior = mixture().posterior(sde)
     lines = []
@@ -263,7 +266,7 @@ def test_without_iterations_or_time_the_best_fixed_sampler_is_kept(limits):
 @pytest.mark.usefixtures("one_search")
 def test_the_order_bounds_what_a_step_uses():
     found = orn.tune(mixture().posterior(orn.VP()), 4, order=2, dtype=F64, **FAST)
-    assert isinstance(found.method, Tabulated)
+    assert isinstance(found.method, TabulatedMultistep)
     assert max(len(row) for row in found.method.weights) == 2
 
 
@@ -276,7 +279,7 @@ def test_tuning_refuses_what_is_out_of_range(options):
 @pytest.mark.usefixtures("one_search")
 def test_a_process_with_noise_at_the_data_can_be_tuned_for():
     """Levels stay above the last one."""
-    posterior = mixture().posterior(orn.FromLogSNR(lambda t: 4 - 14 * t))
+    posterior = mixture().posterior(orn.processes.FromLogSNR(lambda t: 4 - 14 * t))
     found = orn.tune(posterior, 4, dtype=F64, **FAST)
     after, before = held_out(posterior, found, FAST["n"], 0, 4)
     assert after < before
@@ -289,9 +292,9 @@ def perturbed_model(**options):
     )
     for parameter in net.parameters():
         parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    denoiser = orn.Denoiser(net, orn.Straight(), orn.edm, 1.0, (2,))
+    denoiser = orn.Denoiser(net, orn.RectifiedFlow(), orn.parametrisations.edm, 1.0, (2,))
     return orn.DiffusionModel(
-        denoiser, orn.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
+        denoiser, orn.codecs.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
     )
 
 
@@ -300,7 +303,7 @@ class TestOfAModel:
     def test_auto_uses_what_was_tuned_and_a_folder_keeps_it(self, tmp_path):
         model = perturbed_model().tune(3, **FAST).tune(4, **FAST)
         assert set(model.tuned) == {3, 4}
-        assert isinstance(model.tuned[3].method, Tabulated)
+        assert isinstance(model.tuned[3].method, TabulatedMultistep)
         x = model.sample(6, 3, seed=1)
         assert torch.equal(x, model.sample(6, 3, model.tuned[3], seed=1))
         assert not torch.allclose(x, perturbed_model().sample(6, 3, seed=1))

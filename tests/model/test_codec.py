@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.models.codecs.triangular import Bend
+from ornstein.models.codecs.triangular import TriangularCodec
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -23,7 +23,7 @@ def bend():
     log_scale = torch.cat([z[:, None] - 0.1, 0.4 * below], 1)
     limits = torch.tensor([[-9.0, -9.0, -9.0], [0.8, 9.0, 9.0]], dtype=DOUBLE)
     order = torch.tensor([2, 0, 1])
-    return Bend(
+    return TriangularCodec(
         torch.tensor([1.0, 0.0, -2.0], dtype=DOUBLE), z + 0.7, order, location, log_scale, limits
     )
 
@@ -33,13 +33,16 @@ def codecs():
     number = (torch.tensor(1.5, dtype=DOUBLE), torch.tensor(0.25, dtype=DOUBLE))
     vector = torch.tensor([1.0, -2.0, 3.0], dtype=DOUBLE)
     return {
-        "per element": (orn.Codec(vector, vector.abs()), (3,)),
-        "matrix": (orn.Codec(vector, matrix), (3,)),
+        "per element": (orn.codecs.Codec(vector, vector.abs()), (3,)),
+        "matrix": (orn.codecs.Codec(vector, matrix), (3,)),
         "bend": (bend(), (3,)),
-        "same": (orn.Codec(*number), (2, 4, 5)),
-        "add_channel": (orn.Codec(*number, layout="add_channel"), (4, 5)),
-        "channels_last": (orn.Codec(*number, layout="channels_last"), (4, 5, 3)),
-        "per channel": (orn.Codec(vector[:, None, None], vector.abs()[:, None, None]), (3, 2, 2)),
+        "same": (orn.codecs.Codec(*number), (2, 4, 5)),
+        "add_channel": (orn.codecs.Codec(*number, layout="add_channel"), (4, 5)),
+        "channels_last": (orn.codecs.Codec(*number, layout="channels_last"), (4, 5, 3)),
+        "per channel": (
+            orn.codecs.Codec(vector[:, None, None], vector.abs()[:, None, None]),
+            (3, 2, 2),
+        ),
     }
 
 
@@ -70,7 +73,7 @@ def test_matrix_factor_whitens():
     covariance."""
     a = torch.tensor([[1.0, 0.0], [3.0, 0.5]], dtype=DOUBLE)
     x = orn.Noise(0).normal((500, 2), DOUBLE) @ a.mT + 4
-    codec = orn.Codec(x.mean(0), torch.linalg.cholesky(torch.cov(x.mT)))
+    codec = orn.codecs.Codec(x.mean(0), torch.linalg.cholesky(torch.cov(x.mT)))
     torch.testing.assert_close(torch.cov(codec.encode(x).mT), torch.eye(2, dtype=DOUBLE))
 
 
@@ -78,17 +81,17 @@ def test_layouts_put_the_channel_first():
     x = orn.Noise(0).normal((2, 4, 5, 3))
     one, zero = torch.ones(()), torch.zeros(())
     assert torch.equal(
-        orn.Codec(zero, one, layout="channels_last").encode(x), x.permute(0, 3, 1, 2)
+        orn.codecs.Codec(zero, one, layout="channels_last").encode(x), x.permute(0, 3, 1, 2)
     )
-    assert torch.equal(orn.Codec(zero, one, layout="add_channel").encode(x), x[:, None])
+    assert torch.equal(orn.codecs.Codec(zero, one, layout="add_channel").encode(x), x[:, None])
 
 
 def test_decode_rounds_to_the_nearest_level_and_stays_within():
-    levels = orn.Levels(low=-2.0, step=0.5, count=7)  # -2 ... 1
+    levels = orn.codecs.Levels(low=-2.0, step=0.5, count=7)  # -2 ... 1
     x = torch.tensor([-9.0, -2.2, -1.76, -1.74, 0.24, 0.26, 0.99, 44.0])
     expected = torch.tensor([-2.0, -2.0, -2.0, -1.5, 0.0, 0.5, 1.0, 1.0])
     torch.testing.assert_close(levels.nearest(x), expected)
-    codec = orn.Codec(torch.tensor(3.0), torch.tensor(2.0), levels)
+    codec = orn.codecs.Codec(torch.tensor(3.0), torch.tensor(2.0), levels)
     z = (x[:, None] - 3) / 2
     torch.testing.assert_close(codec.decode(z)[:, 0], expected)
     torch.testing.assert_close(codec.decode(z, quantise=False)[:, 0], x)
@@ -101,7 +104,7 @@ def test_a_bend_straightens_a_funnel():
     reach = torch.full((2,), torch.inf, dtype=DOUBLE)
     log_scale = torch.tensor([[math.log(3.0), 0.0, 0.0], [0.0, 0.5, 0.0]], dtype=DOUBLE)
     zero, one = torch.zeros(2, dtype=DOUBLE), torch.ones(2, dtype=DOUBLE)
-    codec = Bend(
+    codec = TriangularCodec(
         zero,
         one,
         torch.arange(2),
@@ -115,10 +118,14 @@ def test_a_bend_straightens_a_funnel():
 
 def test_a_model_that_bends_comes_back_from_its_folder(tmp_path):
     codec = bend().float()
-    model = orn.DiffusionModel(orn.Denoiser(orn.MLP(3, 8, 1), orn.VP(), orn.edm, 1.0, (3,)), codec)
+    model = orn.DiffusionModel(
+        orn.Denoiser(orn.MLP(3, 8, 1), orn.VP(), orn.parametrisations.edm, 1.0, (3,)), codec
+    )
     again = orn.load(model.save(tmp_path))
     x = orn.Noise(0).normal((5, 3))
-    assert type(again.codec) is Bend and torch.equal(again.sample(4, 5), model.sample(4, 5))
+    assert type(again.codec) is TriangularCodec and torch.equal(
+        again.sample(4, 5), model.sample(4, 5)
+    )
     exact = (
         -codec.encode(x).square().sum(1) / 2
         - 1.5 * math.log(2 * math.pi)

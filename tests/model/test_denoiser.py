@@ -11,7 +11,8 @@ from torch import nn
 import ornstein as orn
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.errors import OrnsteinError, UnknownNameError
-from ornstein.models.denoiser import LOG_SNR_KNOTS, PARAMETRISATIONS, parametrisation
+from ornstein.models.denoiser import LOG_SNR_KNOTS
+from ornstein.models.parametrisations import PARAMETRISATIONS, parametrisation
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -19,14 +20,14 @@ DOUBLE = torch.float64
 PROCESSES = {
     "VP": orn.VP(0.1, 12.0),
     "EDM": orn.EDM(20.0),
-    "Straight": orn.Straight(),
+    "RectifiedFlow": orn.RectifiedFlow(),
     "Cosine": orn.Cosine(T=2.0),
     "SubVP": orn.SubVP(),
     "VE": orn.VE(0.02, 10.0),
     "OU": orn.OU(1.5, 2.0),
     "Bridge": orn.Bridge(1.3, T=2.0),
 }
-SILENT = ("Straight", "Cosine", "Bridge")  # no signal at T
+SILENT = ("RectifiedFlow", "Cosine", "Bridge")  # no signal at T
 ALL = [(name, param) for name in PROCESSES for param in PARAMETRISATIONS]
 DEFINED = [
     (name, param) for name, param in ALL if not (name in SILENT and param in ("eps", "score"))
@@ -138,7 +139,7 @@ def test_eps_and_score_are_refused_without_terminal_signal(process, param):
 def test_edm_with_a_zero_net_is_the_posterior_of_a_centred_gaussian(process):
     """Mean and standard deviation of ``x_0 | x_t`` for data N(0, d^2), by Bayes' rule."""
     sde, d = PROCESSES[process], 1.7
-    denoiser = orn.Denoiser(orn.MLP(2, 8, 1).double(), sde, orn.edm, d, (2,))
+    denoiser = orn.Denoiser(orn.MLP(2, 8, 1).double(), sde, orn.parametrisations.edm, d, (2,))
     exact = orn.targets.GaussianMixture(
         torch.zeros(1, 2), torch.full((1, 2), d), torch.ones(1)
     ).posterior(sde)
@@ -160,7 +161,7 @@ def test_network_input_has_unit_variance(process):
             seen.append(x)
             return torch.zeros_like(x)
 
-    denoiser = orn.Denoiser(Spy(), sde, orn.v, d, (1,))
+    denoiser = orn.Denoiser(Spy(), sde, orn.parametrisations.v, d, (1,))
     for t in grid(sde)[:-1]:
         size = torch.hypot(sde.alpha(t) * d, sde.sigma(t)).reshape(
             1, 1
@@ -193,7 +194,7 @@ def test_given_binds_conditions_and_checks_their_names():
     )
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.3, generator=generator)
-    denoiser = orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (2,))
+    denoiser = orn.Denoiser(net, orn.VP(), orn.parametrisations.edm, 1.0, (2,))
     x, t = orn.Noise(1).normal((4, 2)), torch.tensor(0.4)
     label = torch.tensor([2, 2, 2, 2])
     torch.testing.assert_close(
@@ -214,7 +215,9 @@ def test_given_binds_conditions_and_checks_their_names():
 @pytest.mark.parametrize("label", [-1, 4, 99])
 def test_given_refuses_a_label_that_the_network_has_not(label):
     """Classes are 0 .. 2, and 3 is the null class of training."""
-    denoiser = orn.Denoiser(orn.MLP(2, 8, 1, labels=3), orn.VP(), orn.edm, 1.0, (2,))
+    denoiser = orn.Denoiser(
+        orn.MLP(2, 8, 1, labels=3), orn.VP(), orn.parametrisations.edm, 1.0, (2,)
+    )
     with pytest.raises(OrnsteinError, match="label"):
         denoiser.given(label=label)(torch.zeros(2, 2), 0.5)
 
@@ -234,7 +237,9 @@ def test_calibration_recovers_the_exact_posterior_std():
         torch.tensor([[-1.0], [1.5]]), torch.tensor([[0.3], [0.6]]), torch.tensor([0.4, 0.6])
     )  # fmt: skip
     exact = target.posterior(sde)
-    denoiser = orn.Denoiser(Ideal(target, sde, "edm", 1.0), sde, orn.edm, 1.0, (1,))
+    denoiser = orn.Denoiser(
+        Ideal(target, sde, "edm", 1.0), sde, orn.parametrisations.edm, 1.0, (1,)
+    )
     x0 = target.sample(n, seed=0, dtype=DOUBLE)
     orn.calibrate(denoiser, x0, orn.Noise(0))
     assert denoiser.std_table.shape == (len(LOG_SNR_KNOTS), 1)
@@ -253,7 +258,7 @@ def test_std_table_interpolates_in_log_snr_and_is_flat_outside():
     """The tabulated ratio is linear between knots, constant beyond them, and multiplies the
     Gaussian's std element by element."""
     sde = orn.VP(0.01, 30.0)
-    denoiser = orn.Denoiser(orn.MLP(2, 8, 1).double(), sde, orn.edm, 1.0, (2,))
+    denoiser = orn.Denoiser(orn.MLP(2, 8, 1).double(), sde, orn.parametrisations.edm, 1.0, (2,))
     base = denoiser(torch.zeros(1, 2, dtype=DOUBLE), sde.time(torch.tensor(0.125))).std
     denoiser.std_table = (LOG_SNR_KNOTS.double()[:, None] / 10 + 2) * torch.tensor(
         [1.0, 3.0], dtype=DOUBLE
@@ -283,10 +288,16 @@ def test_state_and_weights_may_have_different_dtypes(net, weights, state):
                 parameter.copy_(orn.Noise(k).normal(parameter.shape) / parameter[0].numel() ** 0.5)
     x_T = orn.Noise(99).normal((16, *event), DOUBLE)
     exact = orn.sample(
-        orn.Denoiser(copy.deepcopy(made).double(), orn.Cosine(), orn.edm, 0.5, event), 16, x_T=x_T
+        orn.Denoiser(
+            copy.deepcopy(made).double(), orn.Cosine(), orn.parametrisations.edm, 0.5, event
+        ),
+        16,
+        x_T=x_T,
     )
     found = orn.sample(
-        orn.Denoiser(made.to(weights), orn.Cosine(), orn.edm, 0.5, event), 16, x_T=x_T.to(state)
+        orn.Denoiser(made.to(weights), orn.Cosine(), orn.parametrisations.edm, 0.5, event),
+        16,
+        x_T=x_T.to(state),
     )
     assert found.dtype == state
     allowed = 1e-4 if weights == torch.float32 else 0.1

@@ -66,8 +66,10 @@ def trained_like(data_std=1.0, sde=None):
     generator = torch.Generator().manual_seed(3)
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.3, generator=generator)
-    denoiser = orn.Denoiser(net, sde or orn.Cosine(), orn.edm, data_std, (2,)).requires_grad_(False)
-    return orn.DiffusionModel(denoiser, orn.Codec(torch.zeros(2), torch.ones(2)))
+    denoiser = orn.Denoiser(
+        net, sde or orn.Cosine(), orn.parametrisations.edm, data_std, (2,)
+    ).requires_grad_(False)
+    return orn.DiffusionModel(denoiser, orn.codecs.Codec(torch.zeros(2), torch.ones(2)))
 
 
 def test_classifier_free_guidance_of_a_model():

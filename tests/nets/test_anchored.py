@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.models.analytic_networks import Anchored, Factored
+from ornstein.models.analytic_networks import MixtureNetwork, ProductNetwork
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -51,7 +51,9 @@ def test_untrained_it_is_the_posterior_of_the_mixture(time):
     """Relative 1e-8, at both ends of time too, however many rows there are and with a time of
     each."""
     t = torch.tensor(time, dtype=DOUBLE)
-    denoiser = orn.Denoiser(Anchored(2, 3, 8, 1, parts()).double(), orn.VP(), orn.edm, 1.0, (2,))
+    denoiser = orn.Denoiser(
+        MixtureNetwork(2, 3, 8, 1, parts()).double(), orn.VP(), orn.parametrisations.edm, 1.0, (2,)
+    )
     x = 1.5 * orn.Noise(1).normal((40, 2), DOUBLE)
     mean, std = conditioned(parts(), x, t)
     found = denoiser(x, t)
@@ -70,8 +72,8 @@ def test_untrained_it_is_the_posterior_of_the_product(time):
     _, means, variances, _ = parts()
     for k in (1, 3):
         w = weights[:k] / weights[:k].sum(0)
-        net = Factored(2, k, product=(w, means[:k], variances[:k])).double()
-        found = orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (2,))(x, t)
+        net = ProductNetwork(2, k, product=(w, means[:k], variances[:k])).double()
+        found = orn.Denoiser(net, orn.VP(), orn.parametrisations.edm, 1.0, (2,))(x, t)
         for j in range(2):
             line = (
                 w[:, j],
@@ -92,15 +94,15 @@ def test_a_known_law_needs_few_steps_where_its_standard_deviation_is_known():
     )
     product = (law.weights[:, None], law.means, law.stds.square())
 
-    class Plain(Factored):
+    class Plain(ProductNetwork):
         moments = None
 
         def forward(self, x, c, cond=None):
-            return Factored.moments(self, x, c, cond)[0]
+            return ProductNetwork.moments(self, x, c, cond)[0]
 
     kept = []
-    for net in (Factored(1, 2, product=product), Plain(1, 2, product=product)):
-        denoiser = orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (1,))
+    for net in (ProductNetwork(1, 2, product=product), Plain(1, 2, product=product)):
+        denoiser = orn.Denoiser(net, orn.VP(), orn.parametrisations.edm, 1.0, (1,))
         with torch.no_grad():
             z = orn.log_z(
                 orn.log_weights(denoiser, law.log_prob, orn.VP().times(16), 4000, orn.Noise(0))
@@ -111,7 +113,7 @@ def test_a_known_law_needs_few_steps_where_its_standard_deviation_is_known():
 
 
 @pytest.mark.parametrize("width", [0, 8])
-@pytest.mark.parametrize("kind", [Anchored, Factored])
+@pytest.mark.parametrize("kind", [MixtureNetwork, ProductNetwork])
 def test_it_comes_back_from_its_folder(kind, width, tmp_path):
     mixture = tuple(part.float() for part in parts())
     net = kind(
@@ -119,33 +121,34 @@ def test_it_comes_back_from_its_folder(kind, width, tmp_path):
         3,
         width,
         1,
-        mixture if kind is Anchored else (mixture[0][:, None].expand(3, 2), *mixture[1:3]),
+        mixture if kind is MixtureNetwork else (mixture[0][:, None].expand(3, 2), *mixture[1:3]),
     )
     model = orn.DiffusionModel(
-        orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (2,)), orn.Codec(torch.zeros(2), torch.eye(2))
+        orn.Denoiser(net, orn.VP(), orn.parametrisations.edm, 1.0, (2,)),
+        orn.codecs.Codec(torch.zeros(2), torch.eye(2)),
     )
     assert torch.equal(orn.load(model.save(tmp_path)).sample(6, 5), model.sample(6, 5))
 
 
 def test_a_standard_normal_asks_nothing_of_the_network():
     x = orn.Noise(0).normal((7, 3))
-    for net in (Anchored(3, 1, 8, 1), Factored(3), Factored(3, 1, 8, 1)):
+    for net in (MixtureNetwork(3, 1, 8, 1), ProductNetwork(3), ProductNetwork(3, 1, 8, 1)):
         for c in (-3.0, 0.0, 3.0):
             output, ratio = net.moments(x, torch.tensor([c]))
             assert float(output.detach().abs().max()) == 0.0
             torch.testing.assert_close(ratio, torch.ones(7, 3))
 
 
-@pytest.mark.parametrize("net", [Anchored(2, 3, 0, 3, parts()), Factored(2)])
+@pytest.mark.parametrize("net", [MixtureNetwork(2, 3, 0, 3, parts()), ProductNetwork(2)])
 def test_without_a_network_it_still_has_a_dtype_and_takes_no_rows(net):
     """Samples come in the dtype of what it computes with; no rows give no rows; a network on top
     takes that dtype, and training needs one."""
-    denoiser = orn.Denoiser(net.double(), orn.VP(), orn.edm, 1.0, (2,))
+    denoiser = orn.Denoiser(net.double(), orn.VP(), orn.parametrisations.edm, 1.0, (2,))
     assert orn.sample(denoiser, 4, 5).dtype == DOUBLE
     assert denoiser(torch.zeros(0, 2, dtype=DOUBLE), torch.tensor(0.5)).mean.shape == (0, 2)
-    model = orn.DiffusionModel(denoiser, orn.Codec(torch.zeros(2), torch.eye(2)))
+    model = orn.DiffusionModel(denoiser, orn.codecs.Codec(torch.zeros(2), torch.eye(2)))
     with pytest.raises(orn.errors.OrnsteinError, match=r"nothing to train.*width"):
-        orn.train(model, lambda denoiser, k: (torch.zeros(1), None), orn.Training(steps=1))
+        orn.train(model, lambda denoiser, k: (torch.zeros(1), None), orn.TrainingConfig(steps=1))
     net.equip(8, 1)
     assert {p.dtype for p in net.parameters()} == {DOUBLE}
     assert orn.sample(denoiser, 4, 5).shape == (4, 2)

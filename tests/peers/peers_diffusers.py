@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ornstein.core.processes import schedules as p
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 
 schedulers = pytest.importorskip("diffusers.schedulers")
 logging.getLogger("diffusers").setLevel(logging.ERROR)
@@ -134,7 +134,7 @@ def chain(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: A
 
 
 def straight(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: Any) -> Run:
-    """Schedulers of flow matching, whose levels are the times of `Straight`, and which are told ``z
+    """Schedulers of flow matching, whose levels are the times of `RectifiedFlow`, and which are told ``z
     - x_0``."""
     x = start = standard(dtype)
     levels_used = scheduler.sigmas[: len(scheduler.timesteps)]

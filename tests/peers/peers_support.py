@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Posterior, Reverse
-from ornstein.core.random.noise import Noise, Stream
-from ornstein.core.simulation.loop import Method, Step, simulate
+from ornstein.core.processes.reverse import Posterior, Reverse
+from ornstein.core.random.noise import Noise, NormalStream
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.method import Method, Step
 from ornstein.reference.targets import GaussianMixture
 
 F32, F64 = torch.float32, torch.float64
@@ -49,7 +50,7 @@ class Point:
 
 
 @dataclass
-class OneGenerator(Stream):
+class OneGenerator(NormalStream):
     """All draws from one generator, one after the other."""
 
     generator: torch.Generator = field(default_factory=torch.Generator)
@@ -70,7 +71,7 @@ class Drawn:
     def generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
 
-    def stream_like(self, x: Tensor) -> Stream:
+    def stream_like(self, x: Tensor) -> NormalStream:
         return OneGenerator(tuple(x.shape), x.dtype, "cpu", Noise(0), generator=self.generator())
 
 
@@ -89,7 +90,7 @@ class StartedBy:
         return 0, self.rest.start(sde, times)
 
     def step(
-        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Stream, memory: Any
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NormalStream, memory: Any
     ) -> Step:
         index, inner = memory
         step = self.rest.step(sde, x, t, s, stream, inner)

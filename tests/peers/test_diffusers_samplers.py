@@ -22,11 +22,18 @@ pytest.importorskip("diffusers")
 
 from peers_diffusers import CHAIN, Run, angular, begin, chain, edm, preserving, scaled, straight
 
-from ornstein.core.methods import Ancestral, Down, EulerMaruyama, Heun, Multistep, Singlestep
+from ornstein.core.methods import (
+    Ancestral,
+    AncestralStep,
+    EulerMaruyama,
+    Heun,
+    Multistep,
+    Singlestep,
+)
 from ornstein.core.methods.exponential_weights import even, exact, middle, middle_bh1
 from ornstein.core.processes import schedules as p
-from ornstein.core.processes.sde import Posterior
-from ornstein.core.simulation.loop import Method
+from ornstein.core.processes.reverse import Posterior
+from ornstein.core.simulation.method import Method
 from ornstein.core.timesteps.clock import Index, Ratio
 
 INF = math.inf
@@ -37,7 +44,7 @@ MODELS = {
         scaled: CHAIN,
         preserving: CHAIN,
         edm: p.EDM(),
-        straight: p.Straight(),
+        straight: p.RectifiedFlow(),
         angular: p.Cosine(),
     }.items()
 }
@@ -115,7 +122,7 @@ def of_k_diffusion() -> list[Case]:
             scaled,
             "EulerAncestralDiscreteScheduler",
             {},
-            Down(Ancestral()),
+            AncestralStep(Ancestral()),
             1.0,
             rounded=True,
             dtypes=(F32,),
@@ -129,7 +136,14 @@ def of_k_diffusion() -> list[Case]:
             Case(scaled, "HeunDiscreteScheduler", grid, TRAPEZOID),
             Case(scaled, "LMSDiscreteScheduler", grid, Multistep(4, INF, Ratio()), rounded=True),
             Case(scaled, "KDPM2DiscreteScheduler", grid, DPM2, rounded=True),
-            Case(scaled, "KDPM2AncestralDiscreteScheduler", grid, Down(DPM2), 1.0, rounded=True),
+            Case(
+                scaled,
+                "KDPM2AncestralDiscreteScheduler",
+                grid,
+                AncestralStep(DPM2),
+                1.0,
+                rounded=True,
+            ),
         ]
     return out
 

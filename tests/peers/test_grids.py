@@ -160,17 +160,21 @@ class TestShift:
         peer.set_timesteps(n)
         t_min = shift / 1000 / (1 + (shift - 1) / 1000)
         grid = spacing.Shifted(spacing.Power(1.0, t_min), shift)
-        assert_equal(p.Straight().times(n, grid), peer.sigmas)
+        assert_equal(p.RectifiedFlow().times(n, grid), peer.sigmas)
 
     def test_of_flow_matching_as_pipelines_call_it(self, n, shift):
         peer = scheduler("FlowMatchEulerDiscreteScheduler", shift=shift)
         peer.set_timesteps(sigmas=np.linspace(1.0, 1 / n, n))
-        assert_equal(p.Straight().times(n, spacing.Shifted(spacing.uniform, shift)), peer.sigmas)
+        assert_equal(
+            p.RectifiedFlow().times(n, spacing.Shifted(spacing.uniform, shift)), peer.sigmas
+        )
 
     def test_of_flow_matching_that_depends_on_the_resolution(self, n, shift):
         peer = scheduler("FlowMatchEulerDiscreteScheduler", use_dynamic_shifting=True)
         peer.set_timesteps(sigmas=np.linspace(1.0, 1 / n, n), mu=np.log(shift))
-        assert_equal(p.Straight().times(n, spacing.Shifted(spacing.uniform, shift)), peer.sigmas)
+        assert_equal(
+            p.RectifiedFlow().times(n, spacing.Shifted(spacing.uniform, shift)), peer.sigmas
+        )
 
 
 def test_published_tables_are_taken_as_they_are():

@@ -17,10 +17,10 @@ import torch
 from peers_support import F32, F64, Drawn, distance, k_diffusion, model, ours, standard
 from torch import Tensor
 
-from ornstein.core.methods import Ancestral, Churn, Down, Heun, Multistep, Singlestep
+from ornstein.core.methods import Ancestral, AncestralStep, Churn, Heun, Multistep, Singlestep
 from ornstein.core.methods.exponential_weights import exact, middle
 from ornstein.core.processes import schedules as p
-from ornstein.core.simulation.loop import Method
+from ornstein.core.simulation.method import Method
 from ornstein.core.timesteps.clock import Ratio
 
 K = k_diffusion()
@@ -47,9 +47,9 @@ FLOWS: list[tuple[str, dict[str, Any], Method]] = [
 ]
 CHURNED: list[tuple[str, Method]] = [("euler", Ancestral()), ("heun", Heun()), ("dpm_2", DPM2)]
 NOISY: list[tuple[str, dict[str, Any], Method, Callable[[float], float]]] = [
-    ("euler_ancestral", {}, Down(Ancestral()), float),
-    ("dpm_2_ancestral", {}, Down(DPM2), float),
-    ("dpmpp_2s_ancestral", {}, Down(Singlestep()), float),
+    ("euler_ancestral", {}, AncestralStep(Ancestral()), float),
+    ("dpm_2_ancestral", {}, AncestralStep(DPM2), float),
+    ("dpmpp_2s_ancestral", {}, AncestralStep(Singlestep()), float),
     ("dpmpp_2m_sde", {"solver_type": "midpoint"}, Multistep(2, weights=middle), math.sqrt),
     ("dpmpp_2m_sde", {"solver_type": "heun"}, Multistep(2), math.sqrt),
 ]

@@ -1,1 +1,62 @@
-"""TODO."""
+"""Stochastic calculus that runs: integrals and Ito's formula, laws, Monte Carlo, equations on grids."""
+
+__all__ = [
+    "Accumulate",
+    "Girsanov",
+    "PathFunctional",
+    "RandomWalk",
+    "StochasticProcess",
+    "adjoint_generator",
+    "by_parts",
+    "check_adapted",
+    "covariation",
+    "estimate_diffusion_constant",
+    "generator",
+    "heat",
+    "ito",
+    "ito_formula",
+    "ito_isometry",
+    "ito_process",
+    "laws",
+    "mean_squared_displacement",
+    "montecarlo",
+    "pde",
+    "quadratic_variation",
+    "stratonovich",
+    "symbolic",
+    "theta_integral",
+    "time_change",
+    "to_ito",
+    "to_stratonovich",
+    "wiener_integral",
+]
+
+from ornstein.calculus import laws, montecarlo, pde
+from ornstein.calculus.integrals import (
+    PathFunctional,
+    adjoint_generator,
+    by_parts,
+    check_adapted,
+    covariation,
+    generator,
+    ito,
+    ito_formula,
+    ito_isometry,
+    ito_process,
+    quadratic_variation,
+    stratonovich,
+    symbolic,
+    theta_integral,
+    time_change,
+    to_ito,
+    to_stratonovich,
+    wiener_integral,
+)
+from ornstein.calculus.integrals.girsanov import Accumulate, Girsanov
+from ornstein.calculus.integrals.process import StochasticProcess
+from ornstein.calculus.laws import heat
+from ornstein.calculus.laws.displacement import (
+    estimate_diffusion_constant,
+    mean_squared_displacement,
+)
+from ornstein.calculus.laws.random_walk import RandomWalk

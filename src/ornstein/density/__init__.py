@@ -1,2 +1,38 @@
-"""From an unnormalised density: path weights, losses on them, exploration, estimators of log Z, and
-the pipeline."""
+"""Sample from an unnormalised log-density and estimate its normalising constant."""
+
+__all__ = [
+    "Budget",
+    "Density",
+    "DensityResult",
+    "LogZ",
+    "Particles",
+    "PosteriorMean",
+    "Progress",
+    "WeightedDraws",
+    "as_density",
+    "consistency_test",
+    "draw_smc",
+    "draw_weighted",
+    "from_jax",
+    "from_numpy",
+    "from_numpyro",
+    "from_pymc",
+    "from_stan",
+    "log_z",
+    "sample_density",
+    "supports",
+]
+
+from ornstein.density.as_density import as_density
+from ornstein.density.constraints import supports
+from ornstein.density.density import Density
+from ornstein.density.expectations import Particles, PosteriorMean
+from ornstein.density.interop.jax import from_jax
+from ornstein.density.interop.numpy import from_numpy
+from ornstein.density.interop.numpyro import from_numpyro
+from ornstein.density.interop.pymc import from_pymc
+from ornstein.density.interop.stan import from_stan
+from ornstein.density.learned.weighted_draws import WeightedDraws, draw_smc, draw_weighted
+from ornstein.density.log_z import LogZ, consistency_test, log_z
+from ornstein.density.result import DensityResult, Progress
+from ornstein.density.sample_density import Budget, sample_density

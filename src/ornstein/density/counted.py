@@ -1,6 +1,6 @@
 """The user's log-density, with its calls counted and its bad values made -inf."""
 
-__all__ = ["Ledger", "LogDensity"]
+__all__ = ["CountedLogDensity", "LogDensity"]
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from ornstein.errors import OrnsteinError
 
 
 @dataclass
-class Ledger:
+class CountedLogDensity:
     """The user's density with its calls counted and its bad values made -inf (and counted).
 
     It is called in the dtype that it takes: in float64, or, if it refuses that with an error, in

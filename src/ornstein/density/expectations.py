@@ -11,7 +11,7 @@ whatever happens within an island. Independent sets of particles count in propor
 effective sizes, as in the samples.
 """
 
-__all__ = ["Average", "Particles", "average"]
+__all__ = ["Particles", "PosteriorMean", "average"]
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -45,7 +45,7 @@ class Particles(NamedTuple):
         return w - (2 * w).logsumexp(0)
 
 
-class Average(NamedTuple):
+class PosteriorMean(NamedTuple):
     """A mean under the density.
 
     Attributes:
@@ -57,7 +57,7 @@ class Average(NamedTuple):
     stderr: Tensor
 
 
-def average(sets: Sequence[Particles], f: Callable[[Tensor], Tensor]) -> Average:
+def average(sets: Sequence[Particles], f: Callable[[Tensor], Tensor]) -> PosteriorMean:
     """``E[f(x)]`` by (1) and (2) from independent sets of particles.
 
     Args:
@@ -73,7 +73,7 @@ def average(sets: Sequence[Particles], f: Callable[[Tensor], Tensor]) -> Average
     for part, share in zip(sets, sizes / sizes.sum(), strict=True):
         mean, squared = _mean(part, f)
         value, variance = value + share * mean, variance + share.square() * squared
-    return Average(value, variance.sqrt())
+    return PosteriorMean(value, variance.sqrt())
 
 
 def _mean(part: Particles, f: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:

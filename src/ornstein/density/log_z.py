@@ -16,10 +16,10 @@ if the errors are what they say.
 """
 
 __all__ = [
-    "Disagreement",
+    "ConsistencyTest",
     "LogZ",
     "bar",
-    "disagreement",
+    "consistency_test",
     "fuse",
     "log_z",
     "log_z_islands",
@@ -236,7 +236,7 @@ def fuse(estimates: Sequence[LogZ], precisions: Sequence[float] | None = None) -
     birge = (
         1.0
         if min(e.stderr for e, _ in usable) < floor
-        else max(1.0, disagreement([e for e, _ in usable]).birge)
+        else max(1.0, consistency_test([e for e, _ in usable]).birge)
     )
     stderr = birge * math.sqrt(sum((p * e.stderr) ** 2 for e, p in usable)) / whole
     reach = max(
@@ -248,7 +248,7 @@ def fuse(estimates: Sequence[LogZ], precisions: Sequence[float] | None = None) -
     )
 
 
-class Disagreement(NamedTuple):
+class ConsistencyTest(NamedTuple):
     """How estimates from several seeds fit together.
 
     Attributes:
@@ -264,7 +264,7 @@ class Disagreement(NamedTuple):
     p_value: float
 
 
-def disagreement(estimates: Sequence[LogZ]) -> Disagreement:
+def consistency_test(estimates: Sequence[LogZ]) -> ConsistencyTest:
     """The test (2) on log Z from runs with different seeds. Birge 1932.
 
     Raises:
@@ -283,6 +283,6 @@ def disagreement(estimates: Sequence[LogZ]) -> Disagreement:
     q = (precision * (values - mean).square()).sum()  # (2)
     freedom = torch.tensor(len(values) - 1, dtype=torch.float64)
     p = torch.special.gammaincc(freedom / 2, q / 2)
-    return Disagreement(
+    return ConsistencyTest(
         float(mean), float(precision.sum().rsqrt()), float((q / freedom).sqrt()), float(p)
     )

@@ -1,6 +1,6 @@
 """What `orn.sample_density` hands back, and the warnings that go with it."""
 
-__all__ = ["DensityResult", "Stage", "Warning", "found_warnings"]
+__all__ = ["DensityResult", "Progress", "Warning", "found_warnings"]
 
 import math
 from collections.abc import Callable
@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ornstein.density.counted import Ledger
+from ornstein.density.counted import CountedLogDensity
 from ornstein.density.density import Density
-from ornstein.density.expectations import Average, Particles, average
+from ornstein.density.expectations import Particles, PosteriorMean, average
 from ornstein.density.interop.export import save_npz, to_inference_data, to_pandas
 from ornstein.density.learned.coverage import Coverage
 from ornstein.density.learned.importance import Weighed
-from ornstein.density.learned.weighted_draws import Draws, resampled_draws, weighted_draws
-from ornstein.density.log_z import LogZ, disagreement
+from ornstein.density.learned.weighted_draws import WeightedDraws, draw_smc, draw_weighted
+from ornstein.density.log_z import LogZ, consistency_test
 from ornstein.inference.diffusion_model import DiffusionModel
 from ornstein.models.codecs.affine import Codec
-from ornstein.training.loop import Progress
+from ornstein.training.loop import TrainingProgress
 
 
 class Warning(NamedTuple):
@@ -30,7 +30,7 @@ class Warning(NamedTuple):
     message: str
 
 
-class Stage(NamedTuple):
+class Progress(NamedTuple):
     """How far a run is.
 
     Attributes:
@@ -44,7 +44,7 @@ class Stage(NamedTuple):
     name: str
     log_z: LogZ
     evaluations: int
-    step: Progress | None = None
+    step: TrainingProgress | None = None
 
     def line(self) -> str:
         """For people."""
@@ -110,7 +110,7 @@ class DensityResult:
     density: Density
     particles: tuple[Particles, ...]
 
-    def average(self, f: Callable[[dict[str, Tensor]], Tensor]) -> Average:
+    def average(self, f: Callable[[dict[str, Tensor]], Tensor]) -> PosteriorMean:
         """``E[f]`` under the density with its standard error, from all weighted particles: nearer
         than the mean over ``samples``.
 
@@ -122,15 +122,15 @@ class DensityResult:
         """
         return average(self.particles, lambda x: f(self.density.constrain(x)))
 
-    def weighted(self, n: int, seed: int = 0) -> Draws:
-        """n more draws of the sampler with their exact weights: `weighted_draws`, not counted in
+    def weighted(self, n: int, seed: int = 0) -> WeightedDraws:
+        """n more draws of the sampler with their exact weights: `draw_weighted`, not counted in
         ``evaluations``."""
-        return weighted_draws(self.sampler, self.density, n, seed)
+        return draw_weighted(self.sampler, self.density, n, seed)
 
-    def resampled(self, n: int, seed: int = 0) -> Draws:
-        """The same by particles that are resampled on the way: `resampled_draws`, for samplers
+    def resampled(self, n: int, seed: int = 0) -> WeightedDraws:
+        """The same by particles that are resampled on the way: `draw_smc`, for samplers
         whose weights are uneven."""
-        return resampled_draws(self.sampler, self.density, n, seed)
+        return draw_smc(self.sampler, self.density, n, seed)
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def found_warnings(
     ess: float,
     paths: Weighed,
     n: int,
-    ledger: Ledger,
+    ledger: CountedLogDensity,
     coverage: Coverage,
     codec: Codec,
 ) -> list[Warning]:
@@ -177,7 +177,7 @@ def found_warnings(
     errors = tempering.stderr, diffusion.stderr
     apart = (
         all(0 < error < math.inf for error in errors)
-        and disagreement([tempering, diffusion]).p_value < 1e-4
+        and consistency_test([tempering, diffusion]).p_value < 1e-4
     )
     where = None if coverage.where is None else codec.decode(coverage.where[None])[0]
     checks = {

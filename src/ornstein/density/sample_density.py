@@ -23,15 +23,15 @@ from ornstein.core.numerics.multivariate_normal import Normal
 from ornstein.core.paths.particles import resample
 from ornstein.core.random.noise import Noise
 from ornstein.density.as_density import as_density
-from ornstein.density.counted import Ledger
+from ornstein.density.counted import CountedLogDensity
 from ornstein.density.diagnostics import findings
 from ornstein.density.expectations import Particles
 from ornstein.density.learned.coverage import Coverage, coverage, scout
-from ornstein.density.learned.importance import GOOD, Frame, estimate, times, weigh
+from ornstein.density.learned.importance import GOOD, PulledBackDensity, estimate, times, weigh
 from ornstein.density.learned.train import known, learn, settle_steps
 from ornstein.density.log_z import LogZ, fuse
-from ornstein.density.result import DensityResult, Stage, Warning, found_warnings
-from ornstein.density.smc.strategy import EVALUATIONS, ISLANDS, Plan, plan
+from ornstein.density.result import DensityResult, Progress, Warning, found_warnings
+from ornstein.density.smc.strategy import EVALUATIONS, ISLANDS, SamplingStrategy, plan
 from ornstein.density.smc.tempered_smc import Cloud
 from ornstein.errors import OrnsteinError
 from ornstein.inference.diffusion_model import DiffusionModel
@@ -74,7 +74,7 @@ def sample_density(
     start_mean: float | Tensor = 0.0,
     start_std: float | None = None,
     budget: Budget | float = Budget(),
-    report: Callable[[Stage], None] = lambda stage: None,
+    report: Callable[[Progress], None] = lambda stage: None,
 ) -> DensityResult:
     """Samples and log Z of an unnormalised density.
 
@@ -112,14 +112,14 @@ def sample_density(
             )
     clock, noise, density = time.monotonic(), Noise(seed), as_density(what, dim)
     limit = budget if isinstance(budget, Budget) else Budget(budget)
-    ledger = Ledger(density.log_prob, density.dim, values=density.trials)
+    ledger = CountedLogDensity(density.log_prob, density.dim, values=density.trials)
 
     def left() -> float:
         """Seconds."""
         return max(0.0, limit.seconds - (time.monotonic() - clock))
 
     found = plan(ledger, density.dim, noise.fold(1), particles, mean=start_mean, std=start_std)
-    report(Stage("planned", found.cloud.log_z, ledger.values))
+    report(Progress("planned", found.cloud.log_z, ledger.values))
     warnings = [
         Warning(*finding)
         for finding in findings(ledger, found.cloud.equal(512, noise.fold(8)), noise.fold(9))
@@ -137,10 +137,10 @@ def sample_density(
         stderr, max(2 * ISLANDS, int(min(n, affordable / found.cost))), affordable
     )
     cloud = found.run(ledger, count, noise.fold(2))
-    report(Stage("tempered", cloud.log_z, ledger.values))
+    report(Progress("tempered", cloud.log_z, ledger.values))
     model, frame, z = _learned(found, cloud, ledger, steps, 0.6 * left(), noise.fold(3), report)
     paths = weigh(model, frame, z, n, found.cloud.log_z.value, noise.fold(4))
-    report(Stage("weighed", paths.log_z, ledger.values))
+    report(Progress("weighed", paths.log_z, ledger.values))
     estimates = {"tempering": cloud.log_z, "diffusion": paths.log_z}
     total = (
         fuse(list(estimates.values()), [count / max(found.variance, 1e-9), paths.precision])
@@ -190,14 +190,14 @@ def _check(**numbers: tuple[int, int]) -> None:
 
 
 def _learned(
-    found: Plan,
+    found: SamplingStrategy,
     cloud: Cloud,
-    ledger: Ledger,
+    ledger: CountedLogDensity,
     steps: int,
     seconds: float,
     noise: Noise,
-    report: Callable[[Stage], None],
-) -> tuple[DiffusionModel, Frame, Tensor]:
+    report: Callable[[Progress], None],
+) -> tuple[DiffusionModel, PulledBackDensity, Tensor]:
     """The model, the density in its coordinates, and equally weighted particles there that it was
     not trained on."""
     count = min(max(int(cloud.log_z.ess), 64), _LEARNED_FROM)
@@ -207,10 +207,10 @@ def _learned(
     x = _equal(cloud, slice(last), count, noise.fold(0))
     apart = _equal(cloud, slice(last, None), min(1024, count // 8), noise.fold(5))
     model, share = known(found.law, ledger, x, noise.fold(1))
-    frame = Frame(ledger, model.codec)
+    frame = PulledBackDensity(ledger, model.codec)
     z, scores = frame.pull(x)
     if share < GOOD:
-        told = lambda step: report(Stage("learning", cloud.log_z, ledger.values, step))  # noqa: E731
+        told = lambda step: report(Progress("learning", cloud.log_z, ledger.values, step))  # noqa: E731
         model = learn(model, frame, z, scores, steps, seconds, noise.fold(3), told)
     settle_steps(model, frame, noise.fold(2))
     return model, frame, model.codec.encode(apart).float()
@@ -224,7 +224,9 @@ def _equal(cloud: Cloud, part: slice, n: int, noise: Noise) -> Tensor:
     return x[resample(log_w, n, noise)].double()
 
 
-def _probe(model: DiffusionModel, frame: Frame, found: LogZ, z: Tensor, noise: Noise) -> Coverage:
+def _probe(
+    model: DiffusionModel, frame: PulledBackDensity, found: LogZ, z: Tensor, noise: Noise
+) -> Coverage:
     """Points of chains that know nothing of the particles, from three times their reach."""
     wide = Normal(z.mean(0), 3 * torch.diag(z.std(0, correction=0).clamp(min=1e-6)))
     points = scout(frame, wide, 128, noise.fold(0))

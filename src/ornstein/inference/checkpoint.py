@@ -32,13 +32,13 @@ from torch import Tensor, nn
 from ornstein.core.processes import schedules as processes
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.errors import CheckpointError, OrnsteinError
-from ornstein.models.analytic_networks import Anchored, Factored
+from ornstein.models.analytic_networks import MixtureNetwork, ProductNetwork
 from ornstein.nets.mlp import MLP
 from ornstein.nets.unet import UNet
 
 _NETS: dict[str, type[nn.Module]] = {
-    "Anchored": Anchored,
-    "Factored": Factored,
+    "MixtureNetwork": MixtureNetwork,
+    "ProductNetwork": ProductNetwork,
     "MLP": MLP,
     "UNet": UNet,
 }

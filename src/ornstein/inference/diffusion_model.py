@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.core.methods import Tabulated
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.methods import TabulatedMultistep
+from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import Method
+from ornstein.core.simulation.method import Method
 from ornstein.core.timesteps.spacing import Spacing
 from ornstein.errors import CheckpointError, OrnsteinError
 from ornstein.inference import checkpoint
-from ornstein.inference.likelihood.dequantise import Bits, Noised, log_probability
+from ornstein.inference.likelihood.dequantise import Bits, Noised, discrete_log_prob
 from ornstein.inference.likelihood.elbo import Bound, elbo
 from ornstein.inference.likelihood.probability_flow import LogLikelihood, log_likelihood
 from ornstein.inference.likelihood.trace import Divergence
@@ -37,9 +37,10 @@ from ornstein.inference.sampling.sample import (
 )
 from ornstein.inference.sampling.tune import Tuned, tune
 from ornstein.models.codecs.affine import Codec, Levels
-from ornstein.models.codecs.triangular import Bend
-from ornstein.models.denoiser import Denoiser, parametrisation
+from ornstein.models.codecs.triangular import TriangularCodec
+from ornstein.models.denoiser import Denoiser
 from ornstein.models.guidance.classifier_free import guide
+from ornstein.models.parametrisations import parametrisation
 
 Label = int | Sequence[int] | np.ndarray | Tensor | None
 _FORMAT = 1
@@ -286,7 +287,7 @@ class DiffusionModel:
             bound, value=bound.value - log_det, reconstruction=bound.reconstruction + log_det
         )
 
-    def log_probability(
+    def discrete_log_prob(
         self,
         x: Tensor | np.ndarray,
         tol: float = 1e-3,
@@ -321,7 +322,7 @@ class DiffusionModel:
             found = log_likelihood(posterior, x_t, tol, divergence, noise, at=t)
             return found.value, found.error
 
-        return log_probability(
+        return discrete_log_prob(
             density, self.encode(x), self.levels, Noised(posterior, t), draws, seed
         )
 
@@ -373,7 +374,7 @@ class DiffusionModel:
             "tuned": {
                 str(steps): found.config()
                 for steps, found in self.tuned.items()
-                if isinstance(found.method, Tabulated)
+                if isinstance(found.method, TabulatedMultistep)
             },
         }
 
@@ -457,6 +458,6 @@ def _codec(config: dict[str, Any], tensors: dict[str, Tensor]) -> Codec:
     """The codec of a run folder."""
     parts = {name.removeprefix("codec."): t for name, t in tensors.items()}
     if config.get("kind") == "bend":
-        return Bend(**parts)
+        return TriangularCodec(**parts)
     levels = config["levels"]
     return Codec(parts["shift"], parts["factor"], levels and Levels(*levels), config["layout"])

@@ -14,7 +14,7 @@ The standard deviation of the posterior is known as well: in units of sin, that 
     ratio^2 = E[v / total] + sin^2 Var[q].                                                       (2)
 """
 
-__all__ = ["Anchored", "Factored"]
+__all__ = ["MixtureNetwork", "ProductNetwork"]
 
 from collections.abc import Mapping
 
@@ -77,7 +77,7 @@ class _Known(nn.Module):
         return self.moments(x, c, cond)[0]
 
 
-class Anchored(_Known):
+class MixtureNetwork(_Known):
     """On a mixture of Gaussians ``N(m_k, V_k diag(v_k) V_k^T)``.
 
     Args:
@@ -139,7 +139,7 @@ class Anchored(_Known):
         return mean, (within + sin.square() * between).sqrt()  # (2)
 
 
-class Factored(_Known):
+class ProductNetwork(_Known):
     """On independent coordinates, each a mixture of Gaussians on the line: ``prod_j sum_k w_jk
     N(m_jk, v_jk)``.
 

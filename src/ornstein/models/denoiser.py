@@ -13,9 +13,9 @@ et al. 2022, Analytic-DPM, theorem 1). A network may know better, state by state
 that of Gaussian data.
 """
 
-__all__ = ["Denoiser", "Parametrisation", "edm", "eps", "score", "v", "x0"]
+__all__ = ["Denoiser"]
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -26,64 +26,10 @@ from torch import Tensor, nn
 
 from ornstein.core.numerics.gaussian import Gaussian, per_sample
 from ornstein.core.processes.linear import LinearSDE, Time, as_time
-from ornstein.errors import OrnsteinError, UnknownNameError
+from ornstein.errors import OrnsteinError
+from ornstein.models.parametrisations import Parametrisation, _in, v
 
-Coefficients = tuple[Tensor, Tensor, Tensor]
 LOG_SNR_KNOTS = torch.linspace(-12.0, 14.0, 53)  # where std_table is tabulated
-
-
-@dataclass(frozen=True)
-class Parametrisation:
-    """What the network's output means: the coefficients ``(skip, out, in)`` of (1).
-
-    Args:
-        name: for configurations.
-        coefficients: ``(cos, sin, data_std) -> (skip, out, in)``.
-        needs_signal: whether the output says nothing about x_0 where alpha = 0.
-    """
-
-    name: str
-    coefficients: Callable[[Tensor, Tensor, float], Coefficients]
-    needs_signal: bool = False
-
-
-def _in(cos: Tensor, sin: Tensor, d: float) -> Tensor:
-    return 1 / torch.hypot(cos * d, sin)  # unit variance into the network
-
-
-x0 = Parametrisation("x0", lambda cos, sin, d: (0 * cos, 1 + 0 * cos, _in(cos, sin, d)))
-"""The network predicts the clean point."""
-eps = Parametrisation(
-    "eps", lambda cos, sin, d: (1 / cos, -sin / cos, _in(cos, sin, d)), needs_signal=True
-)
-"""The network predicts the noise, ``eps = (x_t - alpha x_0) / sigma``. Ho et al. 2020, eq. 12."""
-score = Parametrisation(
-    "score", lambda cos, sin, d: (1 / cos, sin / cos, _in(cos, sin, d)), needs_signal=True
-)
-"""The network predicts ``sigma grad log p_t``, the score in units of the noise. Song and Ermon
-2019, section 4.2."""
-v = Parametrisation("v", lambda cos, sin, d: (cos, -sin, _in(cos, sin, d)))
-"""The network predicts the velocity ``cos eps - sin x_0`` on the circle. Salimans and Ho 2022,
-appendix D."""
-edm = Parametrisation(
-    "edm",
-    lambda cos, sin, d: (
-        cos * d**2 * _in(cos, sin, d).square(),
-        sin * d * _in(cos, sin, d),
-        _in(cos, sin, d),
-    ),
-)
-"""Input, output and target of unit variance; at zero output, the exact posterior of ``N(0, d^2)``.
-Karras et al. 2022, table 1."""
-
-PARAMETRISATIONS = {p.name: p for p in (x0, eps, score, v, edm)}
-
-
-def parametrisation(name: str) -> Parametrisation:
-    """The parametrisation of that name, for command lines and configurations."""
-    if name not in PARAMETRISATIONS:
-        raise UnknownNameError("parametrisation", name, PARAMETRISATIONS)
-    return PARAMETRISATIONS[name]
 
 
 class Denoiser(nn.Module):
@@ -114,8 +60,8 @@ class Denoiser(nn.Module):
         if param.needs_signal and float(sde.alpha(sde.T)) == 0:
             raise OrnsteinError(
                 f"param={param.name} with {type(sde).__name__}: at T there is no signal (alpha = 0)"
-                f" and {param.name} does not determine x_0 there; use param=orn.v, orn.x0 or"
-                " orn.edm"
+                f" and {param.name} does not determine x_0 there; use param=orn.parametrisations.v, orn.parametrisations.x0 or"
+                " orn.parametrisations.edm"
             )
         if not data_std > 0:
             raise OrnsteinError(

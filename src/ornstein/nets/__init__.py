@@ -1,1 +1,9 @@
-"""Floor 1: networks `net(x, c, cond) -> x`. They know nothing of SDEs."""
+"""Networks ``net(x, c, cond) -> x``; they know nothing of stochastic processes."""
+
+__all__ = [
+    "MLP",
+    "UNet",
+]
+
+from ornstein.nets.mlp import MLP
+from ornstein.nets.unet import UNet

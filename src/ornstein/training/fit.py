@@ -20,8 +20,8 @@ from ornstein.inference.diffusion_model import DiffusionModel
 from ornstein.models.denoiser import Denoiser
 from ornstein.training.calibrate import calibrate
 from ornstein.training.datasets.read import Samples, read
-from ornstein.training.denoising import Denoising
-from ornstein.training.loop import Progress, train
+from ornstein.training.denoising import DenoisingObjective
+from ornstein.training.loop import TrainingProgress, train
 from ornstein.training.recipes import Recipe, recipe
 
 
@@ -32,7 +32,7 @@ def fit(
     labels: Any = None,
     steps: int | None = None,
     seed: int = 0,
-    progress: bool | Callable[[Progress], None] = True,
+    progress: bool | Callable[[TrainingProgress], None] = True,
 ) -> DiffusionModel:
     """Train a diffusion model of the data.
 
@@ -70,7 +70,7 @@ def fit(
             f"{len(x)} samples: too few to keep some back; at least 2, usually 100 or more"
         )
     kept, rest = order[:held], order[held:]
-    objective = Denoising(
+    objective = DenoisingObjective(
         x[rest],
         chosen.batch,
         None if classes is None else classes[rest],
@@ -136,7 +136,9 @@ def _claim(folder: Path, model: DiffusionModel) -> None:
 
 
 @contextmanager
-def _bar(progress: bool | Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:
+def _bar(
+    progress: bool | Callable[[TrainingProgress], None],
+) -> Iterator[Callable[[TrainingProgress], None]]:
     """A progress bar on the terminal, plain lines elsewhere, or the caller's own function."""
     if not isinstance(progress, bool):
         yield progress
@@ -154,7 +156,7 @@ def _bar(progress: bool | Callable[[Progress], None]) -> Iterator[Callable[[Prog
     )
     smooth = math.nan
 
-    def report(now: Progress) -> None:
+    def report(now: TrainingProgress) -> None:
         nonlocal smooth
         smooth = now.loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * now.loss
         bar.update(task, completed=now.step, total=now.steps, loss=smooth)

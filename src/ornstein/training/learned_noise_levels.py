@@ -6,12 +6,12 @@ In the log-SNR the diffusion term of the bound knows no process (Kingma et al. 2
 
 so a noise schedule is nothing but the law by which lambda is drawn: weighted by ``e^lambda / 2
 p(lambda)`` every law p estimates the same L, with a variance that is smallest for p proportional to
-the root of the second moment of the integrand. `Schedule` is such a law with the weight that
-belongs to it; `Schedule.fit` learns it as a monotone network that minimises the variance of the
+the root of the second moment of the integrand. `LearnedNoiseLevels` is such a law with the weight that
+belongs to it; `LearnedNoiseLevels.fit` learns it as a monotone network that minimises the variance of the
 estimate, in the way of Kingma et al. 2021, appendix H, and keeps the result as a table.
 """
 
-__all__ = ["MonotoneLogSNR", "Schedule"]
+__all__ = ["LearnedNoiseLevels", "MonotoneLogSNR"]
 
 import math
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ from torch import Tensor, nn
 
 from ornstein.core.numerics.gaussian import per_sample, sum_event
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
-from ornstein.training.denoising import stratified
+from ornstein.training.noise_levels import stratified
 
 KNOTS = 64
 
 
 @dataclass(frozen=True)
-class Schedule:
+class LearnedNoiseLevels:
     """A law of the log-SNR, piecewise uniform: levels at the quantiles 0, 1/K, ..., 1. A time law
-    for `Denoising`.
+    for `DenoisingObjective`.
 
-    ``Denoising(x, times=schedule, weight=schedule.weight)`` trains on the bound, in nats per
+    ``DenoisingObjective(x, times=schedule, weight=schedule.weight)`` trains on the bound, in nats per
     dimension.
 
     Args:
@@ -48,7 +48,7 @@ class Schedule:
             not a < b for a, b in zip(self.levels, self.levels[1:], strict=False)
         ):
             raise OrnsteinError(
-                f"Schedule(levels={self.levels[:4]}...): at least two log-SNRs, increasing"
+                f"LearnedNoiseLevels(levels={self.levels[:4]}...): at least two log-SNRs, increasing"
             )
 
     def __call__(self, sde: LinearSDE, u: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class Schedule:
         batch: int = 128,
         seed: int | Noise = 0,
         rate: float = 1e-2,
-    ) -> "Schedule":
+    ) -> "LearnedNoiseLevels":
         """The law between two levels under which the estimate of (1) varies least, for a model that
         is trained a little.
 
@@ -112,7 +112,7 @@ class Schedule:
             optimiser.step()
         with torch.no_grad():
             levels = net(torch.linspace(0, 1, KNOTS + 1, dtype=torch.float64))
-        return Schedule(tuple(levels.tolist()))
+        return LearnedNoiseLevels(tuple(levels.tolist()))
 
 
 class MonotoneLogSNR(nn.Module):

@@ -7,7 +7,7 @@ was not. ``training.safetensors`` holds the weights, their average and the optim
 ``model.safetensors`` beside it holds the averaged weights, which is what samples are drawn with.
 """
 
-__all__ = ["Objective", "Progress", "Training", "train"]
+__all__ = ["Objective", "TrainingConfig", "TrainingProgress", "train"]
 
 import copy
 import json
@@ -34,7 +34,7 @@ LEVELS = torch.linspace(-8, 8, 9)  # edges of the log-SNR bins in which the loss
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingConfig:
     """How to train.
 
     Args:
@@ -60,9 +60,11 @@ class Training:
     def __post_init__(self) -> None:
         for name in ("steps", "rate"):
             if not getattr(self, name) > 0:
-                raise OrnsteinError(f"Training({name}={getattr(self, name)}): must be positive")
+                raise OrnsteinError(
+                    f"TrainingConfig({name}={getattr(self, name)}): must be positive"
+                )
         if not 0 <= self.ema < 1:
-            raise OrnsteinError(f"Training(ema={self.ema}): in [0, 1), usually 0.999")
+            raise OrnsteinError(f"TrainingConfig(ema={self.ema}): in [0, 1), usually 0.999")
 
 
 @runtime_checkable
@@ -75,7 +77,7 @@ class Objective(Protocol):
         ...
 
 
-class Progress(NamedTuple):
+class TrainingProgress(NamedTuple):
     """What the trainer reports after a step."""
 
     step: int
@@ -131,9 +133,9 @@ class _State:
 def train(
     model: DiffusionModel,
     objective: Objective,
-    training: Training,
+    training: TrainingConfig,
     out: Path | None = None,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[TrainingProgress], None] = lambda progress: None,
 ) -> DiffusionModel:
     """Minimise the objective over the weights of the model's denoiser; the result has the averaged
     weights.
@@ -175,7 +177,7 @@ def train(
                     )
                 _update(state, loss, training)
             levels.add(losses, log_snr)
-            report(Progress(state.step, training.steps, float(loss.detach())))
+            report(TrainingProgress(state.step, training.steps, float(loss.detach())))
             if out is not None and (state.step % 100 == 0 or state.step == training.steps):
                 _log(
                     out,
@@ -197,7 +199,7 @@ def train(
     return replace(model, denoiser=state.average)
 
 
-def _start(model: DiffusionModel, training: Training) -> _State:
+def _start(model: DiffusionModel, training: TrainingConfig) -> _State:
     denoiser = model.denoiser.train().requires_grad_(True)
     average = copy.deepcopy(denoiser).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(
@@ -212,7 +214,7 @@ def _save(model: DiffusionModel, state: _State, out: Path) -> None:
     replace(model, denoiser=state.average).save(out)
 
 
-def _update(state: _State, loss: Tensor, training: Training) -> None:
+def _update(state: _State, loss: Tensor, training: TrainingConfig) -> None:
     """One step of AdamW and of the running average."""
     k = state.step
     decay = (1 + math.cos(math.pi * k / training.steps)) / 2

@@ -20,9 +20,9 @@ ones noised from a buffer.
 __all__ = [
     "Control",
     "ControlTable",
-    "PathLoss",
-    "Replay",
-    "ScoreRegression",
+    "PathObjective",
+    "ReplayBuffer",
+    "TargetScoreMatching",
     "adjoint_matching",
     "control_table",
 ]
@@ -39,11 +39,11 @@ from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.paths.losses import log_variance
 from ornstein.core.paths.measure import denoising_paths
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 from ornstein.models.denoiser import LOG_SNR_KNOTS, Denoiser
-from ornstein.training.denoising import Denoising
+from ornstein.training.denoising import DenoisingObjective
 
 Control = Callable[[Tensor], Tensor]
 """Log-SNR to ``c / cos^2``: 0 is denoising, 1 exact for N(0, 1)."""
@@ -101,8 +101,8 @@ def control_table(
 
 
 @dataclass(frozen=True)
-class ScoreRegression:
-    """Denoising with the control variate (1): batches, times and weights are those of `Denoising`.
+class TargetScoreMatching:
+    """Denoising with the control variate (1): batches, times and weights are those of `DenoisingObjective`.
 
     Args:
         batches: the particles, equally weighted, in the model's space, near zero mean and unit
@@ -111,7 +111,7 @@ class ScoreRegression:
         control: from `control_table`, or `adjoint_matching`.
     """
 
-    batches: Denoising
+    batches: DenoisingObjective
     scores: Tensor
     control: Control
 
@@ -128,7 +128,7 @@ class ScoreRegression:
 
 
 @dataclass(frozen=True)
-class Replay:
+class ReplayBuffer:
     """A buffer of ends that are worth going back from: particles with weights, drawn from in
     proportion.
 
@@ -149,7 +149,7 @@ class Replay:
             )
         ]
 
-    def joined(self, x: Tensor, log_w: Tensor, most: int) -> "Replay":
+    def joined(self, x: Tensor, log_w: Tensor, most: int) -> "ReplayBuffer":
         """With newer particles, and the oldest beyond ``most`` forgotten; each set keeps its total
         weight per particle."""
         old, new = self.log_w - self.log_w.logsumexp(0), log_w - log_w.logsumexp(0)
@@ -159,11 +159,11 @@ class Replay:
                 new + torch.log(torch.tensor(float(len(new)))),
             ]
         )
-        return Replay(torch.cat([self.x, x])[-most:], kept[-most:])
+        return ReplayBuffer(torch.cat([self.x, x])[-most:], kept[-most:])
 
 
 @dataclass(frozen=True)
-class PathLoss:
+class PathObjective:
     """A loss on the log-weights of fresh paths, off the path (`log_variance`, `trajectory_balance`,
     `score_function`).
 
@@ -185,14 +185,14 @@ class PathLoss:
     loss: Callable[[Tensor], Tensor] = log_variance
     batch: int = 512
     share: float = 0.0
-    buffer: Replay | None = None
+    buffer: ReplayBuffer | None = None
     widen: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1 or (self.share > 0 and self.buffer is None):
             raise OrnsteinError(
-                f"PathLoss(share={self.share}): from 0 to 1, and above 0 only with a buffer"
+                f"PathObjective(share={self.share}): from 0 to 1, and above 0 only with a buffer"
             )
 
     def __call__(self, denoiser: Posterior, k: int) -> tuple[Tensor, None]:

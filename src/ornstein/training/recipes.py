@@ -15,12 +15,13 @@ from torch import nn
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.schedules import Cosine
 from ornstein.errors import DataError, UnknownNameError
-from ornstein.models.denoiser import Parametrisation, edm
+from ornstein.models.parametrisations import Parametrisation, edm
 from ornstein.nets.mlp import MLP
 from ornstein.nets.unet import UNet
 from ornstein.training.datasets.read import Samples
-from ornstein.training.denoising import LogNormal, TimeLaw, Weight
-from ornstein.training.loop import Training
+from ornstein.training.denoising import Weight
+from ornstein.training.loop import TrainingConfig
+from ornstein.training.noise_levels import LogNormal, TimeLaw
 
 MakeNet = Callable[[tuple[int, ...], int], nn.Module]
 
@@ -38,7 +39,7 @@ class Recipe:
         param: what the network predicts.
         times: law of the training times.
         weight: of the loss; None is that of unit error of the network's output. For the likelihood:
-            a `Schedule` and its weight.
+            a `LearnedNoiseLevels` and its weight.
         drop_label: probability of hiding a label in training.
         held_out: fraction of the samples that is kept for the calibration of the posterior's
             standard deviation.
@@ -47,7 +48,7 @@ class Recipe:
 
     dims: int
     net: MakeNet
-    training: Training
+    training: TrainingConfig
     batch: int = 128
     sde: LinearSDE = field(default_factory=Cosine)
     param: Parametrisation = edm
@@ -89,23 +90,26 @@ def _mlp(width: int, depth: int, dropout: float = 0.0) -> MakeNet:
 
 
 RECIPES: dict[str, Recipe] = {
-    "points": Recipe(0, _mlp(128, 3), Training(steps=3000, rate=2e-3), batch=512),
-    "table": Recipe(0, _mlp(256, 3, dropout=0.1), Training(steps=3000, rate=1e-3), batch=256),
+    "points": Recipe(0, _mlp(128, 3), TrainingConfig(steps=3000, rate=2e-3), batch=512),
+    "table": Recipe(0, _mlp(256, 3, dropout=0.1), TrainingConfig(steps=3000, rate=1e-3), batch=256),
     "digits": Recipe(
         2,
         _unet(32, (1, 2), 1, attention=(), dropout=0.05),
-        Training(steps=1100, rate=3e-3),
+        TrainingConfig(steps=1100, rate=3e-3),
         batch=64,
         expected="8 x 8 digits of scikit-learn: two-sample test <= 0.60, sliced W2 <= 1.5 x its floor (./run demo)",
     ),
     "images": Recipe(
-        2, _unet(64, (1, 2, 2), 2, (1, 2)), Training(steps=20000, rate=5e-4, warmup=500), batch=128
+        2,
+        _unet(64, (1, 2, 2), 2, (1, 2)),
+        TrainingConfig(steps=20000, rate=5e-4, warmup=500),
+        batch=128,
     ),
     "sequences": Recipe(
-        1, _unet(64, (1, 2, 2), 2, (2,), dims=1), Training(steps=5000, rate=1e-3), batch=128
+        1, _unet(64, (1, 2, 2), 2, (2,), dims=1), TrainingConfig(steps=5000, rate=1e-3), batch=128
     ),
     "volumes": Recipe(
-        3, _unet(32, (1, 2, 2), 1, (2,), dims=3), Training(steps=5000, rate=1e-3), batch=32
+        3, _unet(32, (1, 2, 2), 1, (2,), dims=3), TrainingConfig(steps=5000, rate=1e-3), batch=32
     ),
 }
 """The recipes by name."""

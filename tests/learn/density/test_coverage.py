@@ -29,7 +29,7 @@ def probe(sampler, target, seed=0, steps=32):
     whatever its weight."""
     times, noise = SDE.times(steps), orn.Noise(seed)
     posterior = sampler.posterior(SDE)
-    own = orn.denoising_paths(posterior, target.log_prob, times).draw(1024, noise.fold(0))
+    own = orn.paths.denoising_paths(posterior, target.log_prob, times).draw(1024, noise.fold(0))
     near = target.means.float().repeat(12, 1)
     points = near + 0.2 * noise.fold(1).normal(near.shape)
     return coverage(

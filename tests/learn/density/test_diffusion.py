@@ -8,9 +8,9 @@ import torch
 
 import ornstein as orn
 from ornstein.density.learned.analytic import untrained
-from ornstein.density.learned.importance import Frame, estimate, noised, weigh
+from ornstein.density.learned.importance import PulledBackDensity, estimate, noised, weigh
 from ornstein.density.learned.train import known, settle_steps
-from ornstein.density.proposals.mixture import Blend, Mixture
+from ornstein.density.proposals.mixture import DefensiveMixture, Mixture
 from ornstein.density.proposals.triangular import fit_triangular, independent, with_mixtures
 
 DOUBLE = torch.float64
@@ -32,7 +32,7 @@ def standard(d=1):
     law = mixture([[0.0] * d], [1.0], [1.0])
     return max(
         untrained(law, law.draw(4096, orn.Noise(0))),
-        key=lambda model: isinstance(model.denoiser.net, orn.Factored),
+        key=lambda model: isinstance(model.denoiser.net, orn.models.ProductNetwork),
     )
 
 
@@ -53,7 +53,7 @@ def test_a_law_that_is_the_density_needs_no_training():
     )
     for law, particles in laws:
         model, share = known(law, law.log_prob, particles, orn.Noise(4))
-        found = estimate(model, Frame(law.log_prob, model.codec), 4096, orn.Noise(5))[1]
+        found = estimate(model, PulledBackDensity(law.log_prob, model.codec), 4096, orn.Noise(5))[1]
         assert share > 0.7 and found.ess > 0.7 * 4096 and abs(found.value) < 4 * found.stderr + 1e-5
 
 
@@ -62,13 +62,13 @@ def test_the_fewest_steps_that_suffice_are_noted():
     give, up to noise."""
     normal = mixture([[1.0, 2.0]], [3.0], [1.0])
     model = next(iter(untrained(normal, normal.draw(4096, orn.Noise(0)))))
-    frame = Frame(
+    frame = PulledBackDensity(
         lambda x: model.denoiser.sde.prior((1, 2)).log_prob(model.codec.encode(x)), model.codec
     )
     settle_steps(model, frame, orn.Noise(1))
     assert model.info["path_steps"] == 1
     model, share = known(FAR, FAR.log_prob, FAR.draw(4096, orn.Noise(0)), orn.Noise(1))
-    frame = Frame(FAR.log_prob, model.codec)
+    frame = PulledBackDensity(FAR.log_prob, model.codec)
     settle_steps(model, frame, orn.Noise(1))
     assert 8 < model.info["path_steps"] <= 64
     assert estimate(model, frame, 4096, orn.Noise(2))[1].ess > 0.8 * 4096 * share
@@ -78,7 +78,7 @@ def test_what_particles_weigh_is_the_second_moment_of_what_paths_weigh():
     """``E_rho[log w] >= log Z``, and ``E_rho[w] / Z = E[w^2] / Z^2``, one over the effective paths
     per path: within 4 standard errors for a density narrower than the model."""
     model, narrow = standard(), mixture([[0.2]], [0.7], [1.0])
-    frame = Frame(lambda x: narrow.log_prob(x) + 3, model.codec)
+    frame = PulledBackDensity(lambda x: narrow.log_prob(x) + 3, model.codec)
     back = noised(
         model, frame, model.codec.encode(narrow.draw(20000, orn.Noise(3))).float(), orn.Noise(4)
     )
@@ -100,7 +100,7 @@ def test_a_mode_that_paths_never_reach_is_seen_by_particles(share, good):
         else mixture([[0.0]], [1.0], [1.0])
     )
     model = standard()
-    frame, x = Frame(target.log_prob, model.codec), target.draw(1024, orn.Noise(6))
+    frame, x = PulledBackDensity(target.log_prob, model.codec), target.draw(1024, orn.Noise(6))
     found = weigh(model, frame, model.codec.encode(x).float(), 2048, 0.0, orn.Noise(7))
     assert found.log_z.ess > 0.9 * 2048 and found.k_hat < 0.7
     assert found.good is good
@@ -112,7 +112,7 @@ def test_particles_are_resampled_along_a_model_whose_weights_are_uneven():
     paths have; a model that knows the density keeps its paths."""
     target, model = mixture([[0.0] * 12], [0.75], [1.0]), standard(12)
     frame, z = (
-        Frame(target.log_prob, model.codec),
+        PulledBackDensity(target.log_prob, model.codec),
         model.codec.encode(target.draw(1024, orn.Noise(6))).float(),
     )
     found, plain = (
@@ -123,7 +123,7 @@ def test_particles_are_resampled_along_a_model_whose_weights_are_uneven():
     assert found.log_z.stderr < 0.9 * plain.stderr and found.log_z.ess > 2 * plain.ess
     even = weigh(
         model,
-        Frame(mixture([[0.0] * 12], [1.0], [1.0]).log_prob, model.codec),
+        PulledBackDensity(mixture([[0.0] * 12], [1.0], [1.0]).log_prob, model.codec),
         z / 0.75,
         1024,
         0.0,
@@ -138,6 +138,6 @@ def test_models_come_in_the_coordinates_of_every_part_of_a_law():
     x = FAR.draw(2048, orn.Noise(0))
     kinds = [
         type(model.denoiser.net).__name__
-        for model in untrained(Blend((FAR, independent(x)), (0.5, 0.5)), x)
+        for model in untrained(DefensiveMixture((FAR, independent(x)), (0.5, 0.5)), x)
     ]
-    assert kinds == ["Anchored", "Factored", "Factored", "Factored"]
+    assert kinds == ["MixtureNetwork", "ProductNetwork", "ProductNetwork", "ProductNetwork"]

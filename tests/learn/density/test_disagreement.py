@@ -7,7 +7,7 @@ import torch
 from scipy.stats import chi2
 
 import ornstein as orn
-from ornstein.density.log_z import LogZ, disagreement
+from ornstein.density.log_z import LogZ, consistency_test
 from ornstein.errors import OrnsteinError
 
 DOUBLE = torch.float64
@@ -19,7 +19,7 @@ def estimate(value, stderr):
 
 def test_disagreement_is_a_chi_squared_test():
     values, errors = [1.0, 1.2, 0.7], [0.1, 0.2, 0.1]
-    found = disagreement([estimate(v, e) for v, e in zip(values, errors, strict=True)])
+    found = consistency_test([estimate(v, e) for v, e in zip(values, errors, strict=True)])
     precision = [1 / e**2 for e in errors]
     mean = sum(p * v for p, v in zip(precision, values, strict=True)) / sum(precision)
     q = sum(p * (v - mean) ** 2 for p, v in zip(precision, values, strict=True))
@@ -37,7 +37,10 @@ def test_honest_errors_agree_at_their_level():
     z = orn.Noise(2).normal((1000, 5), DOUBLE)
     for factor, low, high in ((1.0, 0.062, 0.138), (0.5, 0.5, 1.0)):
         small = (
-            sum(disagreement([estimate(float(v), factor) for v in row]).p_value < 0.1 for row in z)
+            sum(
+                consistency_test([estimate(float(v), factor) for v in row]).p_value < 0.1
+                for row in z
+            )
             / 1000
         )
         assert low < small < high
@@ -46,4 +49,4 @@ def test_honest_errors_agree_at_their_level():
 def test_disagreement_needs_two_errors():
     for estimates in ([estimate(0.0, 1.0)], [estimate(0.0, 0.0), estimate(1.0, 1.0)]):
         with pytest.raises(OrnsteinError, match="two or more"):
-            disagreement(estimates)
+            consistency_test(estimates)

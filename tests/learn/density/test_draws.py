@@ -13,9 +13,10 @@ DOUBLE = torch.float64
 
 
 def model(d):
-    net = orn.Factored(d)
+    net = orn.models.ProductNetwork(d)
     return orn.DiffusionModel(
-        orn.Denoiser(net, orn.VP(), orn.edm, 1.0, (d,)), orn.Codec(torch.zeros(d), torch.eye(d))
+        orn.Denoiser(net, orn.VP(), orn.parametrisations.edm, 1.0, (d,)),
+        orn.codecs.Codec(torch.zeros(d), torch.eye(d)),
     )
 
 
@@ -31,8 +32,8 @@ def test_weighted_draws_need_no_result(tmp_path):
     """The sampler from its folder gives the same draws and weights; draw i does not depend on n;
     log Z and the mean within 4 errors."""
     sampler = model(2)
-    draws = orn.weighted_draws(sampler, narrow(2), 5000, seed=3)
-    again = orn.weighted_draws(orn.load(sampler.save(tmp_path)), narrow(2), 4097, seed=3)
+    draws = orn.draw_weighted(sampler, narrow(2), 5000, seed=3)
+    again = orn.draw_weighted(orn.load(sampler.save(tmp_path)), narrow(2), 4097, seed=3)
     assert torch.equal(draws.x[:4097], again.x) and torch.equal(draws.log_w[:4097], again.log_w)
     assert abs(draws.log_z.value - 2) < 4 * draws.log_z.stderr and draws.evaluations == 5000
     w = draws.log_w.softmax(0)
@@ -44,8 +45,7 @@ def test_particles_that_are_resampled_stay_alive():
     """d = 8: less than one path in ten is effective, more than half of the particles; both have the
     right log Z within 4 errors."""
     paths, particles = (
-        draw(model(8), narrow(8), 4096, seed=1)
-        for draw in (orn.weighted_draws, orn.resampled_draws)
+        draw(model(8), narrow(8), 4096, seed=1) for draw in (orn.draw_weighted, orn.draw_smc)
     )
     assert paths.log_z.ess < 4096 / 10 and particles.log_z.ess > 4096 / 2
     for draws in (paths, particles):
@@ -60,7 +60,7 @@ def test_a_support_that_ends_takes_no_particles_on_the_way():
     law = torch.distributions.Normal(
         torch.tensor(0.0, dtype=DOUBLE), torch.tensor(1.0, dtype=DOUBLE)
     )
-    draws = orn.resampled_draws(
+    draws = orn.draw_smc(
         model(1),
         lambda x: torch.where(x[:, 0] > cut, law.log_prob(x[:, 0]), -torch.inf),
         8192,
@@ -74,24 +74,22 @@ def test_a_support_that_ends_takes_no_particles_on_the_way():
 def test_a_result_draws_more_of_both():
     r = orn.sample_density(lambda x: -x.square().sum(1) / 2, 2, n=100, particles=128)
     assert torch.equal(
-        r.weighted(64, seed=5).log_w, orn.weighted_draws(r.sampler, r.density, 64, 5).log_w
+        r.weighted(64, seed=5).log_w, orn.draw_weighted(r.sampler, r.density, 64, 5).log_w
     )
-    assert torch.equal(
-        r.resampled(64, seed=5).x, orn.resampled_draws(r.sampler, r.density, 64, 5).x
-    )
+    assert torch.equal(r.resampled(64, seed=5).x, orn.draw_smc(r.sampler, r.density, 64, 5).x)
 
 
 def test_too_few_or_another_density_is_refused():
     with pytest.raises(OrnsteinError, match="n=1 draws: at least 2"):
-        orn.weighted_draws(model(2), narrow(2), 1)
+        orn.draw_weighted(model(2), narrow(2), 1)
     with pytest.raises(OrnsteinError, match="islands=1"):
-        orn.resampled_draws(model(2), narrow(2), 64, islands=1)
+        orn.draw_smc(model(2), narrow(2), 64, islands=1)
     with pytest.raises(OrnsteinError, match="dim=2"):
-        orn.weighted_draws(model(2), orn.targets.EightSchools(), 64)
-    pictures = orn.Denoiser(orn.MLP((2, 2)), orn.VP(), orn.v, 1.0, (2, 2))
+        orn.draw_weighted(model(2), orn.targets.EightSchools(), 64)
+    pictures = orn.Denoiser(orn.MLP((2, 2)), orn.VP(), orn.parametrisations.v, 1.0, (2, 2))
     with pytest.raises(OrnsteinError, match="vectors"):
-        orn.weighted_draws(
-            orn.DiffusionModel(pictures, orn.Codec(torch.zeros(2, 2), torch.ones(2, 2))),
+        orn.draw_weighted(
+            orn.DiffusionModel(pictures, orn.codecs.Codec(torch.zeros(2, 2), torch.ones(2, 2))),
             narrow(2),
             64,
         )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.density.counted import Ledger
+from ornstein.density.counted import CountedLogDensity
 from ornstein.density.diagnostics import findings
 from ornstein.density.smc.mode_search import explore, temper
 from ornstein.density.smc.optimise import ascend, laplace, summit
@@ -134,7 +134,7 @@ def test_regions_of_zero_and_nan_are_walked_around():
             x[:, 0] > 0, -x.square().sum(1) / 2, torch.where(x[:, 1] > 0, -torch.inf, torch.nan)
         )
 
-    ledger = Ledger(half, 2)
+    ledger = CountedLogDensity(half, 2)
     found = explore(ledger, 2, orn.Noise(0))
     assert ledger.bad > 0 and float(found.tops[:, 0].min()) >= 0
     assert share_that_counts(found.law, ledger)[0] > 0.1
@@ -150,7 +150,7 @@ def test_tempered_weights_leave_the_fraction_asked_for():
 
 
 def test_the_ledger_counts_values_and_gradients_apart():
-    ledger = Ledger(lambda x: -x.square().sum(1), 3)
+    ledger = CountedLogDensity(lambda x: -x.square().sum(1), 3)
     ledger(torch.zeros(5, 3))
     x = torch.ones(7, 3, requires_grad=True)
     value = ledger(x)
@@ -162,7 +162,7 @@ def test_the_ledger_counts_values_and_gradients_apart():
 
 def test_the_ledger_calls_a_single_precision_density_in_single_precision():
     weights = torch.ones(3)
-    ledger = Ledger(lambda x: -(x @ weights).square(), 3)
+    ledger = CountedLogDensity(lambda x: -(x @ weights).square(), 3)
     assert ledger(torch.ones(4, 3, dtype=DOUBLE)).dtype == DOUBLE
     assert ledger.dtype == torch.float32 and ledger.values == 4
 

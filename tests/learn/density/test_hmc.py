@@ -9,10 +9,10 @@ import torch
 from benchmarks.peers.replica_exchange import hmc
 
 import ornstein as orn
-from ornstein.core.mcmc.geometric_path import Annealed, Held
-from ornstein.core.mcmc.hmc import Hamiltonian
+from ornstein.core.mcmc.geometric_path import GeometricPath, Held
+from ornstein.core.mcmc.hmc import HMC
 from ornstein.core.simulation.loop import simulate
-from ornstein.density.counted import Ledger
+from ornstein.density.counted import CountedLogDensity
 from ornstein.errors import OrnsteinError
 
 DOUBLE = torch.float64
@@ -25,7 +25,7 @@ class Last:
 
 
 def still(log_prob):
-    return Held(Annealed(log_prob, log_prob), 0.0)
+    return Held(GeometricPath(log_prob, log_prob), 0.0)
 
 
 def after(log_prob, x, kernel, steps=10, seed=0):
@@ -40,7 +40,7 @@ def test_exact_samples_of_a_funnel_stay_exact(local):
     x = after(
         target.log_prob,
         target.sample(8000, dtype=DOUBLE),
-        Hamiltonian(0.9, torch.full((3,), 1.5, dtype=DOUBLE), 3, local=local),
+        HMC(0.9, torch.full((3,), 1.5, dtype=DOUBLE), 3, local=local),
     )
     for z in (x[:, 0] / 1.5, x[:, 1] * (-x[:, 0] / 2).exp()):
         assert abs(float(z.mean())) < 4 / math.sqrt(8000)
@@ -54,7 +54,7 @@ def test_moves_forget_where_they_were(factor):
     lower = torch.tensor([[1.0, 0.0], [0.8, 0.6]], dtype=DOUBLE)
     cov = lower @ lower.mT
     exact = torch.distributions.MultivariateNormal(torch.zeros(2, dtype=DOUBLE), cov)
-    kernel = Hamiltonian(0.6, lower if factor == "dense" else torch.ones(2, dtype=DOUBLE), 5)
+    kernel = HMC(0.6, lower if factor == "dense" else torch.ones(2, dtype=DOUBLE), 5)
     x = after(exact.log_prob, torch.full((4000, 2), 2.0, dtype=DOUBLE), kernel, 20)
     bound = 4 * torch.sqrt((cov.square() + 1) / 4000)
     assert bool((x.mean(0).abs() < 4 / math.sqrt(4000)).all())
@@ -64,9 +64,9 @@ def test_moves_forget_where_they_were(factor):
 def test_a_path_at_a_level_for_each_particle():
     """Levels 0 and 1 of a path from N(0, 1) to N(0, 4) side by side: variances 4 and 1 within 4
     standard errors."""
-    path = Annealed(lambda x: -x.square().sum(1) / 2, lambda x: -x.square().sum(1) / 8)
+    path = GeometricPath(lambda x: -x.square().sum(1) / 2, lambda x: -x.square().sum(1) / 8)
     level = torch.tensor([0.0, 1.0], dtype=DOUBLE).repeat_interleave(4000)
-    kernel, times = Hamiltonian(1.0, torch.ones(1, dtype=DOUBLE)), torch.arange(20, -1.0, -1.0)
+    kernel, times = HMC(1.0, torch.ones(1, dtype=DOUBLE)), torch.arange(20, -1.0, -1.0)
     x = simulate(Held(path, level), torch.zeros(8000, 1, dtype=DOUBLE), times, kernel, orn.Noise(0))
     for part, exact in zip(x[:, 0].split(4000), (4, 1), strict=True):
         assert float(part.var()) == pytest.approx(exact, rel=4 * math.sqrt(2 / 4000))
@@ -79,19 +79,19 @@ def test_log_weights_of_an_annealed_path_have_mean_z():
     start = torch.distributions.MultivariateNormal(
         torch.zeros(2, dtype=DOUBLE), 2 * torch.eye(2, dtype=DOUBLE)
     )
-    path, weight = Annealed(start.log_prob, lambda x: exact.log_prob(x) + 0.7), orn.LogWeight()
+    path, weight = GeometricPath(start.log_prob, lambda x: exact.log_prob(x) + 0.7), orn.LogWeight()
     x = math.sqrt(2) * orn.Noise(0).normal((4000, 2), DOUBLE)
-    kernel = Hamiltonian(0.5, torch.ones(2, dtype=DOUBLE), 3)
+    kernel = HMC(0.5, torch.ones(2, dtype=DOUBLE), 3)
     y = simulate(path, x, torch.linspace(1, 0, 6, dtype=DOUBLE), kernel, orn.Noise(1), [weight])
     w = (path.target(y) - path.start(x) + weight.value).exp()
     assert abs(float(w.mean()) - math.exp(0.7)) < 4 * float(w.std()) / math.sqrt(4000)
 
 
 def test_another_temperature_costs_nothing_and_the_ledger_is_exact():
-    ledger, last = Ledger(lambda x: -x.square().sum(1) / 2, 2), Last()
-    path = Annealed(lambda x: -x.square().sum(1) / 8, ledger)
+    ledger, last = CountedLogDensity(lambda x: -x.square().sum(1) / 2, 2), Last()
+    path = GeometricPath(lambda x: -x.square().sum(1) / 8, ledger)
     x = orn.Noise(0).normal((10, 2), DOUBLE)
-    kernel = Hamiltonian(0.5, torch.ones(2, dtype=DOUBLE), leaps=3, moves=2)
+    kernel = HMC(0.5, torch.ones(2, dtype=DOUBLE), leaps=3, moves=2)
     x = simulate(path, x, torch.tensor([1.0, 0.5, 0.0], dtype=DOUBLE), kernel, orn.Noise(0), [last])
     assert ledger.values == ledger.gradients == 10 * (1 + 2 * 2 * 3)
     known = last.step.memory.local
@@ -107,7 +107,7 @@ def test_particles_never_enter_a_region_of_zero_or_nan():
 
     x = orn.Noise(0).normal((4000, 2), DOUBLE)
     x[:, 0] = x[:, 0].abs()
-    y = after(half, x, Hamiltonian(0.8, torch.ones(2, dtype=DOUBLE)))
+    y = after(half, x, HMC(0.8, torch.ones(2, dtype=DOUBLE)))
     assert float(y[:, 0].min()) > 0
     assert float(y[:, 0].square().mean()) == pytest.approx(1, abs=4 * math.sqrt(2 / 4000))
 
@@ -115,7 +115,7 @@ def test_particles_never_enter_a_region_of_zero_or_nan():
 def test_kernels_that_make_no_sense_are_refused():
     for wrong in ({"size": 0.0}, {"jitter": 0.0}, {"leaps": 0}, {"local": 2.0}):
         with pytest.raises(OrnsteinError, match="size"):
-            Hamiltonian(**{"size": 1.0, "factor": torch.ones(1), **wrong})
+            HMC(**{"size": 1.0, "factor": torch.ones(1), **wrong})
 
 
 def test_chains_find_scale_and_correlation_and_say_what_they_are_worth():

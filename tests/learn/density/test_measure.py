@@ -8,7 +8,7 @@ import torch
 
 import ornstein as orn
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.random.noise import Stream
+from ornstein.core.random.noise import NormalStream
 from ornstein.errors import OrnsteinError
 
 F64 = torch.float64
@@ -17,7 +17,9 @@ LEVELS = torch.linspace(1, 0, 9, dtype=F64)
 
 
 def start(d=2, std=1.5):
-    return orn.Start(Gaussian(torch.zeros(d, dtype=F64), torch.tensor(std, dtype=F64)))
+    return orn.paths.GaussianStart(
+        Gaussian(torch.zeros(d, dtype=F64), torch.tensor(std, dtype=F64))
+    )
 
 
 def target(x):
@@ -33,18 +35,20 @@ def control(x, t):
 
 
 MEASURES = {
-    "ULA": lambda: orn.langevin_paths(start(), target, LEVELS, 0.1),
-    "CMCD": lambda: orn.langevin_paths(start(), target, LEVELS, 0.1, control),
-    "MCD": lambda: orn.langevin_paths(start(), target, LEVELS, 0.1, None, control),
-    "bridge": lambda: orn.langevin_paths(
+    "ULA": lambda: orn.paths.langevin_paths(start(), target, LEVELS, 0.1),
+    "CMCD": lambda: orn.paths.langevin_paths(start(), target, LEVELS, 0.1, control),
+    "MCD": lambda: orn.paths.langevin_paths(start(), target, LEVELS, 0.1, None, control),
+    "bridge": lambda: orn.paths.langevin_paths(
         start(), target, LEVELS, 0.1, control, lambda x, t: 0.5 * control(x, 2 * t)
     ),
-    "another path": lambda: orn.langevin_paths(
+    "another path": lambda: orn.paths.langevin_paths(
         start(), target, LEVELS, 0.1, lambda x, t: torch.cos(x), lambda x, t: -torch.cos(x)
     ),
-    "UHA": lambda: orn.kinetic_paths(start(), target, LEVELS, orn.Kinetic(0.4, 0.7, 2)),
-    "AIS": lambda: orn.annealed_paths(
-        start(), target, LEVELS, orn.Metropolis(0.7, torch.eye(2, dtype=F64), 2)
+    "UHA": lambda: orn.paths.kinetic_paths(
+        start(), target, LEVELS, orn.mcmc.UnderdampedLangevin(0.4, 0.7, 2)
+    ),
+    "AIS": lambda: orn.paths.annealed_paths(
+        start(), target, LEVELS, orn.mcmc.MALA(0.7, torch.eye(2, dtype=F64), 2)
     ),
 }
 
@@ -131,7 +135,7 @@ def test_the_control_that_transports_a_gaussian_makes_weights_constant():
             )  # of the precision, per unit of run time, as t falls from 1 to 0 over a run of 2
             return -rate / (2 * precision) * x
 
-        measure = orn.langevin_paths(
+        measure = orn.paths.langevin_paths(
             start(1, 1.0), lambda x: -x.square().sum(1) * b / 2, levels, size, velocity
         )
         return float(measure.draw(4000, orn.Noise(0)).log_w.std())
@@ -143,7 +147,9 @@ def test_the_control_that_transports_a_gaussian_makes_weights_constant():
 
 def test_off_path_states_carry_no_gradient_but_kernels_do():
     scale = torch.tensor(0.3, dtype=F64, requires_grad=True)
-    measure = orn.langevin_paths(start(), target, LEVELS, 0.1, lambda x, t: scale * torch.sin(x))
+    measure = orn.paths.langevin_paths(
+        start(), target, LEVELS, 0.1, lambda x, t: scale * torch.sin(x)
+    )
     found = measure.off_path().draw(64, orn.Noise(0))
     assert not found.x.requires_grad and found.log_w.requires_grad
     assert measure.draw(64, orn.Noise(0)).x.requires_grad
@@ -152,7 +158,10 @@ def test_off_path_states_carry_no_gradient_but_kernels_do():
 def test_a_kinetic_step_shrinks_volume_by_the_damping_alone():
     """The determinant of its Jacobian by central differences: e^-c for each momentum, and 1 for the
     leaps."""
-    path, moves = orn.Annealed(start().log_prob, target), orn.Kinetic(0.3, 0.5, 3)
+    path, moves = (
+        orn.mcmc.GeometricPath(start().log_prob, target),
+        orn.mcmc.UnderdampedLangevin(0.3, 0.5, 3),
+    )
     stream = _Quiet((8, 2, 2), F64, "cpu", orn.Noise(0))
     x = torch.randn(4, generator=torch.Generator().manual_seed(0), dtype=F64)
     ends = torch.cat(
@@ -166,7 +175,7 @@ def test_a_kinetic_step_shrinks_volume_by_the_damping_alone():
     )
 
 
-class _Quiet(Stream):
+class _Quiet(NormalStream):
     """No fresh momentum."""
 
     def normal(self):
@@ -188,13 +197,13 @@ class TestLosses:
 
         def measure(theta):
             process = orn.OU(T=1.0)
-            return orn.denoising_paths(_Shift(process, theta), gaussian, process.times(4))
+            return orn.paths.denoising_paths(_Shift(process, theta), gaussian, process.times(4))
 
         def kl(m, noise, n):
-            return orn.reverse_kl(m.draw(n, noise).log_w).mean()
+            return orn.paths.reverse_kl(m.draw(n, noise).log_w).mean()
 
         def score(m, noise, n):
-            return orn.score_function(m.off_path().draw(n, noise).log_w).mean()
+            return orn.paths.score_function(m.off_path().draw(n, noise).log_w).mean()
 
         a = torch.tensor(
             [self.gradient(kl, measure, orn.Noise(0).fold(k), 2000) for k in range(30)]
@@ -212,12 +221,12 @@ class TestLosses:
         g = torch.Generator().manual_seed(0)
         ratios = torch.randn(5, 3, generator=g, dtype=F64)
         flows = torch.cat([torch.zeros(1, 3, dtype=F64), -ratios.cumsum(0)])
-        assert float(orn.sub_trajectory(ratios, flows).abs().max()) < 1e-20
-        one = orn.sub_trajectory(
+        assert float(orn.paths.sub_trajectory(ratios, flows).abs().max()) < 1e-20
+        one = orn.paths.sub_trajectory(
             ratios[:1], torch.stack([torch.full((3,), 0.2, dtype=F64), torch.zeros(3, dtype=F64)])
         )
         torch.testing.assert_close(
-            one, orn.trajectory_balance(ratios[0], torch.tensor(0.2, dtype=F64))
+            one, orn.paths.trajectory_balance(ratios[0], torch.tensor(0.2, dtype=F64))
         )
 
     def test_sub_trajectory_by_hand(self):
@@ -225,13 +234,13 @@ class TestLosses:
         r, f, k = torch.tensor([[0.3], [-0.5]]), torch.tensor([[0.1], [0.2], [-0.4]]), 0.5
         pieces = [(0.2 - 0.1 + 0.3) ** 2, (-0.4 - 0.2 - 0.5) ** 2, (-0.4 - 0.1 + 0.3 - 0.5) ** 2]
         expected = (k * pieces[0] + k * pieces[1] + k**2 * pieces[2]) / (2 * k + k**2)
-        assert float(orn.sub_trajectory(r, f, k)) == pytest.approx(expected, rel=1e-5)
+        assert float(orn.paths.sub_trajectory(r, f, k)) == pytest.approx(expected, rel=1e-5)
 
     def test_bad_input(self):
         with pytest.raises(OrnsteinError, match=r"keep=1\.5"):
-            orn.sub_trajectory(torch.zeros(2, 1), torch.zeros(3, 1), 1.5)
+            orn.paths.sub_trajectory(torch.zeros(2, 1), torch.zeros(3, 1), 1.5)
         with pytest.raises(OrnsteinError, match="size=0"):
-            orn.langevin_paths(start(), target, LEVELS, 0)
+            orn.paths.langevin_paths(start(), target, LEVELS, 0)
 
 
 class _Shift:

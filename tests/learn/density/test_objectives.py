@@ -8,11 +8,12 @@ import ornstein as orn
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 from ornstein.models.denoiser import LOG_SNR_KNOTS
-from ornstein.training.denoising import Denoising, UniformLogSNR
+from ornstein.training.denoising import DenoisingObjective
+from ornstein.training.noise_levels import UniformLogSNR
 from ornstein.training.path_objectives import (
-    PathLoss,
-    Replay,
-    ScoreRegression,
+    PathObjective,
+    ReplayBuffer,
+    TargetScoreMatching,
     adjoint_matching,
     control_table,
 )
@@ -38,7 +39,7 @@ class Recorder(orn.Denoiser):
     """The exact posterior as a denoiser, which keeps what it was asked."""
 
     def __init__(self, law):
-        super().__init__(orn.MLP(law.dim, 4, 1), SDE, orn.edm, 1.0, (law.dim,))
+        super().__init__(orn.MLP(law.dim, 4, 1), SDE, orn.parametrisations.edm, 1.0, (law.dim,))
         self.exact = law.posterior(SDE)
 
     def forward(self, x, t, cond=None):
@@ -59,8 +60,8 @@ def test_the_aim_has_the_posterior_mean(std, which):
     for level in (-2.0, 0.5, 4.0):
         seen = {}
         denoiser = Recorder(law)
-        objective = ScoreRegression(
-            Denoising(
+        objective = TargetScoreMatching(
+            DenoisingObjective(
                 x0, batch=n, times=lambda sde, u, level=level: sde.time(torch.full_like(u, level))
             ),
             scores(law, x0),
@@ -84,7 +85,7 @@ def test_the_aim_has_the_posterior_mean(std, which):
 
 
 class _Spied:
-    """`Denoising` with its call watched."""
+    """`DenoisingObjective` with its call watched."""
 
     def __init__(self, batches, call):
         self.indices, self.call = batches.indices, call
@@ -101,9 +102,9 @@ def test_a_gaussian_is_regressed_without_variance():
     inside = (LOG_SNR_KNOTS > -6) & (LOG_SNR_KNOTS < 6)
     assert float((table.values[inside] - 1).abs().max()) < 0.1
     law = orn.targets.Normal(torch.zeros(3), torch.ones(3))
-    plain = Denoising(x0, batch=5000, times=UniformLogSNR(-4, 4))
+    plain = DenoisingObjective(x0, batch=5000, times=UniformLogSNR(-4, 4))
     noisy, _ = plain(Recorder(law), 0)
-    quiet, _ = ScoreRegression(plain, -x0, lambda log_snr: torch.ones_like(log_snr))(
+    quiet, _ = TargetScoreMatching(plain, -x0, lambda log_snr: torch.ones_like(log_snr))(
         Recorder(law), 0
     )
     assert float(quiet.mean()) < 1e-9
@@ -116,8 +117,8 @@ def test_the_table_lowers_the_loss_of_the_exact_posterior():
     for std in (0.1, 0.6):
         law = mixture(std)
         x0 = law.sample(20000, seed=1)
-        plain = Denoising(x0, batch=20000, times=UniformLogSNR(-6, 8))
-        objective = ScoreRegression(
+        plain = DenoisingObjective(x0, batch=20000, times=UniformLogSNR(-6, 8))
+        objective = TargetScoreMatching(
             plain, scores(law, x0), control_table(SDE, x0, scores(law, x0), Noise(0))
         )
         a, b = (
@@ -133,8 +134,8 @@ def test_path_losses_vanish_at_the_exact_posterior_on_any_paths(share, widen):
     drawn, widened or noised."""
     law = mixture(0.6)
     posterior, times = law.posterior(SDE), SDE.times(160)
-    buffer = Replay(law.sample(500, seed=2) * 1.2, torch.zeros(500))
-    loss, none = PathLoss(
+    buffer = ReplayBuffer(law.sample(500, seed=2) * 1.2, torch.zeros(500))
+    loss, none = PathObjective(
         lambda x: law.log_prob(x) + 3, times, batch=400, share=share, buffer=buffer, widen=widen
     )(posterior, 0)
     assert none is None and len(loss) == 400
@@ -144,12 +145,12 @@ def test_path_losses_vanish_at_the_exact_posterior_on_any_paths(share, widen):
 def test_a_buffer_is_drawn_from_in_proportion():
     """Weights 1 : 3, n = 20000, within 4 standard errors; joined sets keep their weight per
     particle, and the oldest are forgotten."""
-    buffer = Replay(
+    buffer = ReplayBuffer(
         torch.tensor([[0.0], [1.0]]),
         torch.tensor([0.0, 3.0]).log().nan_to_num(neginf=-50.0) + torch.tensor([0.0, 0.0]),
     )
     assert float(buffer.draw(100, Noise(0)).mean()) == 1.0
-    buffer = Replay(torch.tensor([[0.0], [1.0]]), torch.tensor([1.0, 3.0]).log() + 700)
+    buffer = ReplayBuffer(torch.tensor([[0.0], [1.0]]), torch.tensor([1.0, 3.0]).log() + 700)
     assert float(buffer.draw(20000, Noise(0)).mean()) == pytest.approx(
         0.75, abs=4 * (0.75 * 0.25 / 20000) ** 0.5
     )
@@ -161,4 +162,4 @@ def test_a_buffer_is_drawn_from_in_proportion():
 
 def test_bad_input():
     with pytest.raises(OrnsteinError, match="only with a buffer"):
-        PathLoss(lambda x: x[:, 0], SDE.times(4), share=0.5)
+        PathObjective(lambda x: x[:, 0], SDE.times(4), share=0.5)

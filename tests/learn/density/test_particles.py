@@ -5,7 +5,7 @@ import torch
 
 import ornstein as orn
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.paths.particles import resampled, twist
+from ornstein.core.paths.particles import lookahead, particle_filter
 from ornstein.errors import OrnsteinError
 
 LOG_Z = 0.7
@@ -24,12 +24,16 @@ def target(x):
 def denoising():
     sde = orn.VP()
     posterior = WRONG.posterior(sde)
-    return orn.denoising_paths(posterior, target, sde.times(24), level=twist(posterior, target))
+    return orn.paths.denoising_paths(
+        posterior, target, sde.times(24), level=lookahead(posterior, target)
+    )
 
 
 def langevin():
-    start = orn.Start(Gaussian(torch.zeros(2), torch.tensor(2.0)))
-    return orn.langevin_paths(start, target, torch.linspace(1, 0, 17, dtype=torch.float64), 0.08)
+    start = orn.paths.GaussianStart(Gaussian(torch.zeros(2), torch.tensor(2.0)))
+    return orn.paths.langevin_paths(
+        start, target, torch.linspace(1, 0, 17, dtype=torch.float64), 0.08
+    )
 
 
 @pytest.mark.parametrize("make", [denoising, langevin])
@@ -39,7 +43,7 @@ def test_the_mean_weight_is_z(make, keep):
     of the islands."""
     z = torch.stack(
         [
-            (resampled(make(), 400, orn.Noise(5).fold(k), 8, keep).log_w - LOG_Z).exp().mean()
+            (particle_filter(make(), 400, orn.Noise(5).fold(k), 8, keep).log_w - LOG_Z).exp().mean()
             for k in range(40)
         ]
     )
@@ -51,7 +55,7 @@ def test_without_resampling_the_weights_are_those_of_the_paths():
     """Pieces telescope: the log-mean of the weights in one piece equals that in eight, on
     independent draws, and sums exactly."""
     measure, noise = denoising(), orn.Noise(1)
-    one = resampled(measure, 300, noise, 1, 0.0)
+    one = particle_filter(measure, 300, noise, 1, 0.0)
     x = measure.start.draw(300, noise)
     end, ratio, calls = measure.carry(x, measure.times, noise.fold(0))
     expected = target(end) - measure.start.log_prob(x) + ratio
@@ -64,8 +68,8 @@ def test_resampling_moves_particles_to_where_the_mass_is():
     there."""
     measure = denoising()
     plain, moved = (
-        resampled(measure, 4000, orn.Noise(0), 12, 0.0),
-        resampled(measure, 4000, orn.Noise(0), 12, 0.9),
+        particle_filter(measure, 4000, orn.Noise(0), 12, 0.0),
+        particle_filter(measure, 4000, orn.Noise(0), 12, 0.9),
     )
     assert float((plain.x[:, 0] < 0).float().mean()) > 0.7
     weights = (moved.log_w - moved.log_w.logsumexp(0)).exp()
@@ -76,4 +80,6 @@ def test_resampling_moves_particles_to_where_the_mass_is():
 def test_a_measure_without_levels_is_refused():
     sde = orn.VP()
     with pytest.raises(OrnsteinError, match="level"):
-        resampled(orn.denoising_paths(WRONG.posterior(sde), target, sde.times(4)), 10, orn.Noise(0))
+        particle_filter(
+            orn.paths.denoising_paths(WRONG.posterior(sde), target, sde.times(4)), 10, orn.Noise(0)
+        )

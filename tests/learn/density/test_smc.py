@@ -7,18 +7,18 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.density.counted import Ledger
+from ornstein.density.counted import CountedLogDensity
 from ornstein.density.log_z import log_z_islands
 from ornstein.density.proposals.imis import patched
-from ornstein.density.proposals.mixture import Blend, Mixture, fit_mixture
+from ornstein.density.proposals.mixture import DefensiveMixture, Mixture, fit_mixture
 from ornstein.density.proposals.triangular import (
     fit_triangular,
     independent,
     with_mixtures,
     with_tails,
 )
-from ornstein.density.smc.strategy import Trial, classical
-from ornstein.density.smc.tempered_smc import Rung, pilot, run, weigh
+from ornstein.density.smc.strategy import ProposalTrial, classical
+from ornstein.density.smc.tempered_smc import TemperingStep, pilot, run, weigh
 from ornstein.errors import OrnsteinError
 
 DOUBLE = torch.float64
@@ -58,7 +58,7 @@ LAWS = {
         with_mixtures(fit_triangular(bent(), torch.tensor([0, 2, 1]), 0.3), bent()), 0.2
     ),
     "independent": with_mixtures(independent(bent()), bent()),
-    "blend": Blend((pair(), round_law(2, 5.0, 4.0)), (0.7, 0.3)),
+    "blend": DefensiveMixture((pair(), round_law(2, 5.0, 4.0)), (0.7, 0.3)),
 }
 
 
@@ -121,8 +121,8 @@ def test_a_frozen_ladder_is_unbiased_however_bad():
         torch.tensor([[1.0, 0.0]], dtype=DOUBLE),
         0.7 * torch.eye(2, dtype=DOUBLE)[None],
     )
-    kernel = orn.Hamiltonian(0.05, torch.ones(2, dtype=DOUBLE), 2)
-    rungs = [Rung(0.6, kernel), Rung(0.2, kernel), Rung(0.0, kernel)]
+    kernel = orn.mcmc.HMC(0.05, torch.ones(2, dtype=DOUBLE), 2)
+    rungs = [TemperingStep(0.6, kernel), TemperingStep(0.2, kernel), TemperingStep(0.0, kernel)]
     cloud = run(
         lambda x: target.log_prob(x) + 0.5, round_law(2, 1.5), rungs, 24, 1000, orn.Noise(0)
     )
@@ -138,7 +138,7 @@ def test_draws_that_are_weighed_are_a_ladder_of_one_rung():
     cloud = run(
         lambda x: target.log_prob(x) + 0.5,
         round_law(2, 4.0, 4.0),
-        [Rung(0.0, None)],
+        [TemperingStep(0.0, None)],
         500,
         16,
         orn.Noise(0),
@@ -156,7 +156,7 @@ def test_patches_find_what_a_law_does_not_reach():
     far = Mixture(
         torch.tensor([2.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1)
     )
-    law = Blend((round_law(2, 1.0), round_law(2, 4.0, 4.0)), (0.99, 0.01))
+    law = DefensiveMixture((round_law(2, 1.0), round_law(2, 4.0, 4.0)), (0.99, 0.01))
     better = patched(far.log_prob, law, 4096, orn.Noise(0))
     before, after = (
         weigh(far.log_prob, some, 1024, 8, orn.Noise(1)).log_z for some in (law, better)
@@ -164,7 +164,9 @@ def test_patches_find_what_a_law_does_not_reach():
     assert (
         before.ess < 0.1 * 8192 and after.ess > 0.6 * 8192 and abs(after.value) < 4 * after.stderr
     )
-    assert len(patched(far.log_prob, Blend((far,), (1.0,)), 4096, orn.Noise(0)).laws) == 1
+    assert (
+        len(patched(far.log_prob, DefensiveMixture((far,), (1.0,)), 4096, orn.Noise(0)).laws) == 1
+    )
 
 
 def test_suspects_lead_to_a_neck_that_draws_do_not():
@@ -196,7 +198,7 @@ def test_particles_found_without_a_law_confirm_it_or_not():
         torch.tensor([19.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1)
     )
     for target, confirmed in ((near, True), (far, False)):
-        trial = Trial(law, weigh(target.log_prob, law, 4096, 1, orn.Noise(0)), 0.0)
+        trial = ProposalTrial(law, weigh(target.log_prob, law, 4096, 1, orn.Noise(0)), 0.0)
         assert trial.kept > 0.5 and trial.direct
         assert trial.confirmed(target.log_prob, target.draw(1000, orn.Noise(1))) is confirmed
         assert trial.confirmed(target.log_prob, torch.zeros(0, 2, dtype=DOUBLE))
@@ -221,7 +223,7 @@ def test_a_start_law_that_misses_the_support_is_an_error():
         run(
             lambda x: torch.where(x[:, 0] > 1e6, 0.0, -torch.inf),
             round_law(1, 1.0),
-            [Rung(0.0, None)],
+            [TemperingStep(0.0, None)],
             10,
             2,
             orn.Noise(0),
@@ -232,7 +234,7 @@ def test_the_whole_on_nine_modes():
     """log Z = 0 within 0.01, in the interval; every mode's weight within 10 %; evaluations
     counted."""
     target = orn.targets.gmm9()
-    ledger = Ledger(target.log_prob, 2)
+    ledger = CountedLogDensity(target.log_prob, 2)
     found = classical(ledger, 2, orn.Noise(0))
     assert abs(found.cloud.log_z.value) < 0.01
     assert found.cloud.log_z.interval[0] <= 0 <= found.cloud.log_z.interval[1]

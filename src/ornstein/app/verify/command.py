@@ -18,7 +18,7 @@ from ornstein.app.verify import document_002 as walk
 from ornstein.app.verify import document_003_perspectives as perspectives
 from ornstein.app.verify import document_003_proof as proof
 from ornstein.app.verify.check import Check, Outcome
-from ornstein.app.verify.pictures import Row, draw
+from ornstein.app.verify.pictures import StepCoefficients, draw
 from ornstein.errors import UnknownNameError
 from ornstein.inference.checkpoint import write_config
 from ornstein.inference.manifest import Manifest, options
@@ -68,7 +68,7 @@ class Verify:
             )
             return
         manifest, began = Manifest("verify", options(self)), time.monotonic()
-        rows: list[Row] = []
+        rows: list[StepCoefficients] = []
         print(HEADER)
         for row in self._rows(chosen):
             if not rows or rows[-1][0].document != row[0].document:
@@ -101,13 +101,13 @@ class Verify:
         everything = not asked or "all" in self.only or ("all" in self.broken and not self.only)
         return [check for check in CHECKS if everything or check.name in asked]
 
-    def _rows(self, chosen: Sequence[Check]) -> Iterator[Row]:
+    def _rows(self, chosen: Sequence[Check]) -> Iterator[StepCoefficients]:
         for check in chosen:
             yield check, "right", check.run()
             if check.name in self.broken or "all" in self.broken:
                 yield check, "wrong", check.broken()
 
-    def _pictures(self, rows: Sequence[Row]) -> None:
+    def _pictures(self, rows: Sequence[StepCoefficients]) -> None:
         if self.plot is None:
             return
         try:
@@ -127,7 +127,7 @@ def line(check: Check, claim: str, outcome: Outcome) -> str:
     return f"{verdict:8}{check.name:44}{numbers}  {outcome.reason}\n        {said}"
 
 
-def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def table(rows: Sequence[StepCoefficients]) -> list[dict[str, Any]]:
     """The rows as JSON takes them; numbers that do not exist are null."""
 
     def number(value: float) -> float | None:

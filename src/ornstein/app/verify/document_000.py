@@ -44,16 +44,16 @@ from ornstein.calculus.integrals import (
     to_stratonovich,
     wiener_integral,
 )
-from ornstein.calculus.integrals.process import PathValued
+from ornstein.calculus.integrals.process import StochasticProcess
 from ornstein.calculus.laws import Brownian, GeometricBrownian, MultivariateOU
 from ornstein.calculus.pde.fokker_planck import FokkerPlanck
 from ornstein.calculus.pde.grid import Axis, Grid
 from ornstein.core.methods.stochastic_runge_kutta import SRK
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.processes.schedules import OU
+from ornstein.core.processes.reference import OU
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random import BrownianPath
-from ornstein.core.solve.solve import solve
+from ornstein.core.solvers.solve import solve
 
 SEED, N, STEPS = 0, 4000, 256
 H = 1 / STEPS
@@ -82,7 +82,7 @@ def _values(n: int = N) -> Tensor:
 def path_valued(claim: int) -> Outcome:
     """A process is omega -> (t -> x): at one omega it is one path, in whatever order it is
     queried."""
-    motion = PathValued(lambda omega: BrownianPath((4,), seed=omega, dtype=torch.float64))
+    motion = StochasticProcess(lambda omega: BrownianPath((4,), seed=omega, dtype=torch.float64))
     path, again = motion(7), motion(claim)
     late, early = path(0.9), path(0.3)
     return exactly(

@@ -16,16 +16,17 @@ from torch import Tensor
 
 from ornstein.app.verify.check import Check, Outcome, check, collected, estimated, exactly
 from ornstein.app.verify.problems import GRID, TWO_MODES
-from ornstein.calculus.integrals import adjoint
+from ornstein.calculus.integrals import adjoint_generator
 from ornstein.calculus.pde.fokker_planck import FokkerPlanck
 from ornstein.core.methods import SRK, EulerMaruyama
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes.linear import LinearSDE, Time
+from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.schedules import Damped
-from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
-from ornstein.core.solve.solve import solve
+from ornstein.core.solvers.solve import solve
 from ornstein.inference.likelihood.probability_flow import log_likelihood
 from ornstein.reference.targets.empirical import Empirical
 from ornstein.reference.targets.mixtures import Normal
@@ -272,7 +273,7 @@ def time_reversal_point_by_point(claim: Any) -> Outcome:
     posterior, t = TWO_MODES.posterior(LINEAR), torch.tensor(0.5, dtype=torch.float64)
     reverse = _Partial(Reverse(posterior), claim)
     towards_data = SDE(lambda x, t: -reverse.drift(x, t), reverse.diffusion)
-    found = adjoint(lambda x: posterior.log_prob(x, t).exp(), towards_data)(X, t)
+    found = adjoint_generator(lambda x: posterior.log_prob(x, t).exp(), towards_data)(X, t)
     rate = torch.func.jvp(lambda s: posterior.log_prob(X, s).exp(), (t,), (torch.ones_like(t),))[1]
     return exactly(found, -rate, 1e-10, "automatic differentiation, and rounding")
 

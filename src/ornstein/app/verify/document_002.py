@@ -13,16 +13,21 @@ from torch import Tensor
 from ornstein.app.verify.check import Check, Outcome, check, collected, estimated, exactly
 from ornstein.app.verify.problems import TWO_MODES
 from ornstein.calculus.laws import Brownian
-from ornstein.calculus.laws.displacement import fit_diffusion, mean_squared_displacement
+from ornstein.calculus.laws.displacement import (
+    estimate_diffusion_constant,
+    mean_squared_displacement,
+)
 from ornstein.calculus.laws.heat import Ring, kernel
 from ornstein.calculus.laws.random_walk import RandomWalk
 from ornstein.calculus.pde.fokker_planck import FokkerPlanck
 from ornstein.calculus.pde.grid import Axis, Grid
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.processes.schedules import OU, DiscreteVP
-from ornstein.core.processes.sde import SDE, Reverse
+from ornstein.core.processes.reference import OU
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.schedules import DiscreteVP
+from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
-from ornstein.core.solve.exact import sample_exact
+from ornstein.core.solvers.exact import sample_exact
 from ornstein.core.timesteps.spacing import uniform
 from ornstein.inference.likelihood.elbo import elbo
 from ornstein.reference.targets.mixtures import Normal
@@ -208,7 +213,7 @@ def diffusion_constant_from_data(claim: Any) -> Outcome:
     paths = sample_exact(
         Brownian(0.4, math.sqrt(1.4)), torch.zeros(400, 1, dtype=torch.float64), times, SEED
     )
-    found = fit_diffusion(paths.movedim(0, 1), 0.1)
+    found = estimate_diffusion_constant(paths.movedim(0, 1), 0.1)
     return Outcome(
         found.diffusion,
         claim,

@@ -17,13 +17,14 @@ from torch import Tensor
 from ornstein.app.verify.check import Check, Outcome, check, collected, estimated, exactly
 from ornstein.app.verify.pictures import strong_errors
 from ornstein.app.verify.problems import GAUSSIAN, GRID, TWO_MODES
-from ornstein.calculus.integrals import adjoint
+from ornstein.calculus.integrals import adjoint_generator
 from ornstein.calculus.pde.fokker_planck import FokkerPlanck
 from ornstein.core.methods import Ancestral, EulerMaruyama
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes.linear import LinearSDE, Time
+from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.schedules import VP, Cosine, FromCoefficients
-from ornstein.core.processes.sde import Equation, Reverse
+from ornstein.core.processes.sde import Equation
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.inference.likelihood.probability_flow import log_likelihood
@@ -264,7 +265,7 @@ def reverse_sde(claim: Any) -> Outcome:
     """dX = (sigma^2 grad log p_{Y_{T-s}} - mu X) ds + sigma dB has X_s ~ Y_{T-s}: its Fokker-Planck
     equation is that of Y backwards."""
     posterior = TWO_MODES.posterior(COSINE)
-    found = adjoint(
+    found = adjoint_generator(
         lambda x: posterior.log_prob(x, HALF).exp(), _Generating(posterior, claim, 1.0)
     )(Y, HALF)
     return exactly(found, -_rate(posterior, HALF), 1e-10, AUTODIFF)
@@ -275,7 +276,7 @@ def probability_flow(claim: Any) -> Outcome:
     """dX = (sigma^2 grad log p_{Y_{T-s}} / 2 - mu X) ds, without noise, has the same marginals X_s
     ~ Y_{T-s}."""
     posterior = TWO_MODES.posterior(COSINE)
-    found = adjoint(
+    found = adjoint_generator(
         lambda x: posterior.log_prob(x, HALF).exp(), _Generating(posterior, claim, 0.0)
     )(Y, HALF)
     return exactly(found, -_rate(posterior, HALF), 1e-10, AUTODIFF)

@@ -18,7 +18,8 @@ from ornstein.calculus.pde.hjb import HJB
 from ornstein.core.methods import EulerMaruyama
 from ornstein.core.paths.measure import log_weights
 from ornstein.core.processes.linear import Time
-from ornstein.core.processes.schedules import OU, VP, Cosine
+from ornstein.core.processes.reference import OU
+from ornstein.core.processes.schedules import VP, Cosine
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate

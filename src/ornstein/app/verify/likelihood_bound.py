@@ -50,7 +50,7 @@ from ornstein.calculus.pde.hjb import HJB
 from ornstein.calculus.pde.kolmogorov_backward import KolmogorovBackward
 from ornstein.core.methods.euler import EulerMaruyama
 from ornstein.core.processes.linear import LinearSDE, Time
-from ornstein.core.processes.schedules import OU
+from ornstein.core.processes.reference import OU
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate

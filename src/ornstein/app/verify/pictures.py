@@ -21,15 +21,16 @@ from ornstein.calculus.laws.random_walk import RandomWalk
 from ornstein.calculus.pde.fokker_planck import FokkerPlanck
 from ornstein.calculus.pde.grid import Axis, Grid
 from ornstein.core.methods import SRK, EulerMaruyama, Milstein
-from ornstein.core.processes.schedules import OU, VP, Cosine
-from ornstein.core.processes.sde import Reverse
+from ornstein.core.processes.reference import OU
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.schedules import VP, Cosine
 from ornstein.core.random import BrownianPath
-from ornstein.core.simulation.loop import Method
-from ornstein.core.solve.exact import sample_exact
-from ornstein.core.solve.solve import solve
+from ornstein.core.simulation.method import Method
+from ornstein.core.solvers.exact import sample_exact
+from ornstein.core.solvers.solve import solve
 from ornstein.reference.targets.mixtures import Normal
 
-Row = tuple[Check, str, Outcome]
+StepCoefficients = tuple[Check, str, Outcome]
 
 
 def _times(n: int) -> Float[Tensor, " n"]:
@@ -202,7 +203,7 @@ def _of_cells(n: int) -> Tensor:
     )
 
 
-def verdicts(figure: Any, rows: Sequence[Row]) -> None:
+def verdicts(figure: Any, rows: Sequence[StepCoefficients]) -> None:
     """Of each check its error over its tolerance: left of the line it passes."""
     ax = figure.subplots()
     ratio = [
@@ -234,7 +235,7 @@ PICTURES: dict[str, tuple[Callable[[Any], None], tuple[float, float]]] = {
 """By the name of the file: what draws it, and its size in inches."""
 
 
-def draw(folder: Path, rows: Sequence[Row]) -> list[Path]:
+def draw(folder: Path, rows: Sequence[StepCoefficients]) -> list[Path]:
     """All pictures as PNG files.
 
     Args:

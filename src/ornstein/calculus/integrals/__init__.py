@@ -6,10 +6,10 @@ __all__ = [
     "Correction",
     "Isometry",
     "ItoFormula",
-    "OfPath",
+    "PathFunctional",
     "SymbolicFormula",
     "TimeChange",
-    "adjoint",
+    "adjoint_generator",
     "by_parts",
     "check_adapted",
     "covariation",
@@ -30,7 +30,7 @@ __all__ = [
 
 from ornstein.calculus.integrals.adapted import AdaptednessCheck, check_adapted
 from ornstein.calculus.integrals.integrals import (
-    OfPath,
+    PathFunctional,
     by_parts,
     covariation,
     ito,
@@ -42,7 +42,7 @@ from ornstein.calculus.integrals.integrals import (
 from ornstein.calculus.integrals.ito_formula import (
     Correction,
     ItoFormula,
-    adjoint,
+    adjoint_generator,
     generator,
     ito_formula,
     to_ito,

@@ -21,7 +21,7 @@ from torch import Tensor
 from ornstein.core.numerics.gaussian import Gaussian, per_sample
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.sde import Equation
-from ornstein.core.simulation.loop import Step
+from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
 

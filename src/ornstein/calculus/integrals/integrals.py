@@ -19,7 +19,7 @@ equations).
 __all__ = [
     "Integrand",
     "Integrator",
-    "OfPath",
+    "PathFunctional",
     "by_parts",
     "covariation",
     "ito",
@@ -47,7 +47,7 @@ from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class OfPath:
+class PathFunctional:
     """An integrand that may look at the whole past of the path, ``f(path, t)``: a running mean, the
     time since a crossing.
 
@@ -61,8 +61,8 @@ class OfPath:
     f: Callable[[Motion, Time], Any]
 
 
-Integrand = OfPath | Callable[..., Any] | Tensor | float
-"""A function ``f(t)``, or ``f(x, t)`` of the path's value, another motion, `OfPath`, values on the
+Integrand = PathFunctional | Callable[..., Any] | Tensor | float
+"""A function ``f(t)``, or ``f(x, t)`` of the path's value, another motion, `PathFunctional`, values on the
 grid ``(n + 1, ...)``, a number."""
 Integrator = Motion | Tensor
 """A path, or the values of any process on the grid, ``(n + 1, b, *event)``."""
@@ -168,7 +168,7 @@ def _arguments(f: Callable[..., Any]) -> int:
     if need not in (1, 2):
         raise OrnsteinError(
             f"an integrand has arguments (t) or (x, t), got a function of {need}: for the past of"
-            " the path see OfPath"
+            " the path see PathFunctional"
         )
     return need
 
@@ -195,10 +195,10 @@ def reader(
                 " for each time"
             )
         return lambda step: torch.lerp(f[step.k], f[step.k + 1], theta) if theta else f[step.k]
-    if isinstance(f, OfPath):
+    if isinstance(f, PathFunctional):
         if theta or not isinstance(x, Motion):
             raise OrnsteinError(
-                "OfPath is an Ito integrand on a path: use ito(f, B, grid), or give the values of f"
+                "PathFunctional is an Ito integrand on a path: use ito(f, B, grid), or give the values of f"
                 " on the grid"
             )
         return lambda step: f.f(_Past(x, step.t), at(step))

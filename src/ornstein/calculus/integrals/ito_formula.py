@@ -23,7 +23,7 @@ Ito 1951; Oksendal 2003 (Stochastic Differential Equations), theorems 4.2.1 and 
 __all__ = [
     "Correction",
     "ItoFormula",
-    "adjoint",
+    "adjoint_generator",
     "columns",
     "generator",
     "ito_formula",
@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.func import jvp
 
 from ornstein.core.processes.linear import Time, as_time
-from ornstein.core.processes.noise_type import DRIVING, Driving, driving
+from ornstein.core.processes.noise_type import NOISE_TYPES, NoiseType, driving
 from ornstein.core.processes.sde import Equation
 from ornstein.core.processes.solver_orders import calculus
 from ornstein.errors import OrnsteinError
@@ -132,7 +132,7 @@ def generator(f: Callable[[Tensor], Tensor], sde: Equation) -> Function:
     return ito_formula(lambda x, t: f(x), sde).drift
 
 
-def adjoint(p: Callable[[Tensor], Tensor], sde: Equation) -> Function:
+def adjoint_generator(p: Callable[[Tensor], Tensor], sde: Equation) -> Function:
     """``L* p`` (2): the rate at which a density p of X grows at x, as a function of (x, t).
 
     Args:
@@ -202,9 +202,9 @@ class Correction:
         return getattr(self.sde, "noise", "diagonal")
 
     @property
-    def driving(self) -> Driving:
+    def driving(self) -> NoiseType:
         """That of the equation."""
-        return driving(self.sde) if hasattr(self.sde, "driving") else DRIVING[self.noise]
+        return driving(self.sde) if hasattr(self.sde, "driving") else NOISE_TYPES[self.noise]
 
     @property
     def deterministic(self) -> bool:

@@ -5,7 +5,7 @@ a function of time; fix the time and what is left is a random variable. Processe
 belong together: they are made of the same chance.
 """
 
-__all__ = ["PathValued"]
+__all__ = ["StochasticProcess"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ Function = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class PathValued:
+class StochasticProcess:
     """A random variable whose value at a seed is a path.
 
-        B = PathValued(lambda omega: BrownianPath((1000,), seed=omega))
+        B = StochasticProcess(lambda omega: BrownianPath((1000,), seed=omega))
         B(7)(0.5)                                 # the path of seed 7, at time 0.5: (1000,)
         X = B.map(lambda x, t: (x - t / 2).exp())     # geometric Brownian motion, on the same paths
         X(7)(0.5)
@@ -43,32 +43,32 @@ class PathValued:
         """The random variable ``omega -> x`` at one time."""
         return lambda omega: self.law(omega)(t)
 
-    def map(self, f: Callable[[Any, Time], Any]) -> "PathValued":
+    def map(self, f: Callable[[Any, Time], Any]) -> "StochasticProcess":
         """The process ``f(X_t, t)``."""
 
         def law(omega: Omega) -> Function:
             path = self.law(omega)
             return lambda t: f(path(t), t)
 
-        return PathValued(law)
+        return StochasticProcess(law)
 
     def then(self, functional: Callable[[Function], Any]) -> Callable[[Omega], Any]:
         """The random variable ``omega -> functional(path)``: an integral, a maximum, a hitting
         time."""
         return lambda omega: functional(self.law(omega))
 
-    def through(self, operator: Callable[[Function], Function]) -> "PathValued":
+    def through(self, operator: Callable[[Function], Function]) -> "StochasticProcess":
         """The process whose path is ``operator(path)``: a running mean, a delayed or stopped
         path."""
-        return PathValued(self.then(operator))
+        return StochasticProcess(self.then(operator))
 
     def combine(
-        self, other: "PathValued", f: Callable[[Any, Any], Any] = lambda x, y: (x, y)
-    ) -> "PathValued":
+        self, other: "StochasticProcess", f: Callable[[Any, Any], Any] = lambda x, y: (x, y)
+    ) -> "StochasticProcess":
         """The process ``f(X_t, Y_t)`` of both at the same omega."""
 
         def law(omega: Omega) -> Function:
             x, y = self.law(omega), other.law(omega)
             return lambda t: f(x(t), y(t))
 
-        return PathValued(law)
+        return StochasticProcess(law)

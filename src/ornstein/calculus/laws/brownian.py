@@ -22,9 +22,9 @@ from torch import Tensor
 
 from ornstein.calculus.laws.exact_process import ExactProcess, elapsed
 from ornstein.calculus.laws.first_passage import BridgeMaximum, BrownianMaximum, BrownianPassage
+from ornstein.core.numerics.checks import require_positive
 from ornstein.core.numerics.gaussian import Gaussian, per_sample, sum_event
 from ornstein.core.processes.linear import Time, as_time
-from ornstein.core.processes.schedules import require_positive
 from ornstein.errors import OrnsteinError
 
 

@@ -28,9 +28,9 @@ from torch import Tensor
 from torch.special import gammainc, gammaincc, log_ndtr, ndtr, xlogy
 
 from ornstein.calculus.laws.exact_process import ExactProcess, elapsed
+from ornstein.core.numerics.checks import require_positive
 from ornstein.core.numerics.gaussian import per_sample, sum_event
 from ornstein.core.processes.linear import Time
-from ornstein.core.processes.schedules import require_positive
 from ornstein.errors import OrnsteinError
 
 _NODES = 256  # terms of (2): all that matter of a bump 10 standard deviations wide to both sides, or enough of them

@@ -15,7 +15,7 @@ for any law of the increments, so also for those of a walk on a lattice; in seve
 squares are averaged over them. Qian, Sheetz and Elson 1991; Berglund 2010.
 """
 
-__all__ = ["Displacements", "Transport", "fit_diffusion", "mean_squared_displacement"]
+__all__ = ["Displacements", "Transport", "estimate_diffusion_constant", "mean_squared_displacement"]
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -106,7 +106,9 @@ def mean_squared_displacement(
     )
 
 
-def fit_diffusion(x: Float[Tensor, "n times *d"], dt: float, lag: int = 1) -> Transport:
+def estimate_diffusion_constant(
+    x: Float[Tensor, "n times *d"], dt: float, lag: int = 1
+) -> Transport:
     """Diffusion constant and velocity (1) from trajectories, with standard errors (2).
 
     Only disjoint increments are used, so the errors hold as they stand. Where the motion is not

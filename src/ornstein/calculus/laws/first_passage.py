@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.special import log_ndtr, ndtr
 
-from ornstein.core.processes.schedules import require_positive
+from ornstein.core.numerics.checks import require_positive
 from ornstein.reference.common import source
 
 _DOUBLE = torch.float64

@@ -29,7 +29,7 @@ from torch import Tensor
 from ornstein.calculus.laws.exact_process import ExactProcess, elapsed
 from ornstein.core.numerics.gaussian import sum_event
 from ornstein.core.processes.linear import Time
-from ornstein.core.processes.noise_type import ADDITIVE, Driving, General
+from ornstein.core.processes.noise_type import ADDITIVE, General, NoiseType
 from ornstein.errors import OrnsteinError
 
 _TERMS = 22  # of (2): the last is below 1e-19 of the first
@@ -161,7 +161,7 @@ class MultivariateOU(ExactProcess):
             object.__setattr__(self, name, value)
 
     @property
-    def driving(self) -> Driving:
+    def driving(self) -> NoiseType:
         """A Brownian motion for each entry where S is diagonal, else m of them for each copy."""
         square = self.noise.shape == self.rate.shape
         return (

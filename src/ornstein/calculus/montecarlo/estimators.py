@@ -35,9 +35,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.calculus.montecarlo.quasi_random import Mirrored, SobolPaths
-from ornstein.core.random.noise import Noise, Source
-from ornstein.core.simulation.loop import Method
-from ornstein.core.solve.solve import default_method, solve
+from ornstein.core.random.noise import Noise, NoiseSource
+from ornstein.core.simulation.method import Method
+from ornstein.core.solvers.solve import default_method, solve
 from ornstein.errors import OrnsteinError
 
 _BATCH = 1 << 20  # numbers of the states that are simulated at once, unless one sample has more
@@ -98,7 +98,7 @@ class Problem:
         """Equal steps from 0 to T."""
         return torch.linspace(0, self.T, steps + 1, dtype=torch.float64)
 
-    def values(self, n: int, grid: Tensor, source: Source) -> Float[Tensor, " n"]:
+    def values(self, n: int, grid: Tensor, source: NoiseSource) -> Float[Tensor, " n"]:
         """f at the ends of n paths.
 
         Raises:
@@ -227,7 +227,7 @@ def expectation(
     cost.
 
         call = orn.expectation(lambda x: (x - 1).clamp(min=0), sde, torch.tensor(1.0), 1.0,
-        orn.Multilevel(1e-3)) call.value, call.stderr, call.bias
+        orn.montecarlo.Multilevel(1e-3)) call.value, call.stderr, call.bias
 
     Args:
         f: of the states at T, ``(n, *event) -> (n,)``.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from ornstein.core.random.noise import Noise, Stream
+from ornstein.core.random.noise import Noise, NormalStream
 from ornstein.errors import OrnsteinError
 
 _MOST = SobolEngine.MAXDIM
@@ -45,7 +45,7 @@ class Mirrored:
 class _MirroredStream(NamedTuple):
     """Its draws; uniform numbers are mirrored at 1/2."""
 
-    half: Stream
+    half: NormalStream
 
     def normal(self) -> Tensor:
         return _both(self.half.normal())
@@ -117,7 +117,7 @@ class _SobolStream(NamedTuple):
 
     steps: Tensor
     place: dict[float, int]
-    rest: Stream
+    rest: NormalStream
 
     def normal(self) -> Tensor:
         return self.rest.normal()

@@ -1,2 +1,28 @@
-"""One generator matrix on a grid: ``p' = p Q`` (Fokker-Planck), ``phi' = -Q phi`` (Kolmogorov), ``V
-= -log phi`` (HJB)."""
+"""Densities, expectations and optimal control on grids: Fokker-Planck, Kolmogorov and Hamilton-Jacobi-Bellman equations."""
+
+__all__ = [
+    "HJB",
+    "Absorbing",
+    "Axis",
+    "Control",
+    "FluxLimited",
+    "FokkerPlanck",
+    "Grid",
+    "KolmogorovBackward",
+    "Periodic",
+    "Reflecting",
+    "Uniformisation",
+    "committor",
+    "mean_first_passage",
+]
+
+from ornstein.calculus.pde.flux_limited import FluxLimited
+from ornstein.calculus.pde.fokker_planck import FokkerPlanck
+from ornstein.calculus.pde.grid import Absorbing, Axis, Grid, Periodic, Reflecting
+from ornstein.calculus.pde.hjb import HJB, Control
+from ornstein.calculus.pde.kolmogorov_backward import (
+    KolmogorovBackward,
+    committor,
+    mean_first_passage,
+)
+from ornstein.calculus.pde.uniformisation import Uniformisation

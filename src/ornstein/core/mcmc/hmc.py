@@ -20,7 +20,7 @@ map. Duane et al. 1987; Neal 2011, section 4.2 (random sizes); Bou-Rabee, Carpen
 (sizes that depend on the state).
 """
 
-__all__ = ["Hamiltonian", "Moved"]
+__all__ = ["HMC", "Moved"]
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,8 +30,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import Local, Path
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.errors import OrnsteinError
 
 _LOST = 1000.0  # nats of energy error beyond which a trajectory is given up
@@ -52,8 +52,8 @@ class Moved(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Hamiltonian(Method):
-    """Metropolised Hamiltonian moves (1)-(3) along an `Annealed` path: weight, then move.
+class HMC(Method):
+    """Metropolised Hamiltonian moves (1)-(3) along an `GeometricPath` path: weight, then move.
 
     Memory, and so ``Step.memory``, is a `Moved`; a step whose memory is known costs no evaluation
     but those of its moves.
@@ -91,7 +91,7 @@ class Hamiltonian(Method):
             and 0 <= self.local <= 1
         ):
             raise OrnsteinError(
-                f"Hamiltonian(size={self.size}, leaps={self.leaps}, moves={self.moves},"
+                f"HMC(size={self.size}, leaps={self.leaps}, moves={self.moves},"
                 f" jitter={self.jitter}, local={self.local}): size and jitter must be positive,"
                 " leaps and moves at least 1, local in [0, 1]"
             )
@@ -105,7 +105,7 @@ class Hamiltonian(Method):
         return None if self.known is None else Moved(self.known, torch.ones(()), torch.zeros(()))
 
     def step(
-        self, sde: Path, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Moved | None
+        self, sde: Path, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Moved | None
     ) -> Step:
         """Weight, then move."""
         local = sde.local(x) if memory is None else memory.local
@@ -122,7 +122,7 @@ class Hamiltonian(Method):
         return Step(x, memory=Moved(local, acceptance, jump), evaluations=cost, log_ratio=log_ratio)
 
     def _move(
-        self, sde: Path, x: Tensor, local: Local, s: Tensor, stream: Draws
+        self, sde: Path, x: Tensor, local: Local, s: Tensor, stream: NoiseStream
     ) -> tuple[Tensor, Local, Tensor, Tensor]:
         """One move: the new state and its evaluations, the acceptance probabilities and the squared
         distances proposed."""

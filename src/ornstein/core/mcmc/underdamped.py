@@ -13,7 +13,7 @@ Geffner and Domke 2021 (MCMC variational inference via uncorrected Hamiltonian a
 al. 2021.
 """
 
-__all__ = ["Kinetic"]
+__all__ = ["UnderdampedLangevin"]
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.mcmc.geometric_path import Annealed
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.mcmc.geometric_path import GeometricPath
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class Kinetic(Method):
-    """Steps (1) along an `Annealed` path of positions.
+class UnderdampedLangevin(Method):
+    """Steps (1) along an `GeometricPath` path of positions.
 
     Args:
         size: of a leapfrog step, positive; a number, or a tensor to be learned, 0-d or ``(d,)``.
@@ -51,7 +51,7 @@ class Kinetic(Method):
         )
         if not positive or self.leaps < 1:
             raise OrnsteinError(
-                f"Kinetic(size={self.size}, damping={self.damping}, leaps={self.leaps}): size and"
+                f"UnderdampedLangevin(size={self.size}, damping={self.damping}, leaps={self.leaps}): size and"
                 " damping positive, leaps at least 1"
             )
 
@@ -60,7 +60,7 @@ class Kinetic(Method):
         return True
 
     def step(
-        self, sde: Annealed, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: GeometricPath, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """Redraw part of the momentum, then leap."""
         q, before = x.unbind(1)

@@ -8,53 +8,47 @@ __all__ = [
     "UBU",
     "Adams",
     "Adaptive",
+    "AdaptiveSDE",
     "Ancestral",
+    "AncestralStep",
     "Churn",
-    "Down",
     "EulerHeun",
     "EulerMaruyama",
     "ExponentialEuler",
-    "Hamiltonian",
+    "ForwardTransition",
     "Heun",
     "ImplicitEuler",
-    "Kinetic",
     "LogODE",
-    "Metropolis",
     "Milstein",
     "Multistep",
-    "Noising",
+    "PlatenWeak2",
     "PredictorCorrector",
-    "Repeat",
+    "RePaint",
     "ReversibleHeun",
     "RungeKutta",
     "Semilinear",
     "Singlestep",
-    "StepDoubling",
     "StratonovichHeun",
     "StratonovichMidpoint",
-    "Tabulated",
+    "TabulatedMultistep",
     "TamedEuler",
     "Underdamped",
-    "WeakSecond",
 ]  # fmt: skip
 
-from ornstein.core.mcmc.geometric_path import Metropolis
-from ornstein.core.mcmc.hmc import Hamiltonian
-from ornstein.core.mcmc.underdamped import Kinetic
 from ornstein.core.methods.adams import Adams
-from ornstein.core.methods.ancestral import Ancestral, Noising
+from ornstein.core.methods.ancestral import Ancestral, ForwardTransition
 from ornstein.core.methods.euler import EulerMaruyama, ImplicitEuler, TamedEuler
 from ornstein.core.methods.exponential_euler import ExponentialEuler, Semilinear
 from ornstein.core.methods.langevin_splitting import BAOAB, OBABO, UBU, Underdamped
 from ornstein.core.methods.log_ode import LogODE
 from ornstein.core.methods.milstein import Milstein
 from ornstein.core.methods.multistep import Multistep
-from ornstein.core.methods.platen import WeakSecond
+from ornstein.core.methods.platen import PlatenWeak2
 from ornstein.core.methods.predictor_corrector import PredictorCorrector
 from ornstein.core.methods.runge_kutta import Adaptive, Heun, RungeKutta
 from ornstein.core.methods.singlestep import Singlestep
-from ornstein.core.methods.step_doubling import StepDoubling
-from ornstein.core.methods.stochastic import Churn, Down, Repeat
+from ornstein.core.methods.step_doubling import AdaptiveSDE
+from ornstein.core.methods.stochastic import AncestralStep, Churn, RePaint
 from ornstein.core.methods.stochastic_runge_kutta import SRK
 from ornstein.core.methods.stratonovich import (
     EulerHeun,
@@ -62,4 +56,4 @@ from ornstein.core.methods.stratonovich import (
     StratonovichHeun,
     StratonovichMidpoint,
 )
-from ornstein.core.methods.tabulated import Tabulated
+from ornstein.core.methods.tabulated import TabulatedMultistep

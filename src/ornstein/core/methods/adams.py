@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from ornstein.core.methods.multistep import require_ode
-from ornstein.core.processes.sde import Reverse
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.errors import OrnsteinError
 
 START = 5.0  # how much longer a step may be than the last, until there are slopes enough
@@ -102,7 +102,9 @@ class Adams(Method):
                 " Multistep and Adaptive"
             )
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+    ) -> Step:
         """As many steps as the tolerance needs."""
         now, end, evaluations = float(t), float(s), 0
         if memory is None:

@@ -6,7 +6,7 @@ x_t)``; see eq. 3 of `ornstein.core.processes.linear`. No discretisation in time
 a step is that the posterior is no Gaussian.
 """
 
-__all__ = ["Ancestral", "Noising"]
+__all__ = ["Ancestral", "ForwardTransition"]
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 from torch import Tensor
 
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.processes.sde import Reverse
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.errors import OrnsteinError
 
 
@@ -49,7 +49,7 @@ class Ancestral(Method):
         return self._eta(sde) > 0
 
     def step(
-        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One draw from the exact kernel."""
         eta = self._eta(sde)
@@ -59,7 +59,7 @@ class Ancestral(Method):
 
 
 @dataclass(frozen=True)
-class Noising(Method):
+class ForwardTransition(Method):
     """The transition of a `LinearSDE`, or of another process of `ornstein.laws`, on an increasing
     grid: exact for any step."""
 
@@ -69,7 +69,9 @@ class Noising(Method):
         """Always."""
         return True
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+    ) -> Step:
         """One draw of ``x_s | x_t`` for s > t. The first number of an entry is that of the step's
         Brownian increment."""
         law = sde.transition(x, t, s)

@@ -1,7 +1,7 @@
 """What methods for general equations share: they need noise unless the equation is an ODE, and
 refuse what they do not solve."""
 
-__all__ = ["Fitted"]
+__all__ = ["SDEMethod"]
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor
 
 from ornstein.core.processes.solver_orders import require_fit
-from ornstein.core.simulation.loop import Method
+from ornstein.core.simulation.method import Method
 
 
 @dataclass(frozen=True)
-class Fitted(Method):
+class SDEMethod(Method):
     """A method with a row in the table of `ornstein.core.processes.solver_orders`, under the name
     of its class."""
 

@@ -21,22 +21,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.base import Fitted
+from ornstein.core.methods.base import SDEMethod
 from ornstein.core.numerics.gaussian import Gaussian, per_sample
 from ornstein.core.processes.noise_type import Diagonal, driving
 from ornstein.core.processes.sde import Equation
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Step
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class _Euler(Fitted):
+class _Euler(SDEMethod):
     """What the three share."""
 
     order: int = 1
 
-    def _noise(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws) -> Tensor:
+    def _noise(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream) -> Tensor:
         """``g dB``."""
         return (
             driving(sde).apply(sde.diffusion(x, t), stream.increment(t, s))
@@ -55,7 +55,7 @@ class EulerMaruyama(_Euler):
     """
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1); with diagonal noise and its Gaussian."""
         gap, drift = s - t, sde.drift(x, t)
@@ -82,7 +82,7 @@ class TamedEuler(_Euler):
     Euler-Maruyama."""
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step, the norm of the drift taken over the event."""
         h, drift = per_sample(s - t, x), sde.drift(x, t)
@@ -104,7 +104,7 @@ class ImplicitEuler(_Euler):
     most: int = 20
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step.
 

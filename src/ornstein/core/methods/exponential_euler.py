@@ -17,12 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.base import Fitted
+from ornstein.core.methods.base import SDEMethod
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.processes.linear import Time
-from ornstein.core.processes.noise_type import DRIVING, Driving, driving
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Step
+from ornstein.core.processes.noise_type import NOISE_TYPES, NoiseType, driving
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
 
@@ -44,9 +44,9 @@ class Semilinear:
     noise: str = "diagonal"
 
     @property
-    def driving(self) -> Driving:
+    def driving(self) -> NoiseType:
         """Shape and action of the noise."""
-        return DRIVING[self.noise]
+        return NOISE_TYPES[self.noise]
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """``rate x + rest``."""
@@ -58,7 +58,7 @@ class Semilinear:
 
 
 @dataclass(frozen=True)
-class ExponentialEuler(Fitted):
+class ExponentialEuler(SDEMethod):
     """(1) for a `Semilinear` equation: stable for every negative rate. Strong order 1/2, 1 for
     additive noise."""
 
@@ -74,7 +74,7 @@ class ExponentialEuler(Fitted):
         super().start(sde, times)
 
     def step(
-        self, sde: Semilinear, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Semilinear, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1)."""
         h = per_sample(s - t, x)

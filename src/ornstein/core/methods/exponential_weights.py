@@ -2,7 +2,7 @@ r"""The weights of a linear step: an integral of an interpolating polynomial aga
 
 Notation: ``r = sigma / alpha``, ``y = x / alpha``, D the posterior mean. For data ``N(0, d^2)`` the posterior mean is ``k y`` with
 ``k = d^2 / (d^2 + r^2)``; what is left of it, ``F = D - k y``, is what a method has to follow. Solved for the linear part, with
-``u = d^2 + r^2``, the reverse equation (eq. 1 of `ornstein.core.processes.sde`) of any eta from r_t down to r_s reads
+``u = d^2 + r^2``, the reverse equation (eq. 1 of `ornstein.core.processes.reverse`) of any eta from r_t down to r_s reads
 
     y_s = (u_s / u_t)^m y_t + 2 m int_{r_s}^{r_t} (u_s / u)^m F / r dr + sqrt(u_s (1 - (u_s / u_t)^{eta^2})) z,  (1)
 
@@ -18,8 +18,8 @@ float64 once per run; numbers on x instead of y carry factors of alpha that keep
 """
 
 __all__ = [
-    "Grid",
-    "Linear",
+    "FirstOrderStep",
+    "GridCoefficients",
     "Weights",
     "even",
     "exact",
@@ -76,7 +76,7 @@ def once_per_grid(
     return find
 
 
-class Grid:
+class GridCoefficients:
     """A time grid ``(n + 1, *batch)`` seen through a process and a Gaussian of standard deviation
     d: the numbers of (1)."""
 
@@ -123,10 +123,10 @@ class Weights:
     """A rule ``(grid, c_t, c_s, nodes, eta) -> a_j`` of (2), one number for each node; known by its
     name."""
 
-    rule: Callable[[Grid, Tensor, Tensor, list[Tensor], float], list[Tensor]]
+    rule: Callable[[GridCoefficients, Tensor, Tensor, list[Tensor], float], list[Tensor]]
 
     def __call__(
-        self, grid: Grid, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
+        self, grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
     ) -> list[Tensor]:
         return self.rule(grid, c_t, c_s, nodes, eta)
 
@@ -134,7 +134,7 @@ class Weights:
         return self.rule.__name__
 
 
-class Linear(NamedTuple):
+class FirstOrderStep(NamedTuple):
     """Steps of order 1: ``x_s = keep x_t + gain (D - kappa x_t) + std z``, each ``(n, *batch)``."""
 
     kappa: Tensor
@@ -143,7 +143,7 @@ class Linear(NamedTuple):
     std: Tensor
 
 
-def linear_part(grid: Grid, t: Tensor, s: Tensor, eta: float) -> Linear:
+def linear_part(grid: GridCoefficients, t: Tensor, s: Tensor, eta: float) -> FirstOrderStep:
     """(2) with one node, times ``alpha_s``, for the steps between rows t and s of the grid.
 
     Noise prediction says nothing where there is no signal: such a step is the DDIM step on the
@@ -153,14 +153,16 @@ def linear_part(grid: Grid, t: Tensor, s: Tensor, eta: float) -> Linear:
     relative = ratio[s] / ratio[t]
     if math.isinf(grid.d):
         fresh = eta * grid.alpha[s] * (ratio[t].square() - ratio[s].square()).clamp(min=0).sqrt()
-        found = Linear(
+        found = FirstOrderStep(
             grid.kappa[t], grid.alpha[s] / grid.alpha[t], grid.alpha[s] * m2 * (1 - relative), fresh
         )
         blank = grid.alpha[t] == 0
         if not bool(blank.any()):
             return found
-        plain = linear_part(Grid(grid.sde, grid.times, 0.0, grid.clock), t, s, eta)
-        return Linear(*(torch.where(blank, b, a) for a, b in zip(found, plain, strict=True)))
+        plain = linear_part(GridCoefficients(grid.sde, grid.times, 0.0, grid.clock), t, s, eta)
+        return FirstOrderStep(
+            *(torch.where(blank, b, a) for a, b in zip(found, plain, strict=True))
+        )
     keep = (scale[s] / scale[t]) ** m2 * (grid.alpha[t] / grid.alpha[s]) ** (eta**2)
     if grid.d == 0:
         gain = -grid.alpha[s] * torch.expm1(m2 * relative.log())
@@ -171,10 +173,10 @@ def linear_part(grid: Grid, t: Tensor, s: Tensor, eta: float) -> Linear:
         if eta
         else 0 * keep
     )
-    return Linear(grid.kappa[t], keep, gain, scale[s] * fresh.sqrt())
+    return FirstOrderStep(grid.kappa[t], keep, gain, scale[s] * fresh.sqrt())
 
 
-def _angle_integral(grid: Grid, t: Tensor, s: Tensor, eta: float) -> Tensor:
+def _angle_integral(grid: GridCoefficients, t: Tensor, s: Tensor, eta: float) -> Tensor:
     """``int (cos / cos_s)^{eta^2}`` over the angle ``atan(r / d)`` from s to t."""
     angle = torch.atan2(grid.sigma, grid.d * grid.alpha)
     length = angle[t] - angle[s]
@@ -186,14 +188,16 @@ def _angle_integral(grid: Grid, t: Tensor, s: Tensor, eta: float) -> Tensor:
 
 
 def interpolate(
-    grid: Grid, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float, rule: Weights
+    grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float, rule: Weights
 ) -> list[Tensor]:
     """``a_j`` by a rule; not finite where a clock is not."""
     return [torch.ones_like(c_t)] if len(nodes) == 1 else rule(grid, c_t, c_s, nodes, eta)
 
 
 @Weights
-def exact(grid: Grid, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float) -> list[Tensor]:
+def exact(
+    grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
+) -> list[Tensor]:
     """The integral itself: (2) by Gauss-Legendre quadrature in the clock."""
     at, weights = legendre()
     c = c_t[..., None] + (c_s - c_t)[..., None] * at
@@ -207,7 +211,9 @@ def exact(grid: Grid, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float)
 
 
 @Weights
-def even(grid: Grid, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float) -> list[Tensor]:
+def even(
+    grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
+) -> list[Tensor]:
     """c uniform over the step: Adams-Bashforth weights as if the linear part did not vary. Liu et
     al. 2022 (PNDM)."""
     at, weights = legendre()
@@ -216,7 +222,9 @@ def even(grid: Grid, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float) 
 
 
 @Weights
-def middle(grid: Grid, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float) -> list[Tensor]:
+def middle(
+    grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
+) -> list[Tensor]:
     """Two nodes: the value in the middle of the step. The "midpoint" solver of DPM-Solver++ and bh2
     of UniPC; else `exact`."""
     return (
@@ -226,7 +234,7 @@ def middle(grid: Grid, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
 
 @Weights
 def middle_bh1(
-    grid: Grid, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
+    grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
 ) -> list[Tensor]:
     """`middle` with the difference weighted as ``B(h) = h`` instead of the exponential: bh1 of
     UniPC and SA-Solver, for `Log`."""

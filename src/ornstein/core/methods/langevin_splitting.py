@@ -22,9 +22,9 @@ import torch
 from torch import Tensor
 
 from ornstein.core.processes.linear import Time
-from ornstein.core.processes.noise_type import ADDITIVE, Driving
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.processes.noise_type import ADDITIVE, NoiseType
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.errors import OrnsteinError
 
 
@@ -48,7 +48,7 @@ class Underdamped:
             )
 
     @property
-    def driving(self) -> Driving:
+    def driving(self) -> NoiseType:
         """The diffusion is a constant, 0 for positions."""
         return ADDITIVE
 
@@ -83,7 +83,7 @@ class _Splitting(Method):
             )
 
     def step(
-        self, sde: Underdamped, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Underdamped, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step; the score at its end is kept where the next step begins with it."""
         q, v = x.unbind(1)
@@ -92,7 +92,7 @@ class _Splitting(Method):
 
     @abstractmethod
     def split(
-        self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: Draws, score: Any
+        self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: NoiseStream, score: Any
     ) -> tuple[Tensor, Tensor, Any]:
         """The letters over a time h: position, velocity, and the score at the new position where
         the next step begins with it."""
@@ -109,7 +109,7 @@ class BAOAB(_Splitting):
     stability. One score per step."""
 
     def split(
-        self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: Draws, score: Any
+        self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: NoiseStream, score: Any
     ) -> tuple[Tensor, Tensor, Any]:
         """One step of length h."""
         v = v + h / 2 * (sde.score(q) if score is None else score)
@@ -125,7 +125,7 @@ class OBABO(_Splitting):
     """O B A B O: velocity Verlet between two half refreshments. One score per step."""
 
     def split(
-        self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: Draws, score: Any
+        self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: NoiseStream, score: Any
     ) -> tuple[Tensor, Tensor, Any]:
         """One step of length h."""
         z = stream.normal()
@@ -145,7 +145,7 @@ class UBU(_Splitting):
     """
 
     def split(
-        self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: Draws, score: Any
+        self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: NoiseStream, score: Any
     ) -> tuple[Tensor, Tensor, Any]:
         """One step of length h."""
         q, v = _glide(sde, q, v, h / 2, stream.normal())

@@ -35,22 +35,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.base import Fitted
+from ornstein.core.methods.base import SDEMethod
 from ornstein.core.methods.runge_kutta import RungeKutta, rk4
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.processes.noise_type import General, driving
 from ornstein.core.processes.sde import SDE, Equation
 from ornstein.core.random.levy_area import foster_area, stochastic_area
 from ornstein.core.random.motion import PathStream
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Step
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
 Field = Callable[[Tensor, Any], Tensor]
 
 
 @dataclass(frozen=True)
-class LogODE(Fitted):
+class LogODE(SDEMethod):
     """(3), and (1) for general noise: order 4 without noise; it stays where the vector fields keep
     it, such as on a sphere.
 
@@ -88,7 +88,7 @@ class LogODE(Fitted):
             )
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1) or (3); in a rise the time of the coefficients runs from t to s."""
         h = per_sample(s - t, x)
@@ -123,7 +123,7 @@ class LogODE(Fitted):
             evaluations=4,
         )  # (3)
 
-    def _area(self, stream: Draws, jump: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    def _area(self, stream: NoiseStream, jump: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """``(b, m, m)``."""
         if isinstance(stream, PathStream) and stream.path.order > 1:
             return stochastic_area(stream.path, t, s, self.pieces).to(jump)
@@ -131,7 +131,7 @@ class LogODE(Fitted):
         return foster_area(jump, stream.area(t, s), abs(float(s - t)), z)
 
 
-def _flow(field: Field, x: Tensor, stream: Draws) -> Tensor:
+def _flow(field: Field, x: Tensor, stream: NoiseStream) -> Tensor:
     """Along a vector field for one unit of time."""
     unit = torch.zeros((), dtype=torch.float64)
     return RungeKutta(rk4).step(SDE(field), x, unit, unit + 1, stream, None).x

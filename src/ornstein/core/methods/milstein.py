@@ -17,24 +17,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.base import Fitted
+from ornstein.core.methods.base import SDEMethod
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.processes.noise_type import ADDITIVE, driving
 from ornstein.core.processes.sde import Equation
 from ornstein.core.processes.solver_orders import calculus
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Step
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Step
 
 
 @dataclass(frozen=True)
-class Milstein(Fitted):
+class Milstein(SDEMethod):
     """(1): strong order 1 for diagonal, scalar and additive noise, in either calculus; weak order
     1. General noise is refused."""
 
     order: int = 1
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1)."""
         mean = x + sde.drift(x, t) * per_sample(s - t, x)

@@ -40,8 +40,8 @@ import torch
 from torch import Tensor
 
 from ornstein.core.methods.exponential_weights import (
-    Grid,
-    Linear,
+    FirstOrderStep,
+    GridCoefficients,
     Weights,
     exact,
     interpolate,
@@ -50,16 +50,16 @@ from ornstein.core.methods.exponential_weights import (
 )
 from ornstein.core.numerics.gaussian import Gaussian, per_sample
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Reverse
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.core.timesteps.clock import Clock, Log
 from ornstein.errors import OrnsteinError
 
 Number = float | Tensor  # a float where all samples share their times, else (b, 1, ..., 1)
 
 
-class Row(NamedTuple):
+class StepCoefficients(NamedTuple):
     """The numbers of one step (1): weights newest first, then those of the correction on arrival,
     newest first."""
 
@@ -71,12 +71,12 @@ class Row(NamedTuple):
     correction: tuple[Number, ...] = ()
 
 
-class Past(NamedTuple):
+class MultistepState(NamedTuple):
     """What `Multistep` remembers: its rows, which is next, the last ``D - kappa x`` (newest first);
     the state they led from and the noise of that step, where it is to be corrected.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[StepCoefficients, ...]
     done: int = 0
     residuals: tuple[Tensor, ...] = ()
     before: Tensor | None = None
@@ -144,14 +144,14 @@ class Multistep(Method):
         """If eta > 0."""
         return requires_reverse(self, sde).eta > 0
 
-    def start(self, sde: Any, times: Tensor) -> Past:
+    def start(self, sde: Any, times: Tensor) -> MultistepState:
         """The rows of a grid ``(n + 1,)`` or ``(n + 1, b)``."""
         reverse = requires_reverse(self, sde)
         reverse.check_step(times[:-1], times[1:], reverse.eta)
-        return Past(rows(self, reverse.process, reverse.eta, times))
+        return MultistepState(rows(self, reverse.process, reverse.eta, times))
 
     def step(
-        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1)."""
         return advance(
@@ -166,7 +166,13 @@ class Multistep(Method):
 
 
 def advance(
-    past: Past, keep: int, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws
+    past: MultistepState,
+    keep: int,
+    sde: Reverse,
+    x: Tensor,
+    t: Tensor,
+    s: Tensor,
+    stream: NoiseStream,
 ) -> Step:
     """The step (1) of the row that comes next; ``keep`` residuals are remembered."""
     row = past.rows[past.done]
@@ -176,7 +182,9 @@ def advance(
         x = combine(residuals, done.correction, done.keep, past.before)
         x = x if past.noise is None else x + past.noise
     mean = combine(residuals, row.weights, row.keep, x)
-    memory = Past(past.rows, past.done + 1, residuals[:keep], x if row.correction else None)
+    memory = MultistepState(
+        past.rows, past.done + 1, residuals[:keep], x if row.correction else None
+    )
     if not sde.eta:
         return Step(mean, memory=memory)
     z = stream.between(t, s)
@@ -222,10 +230,12 @@ def combine(
 
 
 @once_per_grid
-def rows(method: Multistep, process: LinearSDE, eta: float, times: Tensor) -> tuple[Row, ...]:
+def rows(
+    method: Multistep, process: LinearSDE, eta: float, times: Tensor
+) -> tuple[StepCoefficients, ...]:
     """Everything in (1) that the grid determines, in float64."""
     n = len(times) - 1
-    grid = Grid(process, times, method.data_std, method.clock)
+    grid = GridCoefficients(process, times, method.data_std, method.clock)
     t, s = torch.arange(n), torch.arange(1, n + 1)
     linear = linear_part(grid, t, s, eta)
     limit = (
@@ -243,7 +253,12 @@ def rows(method: Multistep, process: LinearSDE, eta: float, times: Tensor) -> tu
 
 
 def _ladder(
-    method: Multistep, grid: Grid, offsets: range, eta: float, usable: Tensor, limit: Tensor
+    method: Multistep,
+    grid: GridCoefficients,
+    offsets: range,
+    eta: float,
+    usable: Tensor,
+    limit: Tensor,
 ) -> list[Tensor]:
     """Weights ``a_j w_j / w_t`` for 1, 2, ... of the nodes ``t - offset``: each order where it
     exists, else the one before.
@@ -276,7 +291,9 @@ def _ladder(
     return found
 
 
-def _row(k: int, linear: Linear, weights: list[Tensor], correction: Tensor) -> Row:
+def _row(
+    k: int, linear: FirstOrderStep, weights: list[Tensor], correction: Tensor
+) -> StepCoefficients:
     def numbers(values: Tensor) -> tuple[Number, ...]:
         last = max((j for j in range(len(values)) if bool((values[j, k] != 0).any())), default=0)
         return tuple(as_number(values[j, k]) for j in range(last + 1))
@@ -284,7 +301,7 @@ def _row(k: int, linear: Linear, weights: list[Tensor], correction: Tensor) -> R
     top = numbers(weights[-1])
     lower = numbers(weights[len(top) - 2]) if len(top) > 1 else ()
     fix = numbers(correction) if len(correction) else ()
-    return Row(
+    return StepCoefficients(
         as_number(linear.kappa[k]),
         as_number(linear.keep[k]),
         top,

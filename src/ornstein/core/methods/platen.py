@@ -7,30 +7,30 @@ With h = s - t, ``r = sqrt|h|``, ``y = x + a h + g dB`` and ``y+- = x + a h +- g
 Kloeden and Platen 1992, eq. 15.1.1; Platen 1984.
 """
 
-__all__ = ["WeakSecond"]
+__all__ = ["PlatenWeak2"]
 
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from ornstein.core.methods.base import Fitted
+from ornstein.core.methods.base import SDEMethod
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.processes.noise_type import ADDITIVE, driving
 from ornstein.core.processes.sde import Equation
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Step
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Step
 
 
 @dataclass(frozen=True)
-class WeakSecond(Fitted):
+class PlatenWeak2(SDEMethod):
     """(1): weak order 2 for diagonal, scalar and additive noise; as a path no better than
     `Milstein`. Platen's explicit scheme."""
 
     order: int = 2
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1)."""
         h, first = per_sample(s - t, x), sde.drift(x, t)

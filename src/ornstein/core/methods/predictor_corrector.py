@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ornstein.core.methods.ancestral import Ancestral
 from ornstein.core.numerics.gaussian import per_sample
-from ornstein.core.processes.sde import Reverse
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PredictorCorrector(Method):
         return self.predictor.start(sde, times)
 
     def step(
-        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One prediction and its corrections; none at a level without noise."""
         step = self.predictor.step(sde, x, t, s, stream, memory)

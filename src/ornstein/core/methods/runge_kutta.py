@@ -5,7 +5,7 @@ With a tableau (nodes c, matrix a, weights b) and ``h = s - t``,
 
     k_i = v(x_t + h sum_{j < i} a_ij k_j, t + c_i h),      x_s = x_t + h sum_i b_i k_i.          (1)
 
-On the probability flow of `Straight` these are the solvers of flow matching; of `EDM`, whose time
+On the probability flow of `RectifiedFlow` these are the solvers of flow matching; of `EDM`, whose time
 is the noise level, Heun is the deterministic EDM sampler. A step that ends without noise, where the
 velocity has no value, is the exact DDIM step.
 """
@@ -32,9 +32,9 @@ from torch import Tensor
 from ornstein.core.methods.ancestral import Ancestral
 from ornstein.core.methods.multistep import require_ode
 from ornstein.core.numerics.gaussian import per_sample
-from ornstein.core.processes.sde import Reverse
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.errors import OrnsteinError
 
 
@@ -125,7 +125,9 @@ class RungeKutta(Method):
         """Refuses SDEs, and grids that start without noise."""
         _check(self, sde, times)
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+    ) -> Step:
         """One step (1)."""
         if isinstance(sde, Reverse) and sde.ends_clean(s):
             return Ancestral(eta=0.0).step(sde, x, t, s, stream, memory)
@@ -190,7 +192,9 @@ class Adaptive(RungeKutta):
                 "Adaptive() chooses one step for the batch: pass a grid (n,) that all samples share"
             )
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+    ) -> Step:
         """As many steps as the tolerance needs; memory is the last step length and error."""
         last = _before_clean(sde, t, s)
         length, before = memory or (float(self.first * (last - t)), 1.0)
@@ -245,7 +249,7 @@ class Adaptive(RungeKutta):
         x: Tensor,
         t: Tensor,
         s: Tensor,
-        stream: Draws,
+        stream: NoiseStream,
         memory: Any,
         evaluations: int,
     ) -> Step:

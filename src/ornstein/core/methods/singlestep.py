@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.methods.exponential_weights import (
-    Grid,
+    GridCoefficients,
     Weights,
     exact,
     interpolate,
@@ -50,14 +50,14 @@ from ornstein.core.methods.multistep import (
 )
 from ornstein.core.numerics.gaussian import Gaussian, per_sample
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Reverse
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.core.timesteps.clock import Clock, Log
 from ornstein.errors import OrnsteinError
 
 
-class Stage(NamedTuple):
+class Progress(NamedTuple):
     """Where a stage is, and the numbers of (1) that lead to it from the start of the step."""
 
     time: Tensor
@@ -116,14 +116,14 @@ class Singlestep(Method):
         """If eta > 0."""
         return requires_reverse(self, sde).eta > 0
 
-    def start(self, sde: Any, times: Tensor) -> tuple[int, list[list[Stage]]]:
+    def start(self, sde: Any, times: Tensor) -> tuple[int, list[list[Progress]]]:
         """The stages of every step."""
         reverse = requires_reverse(self, sde)
         reverse.check_step(times[:-1], times[1:], reverse.eta)
         return 0, plan(self, reverse.process, reverse.eta, times)
 
     def step(
-        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1)."""
         index, steps = memory or self.start(sde, torch.stack([t, s]))
@@ -147,10 +147,10 @@ class Singlestep(Method):
 
 
 @once_per_grid
-def plan(method: Singlestep, sde: LinearSDE, eta: float, times: Tensor) -> list[list[Stage]]:
+def plan(method: Singlestep, sde: LinearSDE, eta: float, times: Tensor) -> list[list[Progress]]:
     """For every step its start, its stages and its end; no stages where the clock is infinite."""
     n, m = len(times) - 1, len(method.stages)
-    c = Grid(sde, times, method.data_std, method.clock).c
+    c = GridCoefficients(sde, times, method.data_std, method.clock).c
     usable = c[:-1].isfinite() & c[1:].isfinite() & (sde.alpha(times[:-1]) > 0)
     if method.stages[-1] == 1:
         usable &= sde.sigma(times[1:]) > 0
@@ -161,12 +161,14 @@ def plan(method: Singlestep, sde: LinearSDE, eta: float, times: Tensor) -> list[
         )
         inner.append(torch.where(usable, sde.time(-2 * ratio.log()), times[:-1]))
     rows = torch.cat([torch.stack([times[:-1], *inner], 1).flatten(0, 1), times[-1:]])
-    grid = Grid(sde, rows, method.data_std, method.clock)
+    grid = GridCoefficients(sde, rows, method.data_std, method.clock)
     return [_plan_step(method, grid, k * (m + 1), bool(usable[k].all()), eta) for k in range(n)]
 
 
-def _plan_step(method: Singlestep, grid: Grid, first: int, usable: bool, eta: float) -> list[Stage]:
-    def stage(row: int, nodes: list[int]) -> Stage:
+def _plan_step(
+    method: Singlestep, grid: GridCoefficients, first: int, usable: bool, eta: float
+) -> list[Progress]:
+    def stage(row: int, nodes: list[int]) -> Progress:
         linear = linear_part(grid, torch.tensor(first), torch.tensor(row), eta)
         found = interpolate(
             grid, grid.c[first], grid.c[row], [grid.c[j] for j in nodes], eta, method.weights
@@ -175,7 +177,7 @@ def _plan_step(method: Singlestep, grid: Grid, first: int, usable: bool, eta: fl
             as_number(linear.gain * a * grid.weight[j] / grid.weight[first])
             for a, j in zip(found, nodes, strict=True)
         )
-        return Stage(
+        return Progress(
             grid.times[row],
             as_number(grid.kappa[row]),
             as_number(linear.keep),
@@ -183,7 +185,7 @@ def _plan_step(method: Singlestep, grid: Grid, first: int, usable: bool, eta: fl
             as_number(linear.std),
         )
 
-    start = Stage(
+    start = Progress(
         grid.times[first],
         as_number(linear_part(grid, torch.tensor(first), torch.tensor(first), eta).kappa),
         1.0,

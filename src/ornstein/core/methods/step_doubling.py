@@ -14,7 +14,7 @@ to something else. Gaines and Lyons 1997 (Variable step size control in the nume
 SDEs); Foster and Jelincic 2024 (On the convergence of adaptive approximations for SDEs).
 """
 
-__all__ = ["StepDoubling"]
+__all__ = ["AdaptiveSDE"]
 
 import math
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ import torch
 from torch import Tensor
 
 from ornstein.core.processes.solver_orders import FITS, kind
-from ornstein.core.random.noise import Draws
-from ornstein.core.random.replay import Pathwise
-from ornstein.core.simulation.loop import Around, Step
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.random.replay import ReplayableStream
+from ornstein.core.simulation.method import Step, WrappedMethod
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class StepDoubling(Around):
+class AdaptiveSDE(WrappedMethod):
     """A method with steps as short as (1) asks, between the times of the grid, which may be just
     ``[0, T]``. Needs a `BrownianPath`.
 
@@ -57,7 +57,7 @@ class StepDoubling(Around):
     def __post_init__(self) -> None:
         if not (self.rtol >= 0 and self.atol >= 0 and self.rtol + self.atol > 0):
             raise OrnsteinError(
-                f"StepDoubling(rtol={self.rtol}, atol={self.atol}): not negative, and not both 0"
+                f"AdaptiveSDE(rtol={self.rtol}, atol={self.atol}): not negative, and not both 0"
             )
 
     def start(self, sde: Any, times: Tensor) -> None:
@@ -71,24 +71,33 @@ class StepDoubling(Around):
                 name for name, other in FITS.items() if other.strong.get(kind(sde), 0) >= 1
             )
             raise OrnsteinError(
-                f"StepDoubling needs strong order 1, and that of {self.method} with {kind(sde)}"
+                f"AdaptiveSDE needs strong order 1, and that of {self.method} with {kind(sde)}"
                 f" noise is {order}: its steps, chosen by the path, would add up to a biased"
                 f" solution. Those that have it: {good or 'none; use fixed steps'}"
             )
         if times.ndim > 1:
             raise OrnsteinError(
-                "StepDoubling needs one grid (n,) for all samples: a path has one time"
+                "AdaptiveSDE needs one grid (n,) for all samples: a path has one time"
             )
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+    ) -> Step:
         """As many steps as the tolerance needs."""
-        draws = Pathwise.of(stream, self) if self.noisy(sde) else stream
+        draws = ReplayableStream.of(stream, self) if self.noisy(sde) else stream
         first = self.method.step(sde, x, t, s, draws, None)
         y, calls = self._refine(sde, x, t, s, draws, first.x, 0)
         return Step(y, evaluations=first.evaluations + math.ceil(calls / max(len(x), 1)))
 
     def _refine(
-        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, draws: Draws, whole: Tensor, depth: int
+        self,
+        sde: Any,
+        x: Tensor,
+        t: Tensor,
+        s: Tensor,
+        draws: NoiseStream,
+        whole: Tensor,
+        depth: int,
     ) -> tuple[Tensor, int]:
         """From x at t to s, where ``whole`` is one step; and evaluations, of all samples
         together."""
@@ -106,7 +115,7 @@ class StepDoubling(Around):
             )
         some = (
             draws._replace(rows=bad if draws.rows is None else draws.rows[bad])
-            if isinstance(draws, Pathwise)
+            if isinstance(draws, ReplayableStream)
             else draws
         )
         half, more = self._refine(sde, x[bad], t, middle, some, left.x[bad], depth + 1)

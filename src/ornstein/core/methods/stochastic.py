@@ -9,7 +9,7 @@ be made stochastic in two ways,
     churn:  x_t' at t' above t by noising,        then  t' -> s by the inner method.             (2)
 """
 
-__all__ = ["Churn", "Down", "Repeat"]
+__all__ = ["AncestralStep", "Churn", "RePaint"]
 
 import math
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ornstein.core.methods.multistep import Multistep, requires_reverse
 from ornstein.core.methods.singlestep import Singlestep
-from ornstein.core.processes.sde import Reverse
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.errors import OrnsteinError
 
 
@@ -45,12 +45,12 @@ def _ratio(sde: Reverse, t: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Down(Method):
+class AncestralStep(Method):
     """Ancestral version of any one-step method (1): with ``r_s'^2 = r_s^2 - eta^2 r_s^2 (1 - r_s^2
     / r_t^2)``.
 
-    ``Down(Ancestral(eta=0))`` is "euler_ancestral", ``Down(Singlestep((0.5,), inf))``
-    "dpm_2_ancestral", and ``Down(Singlestep())`` "dpmpp_2s_ancestral" of k-diffusion. The eta is
+    ``AncestralStep(Ancestral(eta=0))`` is "euler_ancestral", ``AncestralStep(Singlestep((0.5,), inf))``
+    "dpm_2_ancestral", and ``AncestralStep(Singlestep())`` "dpmpp_2s_ancestral" of k-diffusion. The eta is
     that of the `Reverse`. Weak order that of the inner
     method: both parts of a step keep the marginals.
 
@@ -61,7 +61,7 @@ class Down(Method):
     inner: Method = field(default_factory=Singlestep)
 
     def __post_init__(self) -> None:
-        _require_memoryless("Down", self.inner)
+        _require_memoryless("AncestralStep", self.inner)
 
     @property
     def order(self) -> int:
@@ -77,7 +77,7 @@ class Down(Method):
         requires_reverse(self, sde).check_step(times[:-1], times[1:], sde.eta)
 
     def step(
-        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1)."""
         if not sde.eta or sde.ends_clean(s):
@@ -134,7 +134,7 @@ class Churn(Method):
         return min(self.amount / (len(times) - 1), math.sqrt(2) - 1)
 
     def step(
-        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (2)."""
         gamma = memory if memory is not None else math.sqrt(2) - 1
@@ -149,7 +149,7 @@ class Churn(Method):
 
 
 @dataclass(frozen=True)
-class Repeat(Method):
+class RePaint(Method):
     """Jumps of RePaint: each step ``t -> s`` is taken in ``steps`` parts, noised back to t, and
     taken again, ``times`` times in all.
 
@@ -185,7 +185,7 @@ class Repeat(Method):
         self.inner.start(sde, times)
 
     def step(
-        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """All passes of one step."""
         parts, evaluations, start = self._parts(sde, t, s), 0, x

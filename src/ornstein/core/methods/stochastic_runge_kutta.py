@@ -27,16 +27,17 @@ from typing import Any
 from torch import Tensor
 
 from ornstein.core.methods.ancestral import Ancestral
-from ornstein.core.methods.base import Fitted
+from ornstein.core.methods.base import SDEMethod
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.processes.noise_type import ADDITIVE, driving
-from ornstein.core.processes.sde import Equation, Reverse
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Step
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.processes.sde import Equation
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Step
 
 
 @dataclass(frozen=True)
-class SRK(Fitted):
+class SRK(SDEMethod):
     """(1), (2) for additive noise, (3), (4) for diagonal and scalar noise: strong order 3/2, weak
     order 2 (additive), 2 without noise.
 
@@ -54,7 +55,7 @@ class SRK(Fitted):
             sde.check_step(times[:-1], times[1:], sde.eta)
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (2) or (4)."""
         if isinstance(sde, Reverse) and sde.ends_clean(s):

@@ -24,19 +24,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.base import Fitted
+from ornstein.core.methods.base import SDEMethod
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.processes.noise_type import driving
 from ornstein.core.processes.sde import Equation
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Step
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Step
 
 
 @dataclass(frozen=True)
-class _Stratonovich(Fitted):
+class _Stratonovich(SDEMethod):
     """What the four share."""
 
-    def _jump(self, sde: Equation, t: Tensor, s: Tensor, stream: Draws) -> Tensor | None:
+    def _jump(self, sde: Equation, t: Tensor, s: Tensor, stream: NoiseStream) -> Tensor | None:
         """dB, if there is any."""
         return stream.increment(t, s) if self.noisy(sde) else None
 
@@ -58,7 +58,7 @@ class EulerHeun(_Stratonovich):
     order: int = 1
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1)."""
         jump = self._jump(sde, t, s, stream)
@@ -77,7 +77,7 @@ class StratonovichHeun(_Stratonovich):
     order: int = 2
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (2)."""
         jump, h = self._jump(sde, t, s, stream), per_sample(s - t, x)
@@ -92,7 +92,7 @@ class StratonovichMidpoint(_Stratonovich):
     order: int = 2
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (3)."""
         jump, h = self._jump(sde, t, s, stream), per_sample(s - t, x)
@@ -108,7 +108,7 @@ class ReversibleHeun(_Stratonovich):
     order: int = 2
 
     def step(
-        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (4); the memory is z with drift and diffusion there."""
         jump, h, calls = self._jump(sde, t, s, stream), per_sample(s - t, x), 1

@@ -12,7 +12,7 @@ Levels are noise-to-signal ratios: the same table serves every process that star
 ratio.
 """
 
-__all__ = ["Tabulated", "tabulate"]
+__all__ = ["TabulatedMultistep", "tabulate"]
 
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +20,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.exponential_weights import Grid
-from ornstein.core.methods.multistep import Multistep, Past, Row, advance, rows
+from ornstein.core.methods.exponential_weights import GridCoefficients
+from ornstein.core.methods.multistep import (
+    Multistep,
+    MultistepState,
+    StepCoefficients,
+    advance,
+    rows,
+)
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Reverse
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Method, Step
+from ornstein.core.processes.reverse import Reverse
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Method, Step
 from ornstein.core.timesteps.clock import Ratio
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class Tabulated(Method):
+class TabulatedMultistep(Method):
     """The method (1) on the grid that belongs to it, which `spacing` gives: one evaluation per
     step, for the ODE.
 
@@ -87,7 +93,7 @@ class Tabulated(Method):
         times[0], times[-1] = sde.T, 0.0
         return times
 
-    def start(self, sde: Any, times: Tensor) -> Past:
+    def start(self, sde: Any, times: Tensor) -> MultistepState:
         """The rows, for the grid of `spacing`."""
         if not isinstance(sde, Reverse) or sde.eta:
             raise OrnsteinError(f"{type(self).__name__} was made for orn.Reverse(posterior, eta=0)")
@@ -97,7 +103,7 @@ class Tabulated(Method):
                 " use its own spacing"
             )
         sde.check_step(times[:-1], times[1:], 0.0)
-        grid, found = Grid(sde.process, times, self.data_std, Ratio()), []
+        grid, found = GridCoefficients(sde.process, times, self.data_std, Ratio()), []
         if not torch.allclose(
             grid.ratio, torch.tensor(self.ratios, dtype=torch.float64), rtol=1e-4, atol=0.0
         ):
@@ -109,11 +115,13 @@ class Tabulated(Method):
             b = tuple(
                 scale[k + 1] / self.data_std * row[j] * weight[k - j] for j in range(len(row))
             )  # (1)
-            found.append(Row(float(grid.kappa[k]), a * scale[k + 1] / scale[k], b, 0.0, ()))
-        return Past(tuple(found))
+            found.append(
+                StepCoefficients(float(grid.kappa[k]), a * scale[k + 1] / scale[k], b, 0.0, ())
+            )
+        return MultistepState(tuple(found))
 
     def step(
-        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any
+        self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
         """One step (1)."""
         if memory is None:
@@ -123,10 +131,10 @@ class Tabulated(Method):
         return advance(memory, max(len(row) for row in self.weights) - 1, sde, x, t, s, stream)
 
 
-def tabulate(method: Multistep, reverse: Reverse, times: Tensor) -> Tabulated:
+def tabulate(method: Multistep, reverse: Reverse, times: Tensor) -> TabulatedMultistep:
     """A multistep method without corrector and with a finite positive ``data_std``, on one grid, as
     a table."""
-    grid = Grid(reverse.process, times, method.data_std, Ratio())
+    grid = GridCoefficients(reverse.process, times, method.data_std, Ratio())
     found = [
         tuple(
             float(w) * method.data_std / float(grid.scale[k + 1] * grid.weight[k - j])
@@ -134,4 +142,4 @@ def tabulate(method: Multistep, reverse: Reverse, times: Tensor) -> Tabulated:
         )
         for k, row in enumerate(rows(method, reverse.process, reverse.eta, times))
     ]
-    return Tabulated(tuple(grid.ratio.tolist()), tuple(found), method.data_std)
+    return TabulatedMultistep(tuple(grid.ratio.tolist()), tuple(found), method.data_std)

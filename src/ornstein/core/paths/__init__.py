@@ -1,1 +1,36 @@
-"""Measures on paths: their weights, losses on these, regressions, and particles along them."""
+"""Measures on path space: log-weights of simulated paths, particle filters along them, and losses on the weights."""
+
+__all__ = [
+    "GaussianStart",
+    "PathMeasure",
+    "annealed_paths",
+    "denoising_paths",
+    "kinetic_paths",
+    "langevin_paths",
+    "log_variance",
+    "log_weights",
+    "lookahead",
+    "particle_filter",
+    "reverse_kl",
+    "score_function",
+    "sub_trajectory",
+    "trajectory_balance",
+]
+
+from ornstein.core.paths.losses import (
+    log_variance,
+    reverse_kl,
+    score_function,
+    sub_trajectory,
+    trajectory_balance,
+)
+from ornstein.core.paths.measure import (
+    GaussianStart,
+    PathMeasure,
+    annealed_paths,
+    denoising_paths,
+    kinetic_paths,
+    langevin_paths,
+    log_weights,
+)
+from ornstein.core.paths.particles import lookahead, particle_filter

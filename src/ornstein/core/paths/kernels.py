@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ornstein.core.random.noise import Draws
-from ornstein.core.simulation.loop import Kernel, Method, Step
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.simulation.method import Kernel, Method, Step
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Kernels(Method):
         """Always."""
         return True
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+    ) -> Step:
         """One draw."""
         law = self.kernel(x, t, s)
         z = stream.between(t, s)

@@ -25,10 +25,10 @@ Richter and Berner 2024 (bridges).
 """
 
 __all__ = [
+    "GaussianStart",
     "Law",
     "Moves",
     "PathMeasure",
-    "Start",
     "WeightedSamples",
     "annealed_paths",
     "denoising_paths",
@@ -45,14 +45,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.mcmc.geometric_path import Annealed, LogDensity
-from ornstein.core.mcmc.underdamped import Kinetic
+from ornstein.core.mcmc.geometric_path import GeometricPath, LogDensity
+from ornstein.core.mcmc.underdamped import UnderdampedLangevin
 from ornstein.core.numerics.gaussian import Gaussian, Point
 from ornstein.core.paths.kernels import Kernels
 from ornstein.core.processes.linear import Time
-from ornstein.core.processes.sde import Posterior, Reverse
+from ornstein.core.processes.reverse import Posterior, Reverse
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import Evaluations, Kernel, LogWeight, Method, simulate
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.method import Kernel, Method
+from ornstein.core.simulation.watchers import Evaluations, LogWeight
 from ornstein.errors import OrnsteinError
 
 
@@ -70,7 +72,7 @@ class Law(Protocol):
 
 
 @dataclass(frozen=True)
-class Start:
+class GaussianStart:
     """A `Gaussian` or a `Point`, whose mean has the shape of an event, as a start law."""
 
     law: Gaussian | Point
@@ -220,7 +222,7 @@ def denoising_paths(
     sde, reverse = posterior.sde, Reverse(posterior)
     prior = sde.prior((1, *event), var)
     mean = prior.mean[0] if like is None else prior.mean[0].to(like)
-    start = Start(Point(mean) if sde.pinned else Gaussian(mean, prior.std))
+    start = GaussianStart(Point(mean) if sde.pinned else Gaussian(mean, prior.std))
 
     def forward(x: Tensor, t: Time, s: Time) -> Gaussian:
         reverse.check_step(t, s, 1.0)
@@ -241,9 +243,9 @@ def annealed_paths(
         start: pi.
         target: the unnormalised log-density.
         times: levels, from 1 (pi) down to 0 (rho).
-        moves: a method of `Annealed`, such as `Metropolis`.
+        moves: a method of `GeometricPath`, such as `MALA`.
     """
-    path = Annealed(start.log_prob, target)
+    path = GeometricPath(start.log_prob, target)
     step = Moves(path, moves)
     return PathMeasure(
         start, target, times, step, step, lambda x, t: path.log_density(x, t)[0], through_path=False
@@ -267,7 +269,7 @@ def log_weights(
 
 
 def kinetic_paths(
-    start: Law, target: LogDensity, times: Float[Tensor, " k"], moves: Kinetic
+    start: Law, target: LogDensity, times: Float[Tensor, " k"], moves: UnderdampedLangevin
 ) -> PathMeasure:
     """Underdamped steps along the geometric path: states are ``(n, 2, d)``, positions and momenta,
     and Z is that of the positions.
@@ -278,7 +280,7 @@ def kinetic_paths(
         times: levels, from 1 (pi) down to 0 (rho).
         moves: the steps.
     """
-    path = Annealed(start.log_prob, target)
+    path = GeometricPath(start.log_prob, target)
     step = Moves(path, moves)
 
     return PathMeasure(
@@ -339,7 +341,7 @@ def langevin_paths(
     """
     if not size > 0:
         raise OrnsteinError(f"langevin_paths(size={size}): the length of a step, positive")
-    path, back = Annealed(start.log_prob, target), reverse or control
+    path, back = GeometricPath(start.log_prob, target), reverse or control
 
     def kernel(x: Tensor, t: Time, push: Control | None, sign: float) -> Gaussian:
         force = path.log_density(x, t)[1]

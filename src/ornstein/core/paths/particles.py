@@ -12,7 +12,7 @@ reach the support (Del Moral 2004, theorem 7.4.2). Along Langevin steps with a c
 (Chen et al. 2025), along a denoiser the sampler of Phillips et al. 2024 (PDDS).
 """
 
-__all__ = ["resample", "resampled", "twist"]
+__all__ = ["lookahead", "particle_filter", "resample"]
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from ornstein.core.mcmc.geometric_path import LogDensity
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.paths.measure import PathMeasure, WeightedSamples
 from ornstein.core.processes.linear import Time
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 
@@ -39,7 +39,7 @@ def resample(log_w: Float[Tensor, " n"], n: int, noise: Noise) -> Tensor:
     return chosen[noise.fold(1).uniform((n,), torch.float64).argsort()]
 
 
-def resampled(
+def particle_filter(
     measure: PathMeasure, n: int, noise: Noise, stops: int = 16, keep: float = 0.5
 ) -> WeightedSamples:
     """n particles along a measure, resampled where less than ``keep`` of them count; ``E[mean w] =
@@ -90,7 +90,7 @@ def resampled(
     return WeightedSamples(x, log_w + log_z, evaluations)
 
 
-def twist(
+def lookahead(
     posterior: Posterior, target: LogDensity, var: float = 1.0, least: float = 0.0
 ) -> Callable[[Tensor, Time], Tensor]:
     """A level for `denoising_paths`: with N the Gaussian ``N(0, var)`` of an event and N_t that

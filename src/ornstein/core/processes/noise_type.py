@@ -15,11 +15,11 @@ must not occur.
 __all__ = [
     "ADDITIVE",
     "DIAGONAL",
-    "DRIVING",
+    "NOISE_TYPES",
     "Additive",
     "Diagonal",
-    "Driving",
     "General",
+    "NoiseType",
     "Scalar",
     "driving",
 ]
@@ -35,7 +35,7 @@ from ornstein.errors import OrnsteinError
 
 
 @runtime_checkable
-class Driving(Protocol):
+class NoiseType(Protocol):
     """A row of the table."""
 
     def like(self, x: Tensor, diffusion: Callable[[], Tensor]) -> Tensor:
@@ -103,7 +103,7 @@ class General:
 
 
 DIAGONAL, ADDITIVE = Diagonal(), Additive()
-DRIVING: dict[str, Driving] = {
+NOISE_TYPES: dict[str, NoiseType] = {
     "diagonal": DIAGONAL,
     "additive": ADDITIVE,
     "scalar": Scalar(),
@@ -112,6 +112,6 @@ DRIVING: dict[str, Driving] = {
 """By name."""
 
 
-def driving(sde: Any) -> Driving:
+def driving(sde: Any) -> NoiseType:
     """What drives an equation; diagonal noise where it does not say."""
     return getattr(sde, "driving", DIAGONAL)

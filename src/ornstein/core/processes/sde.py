@@ -1,18 +1,11 @@
-"""Stochastic differential equations ``dX = drift(X, t) dt + diffusion(X, t) dB``, in either
-direction of time.
+"""Stochastic differential equations ``dX = drift(X, t) dt + diffusion(X, t) dB``.
 
 A method only asks for `drift` and `diffusion`; a step from t to s uses ``drift * (s - t) +
-diffusion * sqrt(|s - t|) z``, so the same object is run forwards or backwards by the order of the
-grid. `Reverse` is Anderson's time reversal of a linear SDE, driven by a posterior: with Tweedie's
-``score = (alpha E[x_0 | x_t] - x) / sigma^2`` and any eta in [0, 1],
-
-    dX = [f X - (1 + eta^2) / 2  g^2 score] dt + eta g dB    (time decreasing)                   (1)
-
-has the marginals of the forward process: eta = 1 is the reverse SDE, eta = 0 the probability-flow
-ODE. Anderson 1982; Song et al. 2021, eq. 6 and 13; Karras et al. 2022, eq. 6.
+diffusion * sqrt(|s - t|) z``, so the same object is run forwards or backwards in time by the order
+of the grid. The time reversal of a linear SDE is `ornstein.core.processes.reverse`.
 """
 
-__all__ = ["SDE", "Equation", "Langevin", "Posterior", "Reverse"]
+__all__ = ["SDE", "Equation", "Langevin"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,29 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.numerics.gaussian import Gaussian, per_sample
-from ornstein.core.processes.linear import LinearSDE, Time, as_time
-from ornstein.core.processes.noise_type import ADDITIVE, DRIVING, Driving
+from ornstein.core.processes.linear import Time
+from ornstein.core.processes.noise_type import ADDITIVE, NOISE_TYPES, NoiseType
 from ornstein.errors import OrnsteinError
 
 Batch = Float[Tensor, "b *event"]
 CALCULI = ("ito", "stratonovich")
-
-
-@runtime_checkable
-class Posterior(Protocol):
-    """What a model is: the law of the clean point given a noisy one, as a Gaussian, for one linear
-    SDE."""
-
-    @property
-    def sde(self) -> LinearSDE:
-        """The process whose noise is to be removed."""
-        ...
-
-    def __call__(self, x: Tensor, t: Time) -> Gaussian:
-        """``x_0 | x_t = x``: mean and standard deviation, both ``(b, *event)`` (the std may
-        broadcast)."""
-        ...
 
 
 @runtime_checkable
@@ -60,7 +36,7 @@ class Equation(Protocol):
         ...
 
 
-def _no_diffusion(x: Tensor, t: Time) -> Tensor:
+def no_diffusion(x: Tensor, t: Time) -> Tensor:
     return torch.zeros((), dtype=x.dtype)
 
 
@@ -81,26 +57,26 @@ class SDE:
     """
 
     drift_fn: Callable[[Tensor, Time], Tensor]
-    diffusion_fn: Callable[[Tensor, Time], Tensor] = _no_diffusion
+    diffusion_fn: Callable[[Tensor, Time], Tensor] = no_diffusion
     noise: str = "diagonal"
     calculus: str = "ito"
 
     def __post_init__(self) -> None:
-        if self.noise not in DRIVING or self.calculus not in CALCULI:
+        if self.noise not in NOISE_TYPES or self.calculus not in CALCULI:
             raise OrnsteinError(
                 f"SDE(noise={self.noise!r}, calculus={self.calculus!r}): noise is"
-                f" {', '.join(DRIVING)}; calculus {', '.join(CALCULI)}"
+                f" {', '.join(NOISE_TYPES)}; calculus {', '.join(CALCULI)}"
             )
 
     @property
     def deterministic(self) -> bool:
         """Whether this is an ODE."""
-        return self.diffusion_fn is _no_diffusion
+        return self.diffusion_fn is no_diffusion
 
     @property
-    def driving(self) -> Driving:
+    def driving(self) -> NoiseType:
         """Shape and action of the noise."""
-        return ADDITIVE if self.deterministic else DRIVING[self.noise]
+        return ADDITIVE if self.deterministic else NOISE_TYPES[self.noise]
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """``drift_fn(x, t)``."""
@@ -109,97 +85,6 @@ class SDE:
     def diffusion(self, x: Tensor, t: Time) -> Tensor:
         """``diffusion_fn(x, t)``."""
         return self.diffusion_fn(x, t)
-
-
-@dataclass(frozen=True)
-class Reverse:
-    """The generating process (1) of a posterior.
-
-    Args:
-        posterior: a `Denoiser`, an exact posterior of `ornstein.targets`, or anything with ``.sde``
-            and ``(x, t) -> Gaussian``.
-        eta: amount of fresh noise: 1 the reverse SDE, 0 the probability-flow ODE.
-    """
-
-    posterior: Posterior
-    eta: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise OrnsteinError(f"Reverse(eta={self.eta}): from 0, the ODE, to 1, the reverse SDE")
-
-    @property
-    def driving(self) -> Driving:
-        """The diffusion is a function of time."""
-        return ADDITIVE
-
-    @property
-    def process(self) -> LinearSDE:
-        """The forward process."""
-        return self.posterior.sde
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether this is the probability-flow ODE."""
-        return self.eta == 0
-
-    def ends_clean(self, s: Time) -> bool:
-        """Whether any sample has no noise left at s, where drift and score are singular and only
-        the exact kernel will do."""
-        return bool((self.process.sigma(s) == 0).any())
-
-    def check_step(self, t: Time, s: Time, eta: float) -> None:
-        """Raise where a step from t to s has no meaning, and would be NaN without a word.
-
-        Raises:
-            OrnsteinError: from a time without noise (unless it is the pinned end, left with fresh
-                noise), or towards the noise with eta > 0.
-        """
-        name = type(self.process).__name__
-        if eta > 0 and bool((as_time(s) > as_time(t)).any()):
-            raise OrnsteinError(
-                "a generating step with eta > 0 goes down in time: to noise samples use Noising(),"
-                " or eta=0"
-            )
-        if self.ends_clean(t) and not (self.process.pinned and eta > 0):
-            where = "all paths start in one point" if self.process.pinned else "there is no noise"
-            raise OrnsteinError(
-                f"no step can start at t={float(as_time(t).min()):g} of {name}, where {where}:"
-                " start the grid inside"
-            )
-
-    def score(self, x: Batch, t: Time) -> Batch:
-        """``grad log p_t(x)`` by Tweedie's formula; needs sigma > 0."""
-        mean, sde = self.posterior(x, t).mean, self.process
-        return (per_sample(sde.alpha(t), x) * mean - x) / per_sample(sde.sigma(t).square(), x)
-
-    def drift(self, x: Batch, t: Time) -> Batch:
-        """The bracket of (1), written so that the ODE part is finite where alpha = 0."""
-        mean, sde = self.posterior(x, t).mean, self.process
-        a, b = sde.flow(t)
-        drift = per_sample(a, x) * x + per_sample(b, x) * mean
-        if self.eta:
-            alpha, rate = (
-                sde.alpha(t),
-                self._finite(sde.g2(t), t) / sde.sigma(t).square() * self.eta**2 / 2,
-            )
-            drift = drift + per_sample(rate, x) * (x - per_sample(alpha, x) * mean)
-        return drift  # (1)
-
-    def diffusion(self, x: Batch, t: Time) -> Tensor:
-        """``eta g(t)``."""
-        if not self.eta:
-            return _no_diffusion(x, t)
-        return per_sample(self.eta * self._finite(self.process.g2(t), t).sqrt(), x)
-
-    def _finite(self, g2: Tensor, t: Time) -> Tensor:
-        if not bool(torch.isfinite(g2).all()):
-            raise OrnsteinError(
-                f"the diffusion coefficient of {type(self.process).__name__} is infinite at"
-                f" t={float(as_time(t).max()):g}: start the grid below T, set eta=0, or use"
-                " Ancestral(), which is exact at both ends"
-            )
-        return g2
 
 
 @dataclass(frozen=True)
@@ -214,7 +99,7 @@ class Langevin:
     score: Callable[[Tensor], Tensor]
 
     @property
-    def driving(self) -> Driving:
+    def driving(self) -> NoiseType:
         """The diffusion is a constant."""
         return ADDITIVE
 

@@ -10,7 +10,7 @@ __all__ = ["FITS", "Fit", "calculus", "require_fit", "strong_order"]
 
 from typing import Any, NamedTuple
 
-from ornstein.core.processes.noise_type import ADDITIVE, DRIVING, driving
+from ornstein.core.processes.noise_type import ADDITIVE, NOISE_TYPES, driving
 from ornstein.errors import OrnsteinError
 
 ITO, STRATONOVICH = ("ito",), ("stratonovich",)
@@ -43,7 +43,7 @@ FITS: dict[str, Fit] = {
     "ExponentialEuler": Fit(ITO, _HALF, 1),
     "Milstein": Fit(BOTH, _ONE, 1),
     "SRK": Fit(ITO, _THREE_HALVES, 1.5),
-    "WeakSecond": Fit(ITO, _ONE, 2),
+    "PlatenWeak2": Fit(ITO, _ONE, 2),
     "EulerHeun": Fit(STRATONOVICH, _COMMUTING, 1),
     "StratonovichHeun": Fit(STRATONOVICH, _COMMUTING, 1),
     "StratonovichMidpoint": Fit(STRATONOVICH, _COMMUTING, 1),
@@ -62,7 +62,7 @@ def calculus(sde: Any) -> str:
 def kind(sde: Any) -> str:
     """Name of the noise."""
     found = driving(sde)
-    return next(name for name, value in DRIVING.items() if value == found)
+    return next(name for name, value in NOISE_TYPES.items() if value == found)
 
 
 def strong_order(method: Any, sde: Any) -> float:

@@ -2,15 +2,15 @@
 order, at any resolution."""
 
 __all__ = [
+    "BrownianBridgePath",
     "BrownianPath",
     "Correlated",
     "Motion",
     "PathStream",
-    "Pinned",
     "foster_area",
     "stochastic_area",
 ]
 
 from ornstein.core.random.brownian_path import BrownianPath
 from ornstein.core.random.levy_area import foster_area, stochastic_area
-from ornstein.core.random.motion import Correlated, Motion, PathStream, Pinned
+from ornstein.core.random.motion import BrownianBridgePath, Correlated, Motion, PathStream

@@ -10,7 +10,7 @@ differs from B by a straight line, so that its Levy areas, which belong to what 
 chord is taken off, are those of B.
 """
 
-__all__ = ["Correlated", "Motion", "PathStream", "Pinned"]
+__all__ = ["BrownianBridgePath", "Correlated", "Motion", "PathStream"]
 
 import math
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.processes.linear import Time
-from ornstein.core.random.noise import Noise, Stream
+from ornstein.core.random.noise import Noise, NormalStream
 from ornstein.errors import OrnsteinError
 
 _REST = 0x72657374  # key that keeps what a method draws beside its path apart
@@ -92,7 +92,7 @@ class Motion(ABC):
 
 
 class PathStream(NamedTuple):
-    """A `BrownianPath` in the place of a `Stream`, so that runs on different grids follow one
+    """A `BrownianPath` in the place of a `NormalStream`, so that runs on different grids follow one
     Brownian motion.
 
     Steps go ``t -> s``, as everywhere in the library. What a method draws beside its increments
@@ -100,7 +100,7 @@ class PathStream(NamedTuple):
     """
 
     path: Motion
-    rest: Stream
+    rest: NormalStream
     like: Tensor
 
     def normal(self) -> Float[Tensor, "b *event"]:
@@ -230,7 +230,7 @@ class Correlated(Derived):
 
 
 @dataclass(frozen=True)
-class Pinned(Derived):
+class BrownianBridgePath(Derived):
     """A Brownian bridge (1): ``path``, moved to start at ``start`` and to end at ``end``.
 
     ``X(t)`` is the value, start included; increments and areas are those of the bridge. Asking for

@@ -13,7 +13,7 @@ needed of the last block is drawn; elsewhere blocks are drawn whole. Randomness 
 through a `Noise` only.
 """
 
-__all__ = ["Draws", "Noise", "Source", "Stream"]
+__all__ = ["Noise", "NoiseSource", "NoiseStream", "NormalStream"]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -140,11 +140,11 @@ class Noise:
 
     def stream(
         self, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str = "cpu"
-    ) -> "Stream":
+    ) -> "NormalStream":
         """Successive draws for one batch of ``shape = (b, *event)``."""
-        return Stream(tuple(shape), dtype, device, self)
+        return NormalStream(tuple(shape), dtype, device, self)
 
-    def stream_like(self, x: Tensor) -> "Stream":
+    def stream_like(self, x: Tensor) -> "NormalStream":
         """`stream` with the shape, dtype and device of ``x``."""
         return self.stream(x.shape, x.dtype, x.device)
 
@@ -162,21 +162,21 @@ class Noise:
 
 
 @runtime_checkable
-class Source(Protocol):
+class NoiseSource(Protocol):
     """Where a run gets its random numbers from: a `Noise`, or a `BrownianPath`."""
 
-    def fold(self, *keys: int) -> "Source":
+    def fold(self, *keys: int) -> "NoiseSource":
         """An independent source, where there is one."""
         ...
 
-    def stream_like(self, x: Tensor) -> "Draws":
-        """A `Stream`, or what draws like one."""
+    def stream_like(self, x: Tensor) -> "NoiseStream":
+        """A `NormalStream`, or what draws like one."""
         ...
 
 
 @runtime_checkable
-class Draws(Protocol):
-    """What a method draws from in the course of one run: a `Stream`, or the stream of a
+class NoiseStream(Protocol):
+    """What a method draws from in the course of one run: a `NormalStream`, or the stream of a
     `BrownianPath`."""
 
     def normal(self) -> Tensor:
@@ -201,7 +201,7 @@ class Draws(Protocol):
 
 
 @dataclass
-class Stream:
+class NormalStream:
     """Successive draws for one batch: the k-th is named by k. Make one per run, inside the run.
 
     Args:

@@ -6,18 +6,18 @@ A run on a `BrownianPath` may draw other numbers beside it, in the order of its 
 no such order, and only what the path itself answers is of use.
 """
 
-__all__ = ["Pathwise"]
+__all__ = ["ReplayableStream"]
 
 from typing import Any, NamedTuple, NoReturn
 
 from torch import Tensor
 
 from ornstein.core.random.motion import Motion, PathStream
-from ornstein.core.random.noise import Draws
+from ornstein.core.random.noise import NoiseStream
 from ornstein.errors import OrnsteinError
 
 
-class Pathwise(NamedTuple):
+class ReplayableStream(NamedTuple):
     """A `PathStream` without its other numbers.
 
     Attributes:
@@ -33,13 +33,13 @@ class Pathwise(NamedTuple):
     rows: Tensor | None = None
 
     @classmethod
-    def of(cls, stream: Draws, user: Any) -> "Pathwise":
+    def of(cls, stream: NoiseStream, user: Any) -> "ReplayableStream":
         """The path of a stream.
 
         Raises:
             OrnsteinError: if it has none.
         """
-        if isinstance(stream, Pathwise):
+        if isinstance(stream, ReplayableStream):
             return stream._replace(user=user)
         if not isinstance(stream, PathStream):
             raise OrnsteinError(

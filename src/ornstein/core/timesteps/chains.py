@@ -199,7 +199,7 @@ class Shifted:
     """Another grid at ``shift`` times its noise-to-signal ratios: more steps in the noise for large
     images, or wide data.
 
-    ``r' = shift r``; on `Straight` this is ``t' = shift t / (1 + (shift - 1) t)``. Where the
+    ``r' = shift r``; on `RectifiedFlow` this is ``t' = shift t / (1 + (shift - 1) t)``. Where the
     process has ratios from ``a > 0`` or to ``b < inf`` only, both stay where they are: ``(r' - a) /
     (1 - r' / b) = shift (r - a) / (1 - r / b)``. Hoogeboom et al. 2023 (simple diffusion), section
     3.1; Esser et al. 2024 (SD3), eq. 23; ``shift`` in diffusers' flow-matching schedulers.

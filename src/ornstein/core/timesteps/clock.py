@@ -113,5 +113,5 @@ class Index:
 
     def inverse(self, sde: LinearSDE, value: Tensor) -> tuple[Tensor, Tensor]:
         raise OrnsteinError(
-            "the index of a step says nothing between steps: use it with weights=orn.weights.even"
+            "the index of a step says nothing between steps: use it with weights=orn.methods.exponential_weights.even"
         )

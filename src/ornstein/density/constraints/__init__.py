@@ -1,1 +1,1 @@
-"""TODO."""
+"""Maps from unconstrained coordinates to the supports of parameters."""

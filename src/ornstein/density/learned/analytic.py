@@ -16,13 +16,14 @@ from torch import Tensor
 
 from ornstein.core.numerics.multivariate_normal import Normal
 from ornstein.core.processes.schedules import VP
-from ornstein.density.proposals.mixture import Blend, Mixture
+from ornstein.density.proposals.mixture import DefensiveMixture, Mixture
 from ornstein.density.proposals.triangular import Product, Triangular, fit_triangular
 from ornstein.density.smc.tempered_smc import StartLaw
 from ornstein.inference.diffusion_model import DiffusionModel
-from ornstein.models.analytic_networks import Anchored, Factored
+from ornstein.models.analytic_networks import MixtureNetwork, ProductNetwork
 from ornstein.models.codecs.affine import Codec
-from ornstein.models.denoiser import Denoiser, edm
+from ornstein.models.denoiser import Denoiser
+from ornstein.models.parametrisations import edm
 
 _FITTED = 8192  # particles to which a map is fitted, at most
 _ANCHORS = 2e5  # numbers in the axes of a mixture, at most
@@ -36,7 +37,7 @@ def untrained(law: StartLaw, x: Tensor) -> Iterator[DiffusionModel]:
     part; and N(0, I), for particles x ``(n, d)``, float64, straightened by a map like that, or
     whitened by their moments.
     """
-    d, parts = x.shape[1], law.laws if isinstance(law, Blend) else (law,)
+    d, parts = x.shape[1], law.laws if isinstance(law, DefensiveMixture) else (law,)
     normal = _normal(parts, x)
     for part in parts:
         if (
@@ -48,11 +49,11 @@ def untrained(law: StartLaw, x: Tensor) -> Iterator[DiffusionModel]:
             yield _model(codec, _anchored(gaussian, codec))
     for part in [part for part in parts if isinstance(part, Triangular)][:1]:
         yield _model(part.bend, _factored(part.base))
-        yield _model(fit_triangular(x[:_FITTED], part.bend.order).bend, Factored(d))
-    yield _model(Codec(normal.mean, normal.factor), Factored(d))
+        yield _model(fit_triangular(x[:_FITTED], part.bend.order).bend, ProductNetwork(d))
+    yield _model(Codec(normal.mean, normal.factor), ProductNetwork(d))
 
 
-def _model(codec: Codec, net: Factored | Anchored) -> DiffusionModel:
+def _model(codec: Codec, net: ProductNetwork | MixtureNetwork) -> DiffusionModel:
     denoiser = Denoiser(net, VP(), edm, 1.0, (net.event,))
     return DiffusionModel(denoiser.eval(), codec, info={"learned_from": "density"})
 
@@ -81,10 +82,10 @@ def _round(mixture: Mixture, whole: Normal) -> Codec:
     return Codec(whole.mean, factor * reach.sqrt())
 
 
-def _factored(product: Product) -> Factored:
+def _factored(product: Product) -> ProductNetwork:
     """The network on a product."""
     d, k = product.means.shape
-    return Factored(
+    return ProductNetwork(
         d,
         k,
         product=(
@@ -95,7 +96,7 @@ def _factored(product: Product) -> Factored:
     )
 
 
-def _anchored(mixture: Mixture, codec: Codec) -> Anchored:
+def _anchored(mixture: Mixture, codec: Codec) -> MixtureNetwork:
     """The network on a mixture, seen in the coordinates of an affine codec."""
     factors = torch.linalg.solve_triangular(codec.factor, mixture.factors, upper=False)
     variances, axes = torch.linalg.eigh(factors @ factors.mT)
@@ -106,6 +107,6 @@ def _anchored(mixture: Mixture, codec: Codec) -> Anchored:
         axes,
     )
     k, d = mixture.means.shape
-    return Anchored(
+    return MixtureNetwork(
         d, k, mixture=(parts[0].float(), parts[1].float(), parts[2].float(), parts[3].float())
     )

@@ -31,11 +31,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.mcmc.geometric_path import Annealed, LogDensity, Metropolis
+from ornstein.core.mcmc.geometric_path import GeometricPath, LogDensity
+from ornstein.core.mcmc.mala import MALA
 from ornstein.core.numerics.estimate import Estimate
 from ornstein.core.numerics.multivariate_normal import Normal
 from ornstein.core.paths.measure import denoising_paths
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
 from ornstein.density.smc.short_chains import around, move, walk
 from ornstein.errors import OrnsteinError
@@ -252,11 +253,11 @@ def scout(
         levels: of the path, even in the log of the temperature.
         moves: Metropolis moves at each, one evaluation of the gradient per move.
     """
-    path, size = Annealed(start.log_prob, log_prob), 0.5
+    path, size = GeometricPath(start.log_prob, log_prob), 0.5
     x = start.map(noise.fold(0).normal((n, len(start.mean)), start.mean.dtype))
     for k in range(levels + levels // 2):
         beta = 10 ** (-4 * (1 - k / levels)) if k < levels else 1.0
-        x, rate = move(path, x, 1 - beta, Metropolis(size, start.factor, moves), noise.fold(1, k))
+        x, rate = move(path, x, 1 - beta, MALA(size, start.factor, moves), noise.fold(1, k))
         size *= math.exp(2 * (rate - 0.57))
     with torch.no_grad():
         return x[torch.isfinite(log_prob(x))]

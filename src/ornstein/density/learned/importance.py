@@ -10,7 +10,7 @@ __all__ = [
     "GOOD",
     "NOTHING",
     "STEPS",
-    "Frame",
+    "PulledBackDensity",
     "Weighed",
     "along",
     "estimate",
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import LogDensity, value_and_gradient
 from ornstein.core.paths.measure import WeightedSamples, denoising_paths
-from ornstein.core.paths.particles import resampled, twist
+from ornstein.core.paths.particles import lookahead, particle_filter
 from ornstein.core.random.noise import Noise
 from ornstein.density.log_z import LogZ, log_z, log_z_islands
 from ornstein.inference.diffusion_model import DiffusionModel
@@ -51,7 +51,7 @@ _BELOW = (
 
 
 @dataclass(frozen=True)
-class Frame:
+class PulledBackDensity:
     """The density in the coordinates of a model.
 
     Args:
@@ -119,7 +119,7 @@ def estimate(
 def along(
     model: DiffusionModel, whitened: LogDensity, n: int, noise: Noise, islands: int = 16
 ) -> tuple[WeightedSamples, LogZ]:
-    """Particles along the frozen model, resampled on the way by the levels of `twist`, ``n //
+    """Particles along the frozen model, resampled on the way by the levels of `lookahead`, ``n //
     islands`` in each island; and log Z from the spread of these."""
     trial = weighted(model, whitened, _HINT, noise.fold(-1)).log_w
     least = (
@@ -127,10 +127,10 @@ def along(
         if bool(trial.isfinite().any())
         else 0.0
     )
-    level = twist(model.denoiser, whitened, least=least)
+    level = lookahead(model.denoiser, whitened, least=least)
     measure = denoising_paths(model.denoiser.eval(), whitened, times(model, STEPS), level=level)
     with torch.no_grad():
-        parts = [resampled(measure, n // islands, noise.fold(k)) for k in range(islands)]
+        parts = [particle_filter(measure, n // islands, noise.fold(k)) for k in range(islands)]
     log_w, each = (
         torch.cat([part.log_w for part in parts]),
         torch.stack([part.log_w.logsumexp(0) for part in parts]),

@@ -1,11 +1,11 @@
 """A denoiser from what is known and from particles, polished on the variance of its path weights,
 then frozen.
 
-It lives in coordinates z, ``x = T(z)`` with T affine or bent (`Frame`), and starts as the exact
+It lives in coordinates z, ``x = T(z)`` with T affine or bent (`PulledBackDensity`), and starts as the exact
 posterior of what is known already: of the mixture or the bent product that was fitted, or of N(0,
 I). Where that does not yet do, a network on top of it is regressed on the particles
-(`ScoreRegression`), its standard deviation calibrated on some that were held out, and, where its
-weights are very uneven, polished by `PathLoss` on paths of its own and paths noised from the
+(`TargetScoreMatching`), its standard deviation calibrated on some that were held out, and, where its
+weights are very uneven, polished by `PathObjective` on paths of its own and paths noised from the
 particles.
 """
 
@@ -22,15 +22,20 @@ from torch import Tensor
 from ornstein.core.mcmc.geometric_path import LogDensity
 from ornstein.core.random.noise import Noise
 from ornstein.density.learned.analytic import untrained
-from ornstein.density.learned.importance import STEPS, Frame, estimate
+from ornstein.density.learned.importance import STEPS, PulledBackDensity, estimate
 from ornstein.density.smc.tempered_smc import StartLaw
 from ornstein.inference.diffusion_model import DiffusionModel
 from ornstein.models.denoiser import Denoiser
 from ornstein.reference.metrics import pareto_k
 from ornstein.training.calibrate import calibrate
-from ornstein.training.denoising import Denoising
-from ornstein.training.loop import Objective, Progress, Training, train
-from ornstein.training.path_objectives import PathLoss, Replay, ScoreRegression, control_table
+from ornstein.training.denoising import DenoisingObjective
+from ornstein.training.loop import Objective, TrainingConfig, TrainingProgress, train
+from ornstein.training.path_objectives import (
+    PathObjective,
+    ReplayBuffer,
+    TargetScoreMatching,
+    control_table,
+)
 
 _PATHS = 512  # by which models are compared
 _DONE = 0.95  # effective paths per path from which on no better model is looked for
@@ -44,7 +49,7 @@ def known(
     be; and its `share`."""
     best = list[tuple[DiffusionModel, float]]()
     for model in untrained(law, x):
-        best.append((model, share(model, Frame(target, model.codec), noise)))
+        best.append((model, share(model, PulledBackDensity(target, model.codec), noise)))
         if best[-1][1] > _DONE:
             break
     return max(best, key=lambda pair: pair[1])
@@ -58,7 +63,7 @@ def learn(
     steps: int,
     seconds: float,
     noise: Noise,
-    report: Callable[[Progress], None],
+    report: Callable[[TrainingProgress], None],
 ) -> DiffusionModel:
     """The best of the model as it is, trained on particles, and polished.
 
@@ -75,15 +80,17 @@ def learn(
     held = max(1, len(z) // 10)
     control = control_table(model.denoiser.sde, z[held:], scores[held:], noise.fold(5))
     model = _equipped(model, seed)
-    objective = ScoreRegression(Denoising(z[held:], batch=256, seed=seed), scores[held:], control)
+    objective = TargetScoreMatching(
+        DenoisingObjective(z[held:], batch=256, seed=seed), scores[held:], control
+    )
     count = _affordable(objective, model.denoiser, steps, 0.6 * seconds)
-    model = train(model, objective, Training(steps=count, rate=2e-3), report=report)
+    model = train(model, objective, TrainingConfig(steps=count, rate=2e-3), report=report)
     calibrate(model.denoiser, z[:held], noise.fold(-3), repeats=4)
     model.info["steps"] = count
     found.append(model)
     if share(model, whitened, noise.fold(4)) < _ROUGH:
-        buffer = Replay(z, torch.zeros(len(z)))
-        polish = PathLoss(
+        buffer = ReplayBuffer(z, torch.zeros(len(z)))
+        polish = PathObjective(
             whitened,
             model.denoiser.sde.times(STEPS // 4),
             batch=256,
@@ -96,7 +103,7 @@ def learn(
             train(
                 copy.deepcopy(model),
                 polish,
-                Training(steps=count, rate=5e-4, ema=0.95, warmup=10),
+                TrainingConfig(steps=count, rate=5e-4, ema=0.95, warmup=10),
                 report=report,
             )
         )

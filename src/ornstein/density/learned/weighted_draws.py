@@ -6,7 +6,7 @@ them is right once reweighted. Where few of them would carry most of the weight,
 resampled on the way, which costs a call of the density for each stop but keeps more of them alive.
 """
 
-__all__ = ["Draws", "resampled_draws", "weighted_draws"]
+__all__ = ["WeightedDraws", "draw_smc", "draw_weighted"]
 
 from typing import Any, NamedTuple
 
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from ornstein.core.random.noise import Noise
 from ornstein.density.as_density import as_density
-from ornstein.density.counted import Ledger
-from ornstein.density.learned.importance import Frame, along, estimate
+from ornstein.density.counted import CountedLogDensity
+from ornstein.density.learned.importance import PulledBackDensity, along, estimate
 from ornstein.density.log_z import LogZ
 from ornstein.errors import OrnsteinError
 from ornstein.inference.diffusion_model import DiffusionModel
 
 
-class Draws(NamedTuple):
+class WeightedDraws(NamedTuple):
     """Weighted draws.
 
     Attributes:
@@ -37,7 +37,7 @@ class Draws(NamedTuple):
     evaluations: int
 
 
-def weighted_draws(model: DiffusionModel, what: Any, n: int, seed: int = 0) -> Draws:
+def draw_weighted(model: DiffusionModel, what: Any, n: int, seed: int = 0) -> WeightedDraws:
     """n ends of independent paths with their exact weights; one evaluation of the density each.
 
     Args:
@@ -52,17 +52,17 @@ def weighted_draws(model: DiffusionModel, what: Any, n: int, seed: int = 0) -> D
     """
     frame, ledger = _frame(model, what, n, 2)
     paths, found = estimate(model, frame, n, Noise(seed))
-    return Draws(model.codec.decode(paths.x), paths.log_w, found, ledger.values)
+    return WeightedDraws(model.codec.decode(paths.x), paths.log_w, found, ledger.values)
 
 
-def resampled_draws(
+def draw_smc(
     model: DiffusionModel, what: Any, n: int, seed: int = 0, islands: int = 16
-) -> Draws:
+) -> WeightedDraws:
     """Particles along the model, resampled on the way, in independent islands whose spread is the
     error of log Z.
 
     Args:
-        model, what, seed: as in `weighted_draws`.
+        model, what, seed: as in `draw_weighted`.
         n: particles, of all islands together; rounded down to a multiple of these.
         islands: at least 2.
 
@@ -70,15 +70,15 @@ def resampled_draws(
         OrnsteinError: for fewer than two islands or two particles in each.
     """
     if islands < 2:
-        raise OrnsteinError(
-            f"resampled_draws(islands={islands}): at least 2, their spread is the error"
-        )
+        raise OrnsteinError(f"draw_smc(islands={islands}): at least 2, their spread is the error")
     frame, ledger = _frame(model, what, n, 2 * islands)
     paths, found = along(model, frame, n, Noise(seed), islands)
-    return Draws(model.codec.decode(paths.x), paths.log_w, found, ledger.values)
+    return WeightedDraws(model.codec.decode(paths.x), paths.log_w, found, ledger.values)
 
 
-def _frame(model: DiffusionModel, what: Any, n: int, least: int) -> tuple[Frame, Ledger]:
+def _frame(
+    model: DiffusionModel, what: Any, n: int, least: int
+) -> tuple[PulledBackDensity, CountedLogDensity]:
     if len(model.event_shape) != 1:
         raise OrnsteinError(
             f"a sampler of events of shape {model.event_shape}: densities are of vectors"
@@ -87,5 +87,5 @@ def _frame(model: DiffusionModel, what: Any, n: int, least: int) -> tuple[Frame,
     density = as_density(what, dim)
     if n < least:
         raise OrnsteinError(f"n={n} draws: at least {least}")
-    ledger = Ledger(density.log_prob, dim)
-    return Frame(ledger, model.codec), ledger
+    ledger = CountedLogDensity(density.log_prob, dim)
+    return PulledBackDensity(ledger, model.codec), ledger

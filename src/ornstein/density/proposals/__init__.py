@@ -1,1 +1,1 @@
-"""TODO."""
+"""Proposal distributions for importance sampling: mixtures, triangular maps, and their adaptive repair."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import LogDensity
 from ornstein.core.random.noise import Noise
-from ornstein.density.proposals.mixture import Blend, Mixture
+from ornstein.density.proposals.mixture import DefensiveMixture, Mixture
 from ornstein.density.smc.short_chains import around, walk
 from ornstein.density.smc.tempered_smc import Cloud, StartLaw, weigh
 
@@ -48,7 +48,7 @@ def patched(
             tempering has moved.
         rounds: at most.
     """
-    law = law if isinstance(law, Blend) else Blend((law,), (1.0,))
+    law = law if isinstance(law, DefensiveMixture) else DefensiveMixture((law,), (1.0,))
     for k in range(rounds):
         drawn = weigh(target, law, n, 1, noise.fold(0, k))
         x, log_w = drawn.x, drawn.log_w
@@ -64,7 +64,7 @@ def patched(
         law = _shared(law, drawn)
         if not holes:
             break
-        law = Blend(
+        law = DefensiveMixture(
             (*law.laws, *holes),
             (*((1 - _FRESH * len(holes)) * share for share in law.shares), *[_FRESH] * len(holes)),
         )
@@ -86,7 +86,7 @@ def _holes(
     return holes, torch.cat(ends)
 
 
-def _shared(law: Blend, drawn: Cloud, rounds: int = 20) -> Blend:
+def _shared(law: DefensiveMixture, drawn: Cloud, rounds: int = 20) -> DefensiveMixture:
     """The shares by (1), each about `_LEAST` at least, from weighed draws."""
     before = torch.tensor(law.shares, dtype=torch.float64)
     parts = torch.stack([part.log_prob(drawn.x) for part in law.laws], 1).double()
@@ -94,7 +94,7 @@ def _shared(law: Blend, drawn: Cloud, rounds: int = 20) -> Blend:
     for _ in range(rounds):
         share = w @ torch.softmax(parts + share.log(), 1)
         share = (share + _LEAST) / (1 + _LEAST * len(share))
-    return Blend(law.laws, tuple(share.tolist()))
+    return DefensiveMixture(law.laws, tuple(share.tolist()))
 
 
 def _inside(hole: Mixture, x: Tensor) -> bool:

@@ -12,7 +12,7 @@ the responsibilities ``r_ik = P(k | x_i)`` of the present mixture, the next one 
     w_k = mean_i r_ik,   m_k = sum_i r_ik x_i / sum_i r_ik,   S_k = sum_i r_ik (x_i - m_k)(x_i - m_k)^T / sum_i r_ik.  (2)
 """
 
-__all__ = ["Blend", "Mixture", "fit_mixture"]
+__all__ = ["DefensiveMixture", "Mixture", "fit_mixture"]
 
 import math
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ class Mixture:
 
 
 @dataclass(frozen=True, eq=False)
-class Blend:
+class DefensiveMixture:
     """``sum_i share_i law_i``: a law with a share of wider ones, so that its weights stay bounded
     where it is thin.
 

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.random.noise import Noise
-from ornstein.models.codecs.triangular import Bend
+from ornstein.models.codecs.triangular import TriangularCodec
 
 _POINTS = 2048  # to which the mixtures of z are fitted, at most
 _TURNS = 2  # of fitting scales and locations
@@ -110,7 +110,7 @@ class Triangular:
         base: the law of z.
     """
 
-    bend: Bend
+    bend: TriangularCodec
     base: Product
 
     def _base(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,9 @@ def fit_triangular(
     location, log_scale = _likeliest(u, features, location, log_scale, mask, ridge, iterations)
     low, high = u.amin(0), u.amax(0)
     limits = torch.stack([low - (high - low) / 2, high + (high - low) / 2])
-    return Triangular(Bend(centre, scale, order, location, log_scale, limits), _standard(x))
+    return Triangular(
+        TriangularCodec(centre, scale, order, location, log_scale, limits), _standard(x)
+    )
 
 
 def independent(x: Float[Tensor, "n d"]) -> Triangular:
@@ -179,7 +181,7 @@ def independent(x: Float[Tensor, "n d"]) -> Triangular:
     none = torch.zeros(d, 2 * d + 1, dtype=x.dtype)
     limits = torch.stack([-reach, reach])
     return Triangular(
-        Bend(
+        TriangularCodec(
             x.mean(0), x.std(0).clamp(min=1e-300), torch.arange(d), none, none[:, : d + 1], limits
         ),
         _standard(x),

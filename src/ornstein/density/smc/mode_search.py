@@ -26,7 +26,7 @@ from torch import Tensor
 from ornstein.core.mcmc.geometric_path import LogDensity
 from ornstein.core.random.noise import Noise
 from ornstein.density.proposals.mixture import Mixture
-from ornstein.density.smc.optimise import Tops, ascend, laplace, summit
+from ornstein.density.smc.optimise import Maxima, ascend, laplace, summit
 from ornstein.errors import OrnsteinError
 
 _COUNTABLE = 100  # tops; beyond, they are taken as a cloud
@@ -223,7 +223,7 @@ def _climb(target: LogDensity, x: Tensor, reach: Tensor, scale: float, found: _F
     )
 
 
-def _again(target: LogDensity, ends: Tops, late: Tensor, width: float) -> Tops:
+def _again(target: LogDensity, ends: Maxima, late: Tensor, width: float) -> Maxima:
     """Finish the ascents that were not done, in the coordinates in which the best one's top is
     round."""
     best = int(torch.where(late, ends.value, -torch.inf).argmax())
@@ -232,7 +232,7 @@ def _again(target: LogDensity, ends: Tops, late: Tensor, width: float) -> Tops:
     more = ascend(lambda q: target(top + q @ factor.mT), q, q.norm(dim=1).clamp(min=0.1) / 10)
     x, value, rise = ends.x.clone(), ends.value.clone(), ends.rise.clone()
     x[late], value[late], rise[late] = top + more.x @ factor.mT, more.value, more.rise
-    return Tops(x, value, rise)
+    return Maxima(x, value, rise)
 
 
 def _apart(x: Tensor, top: Tensor, factor: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ mass
 are Laplace's approximation to rho and its integral nearby.
 """
 
-__all__ = ["Tops", "ascend", "laplace", "summit"]
+__all__ = ["Maxima", "ascend", "laplace", "summit"]
 
 import math
 from typing import NamedTuple
@@ -26,7 +26,7 @@ from torch import Tensor
 from ornstein.core.mcmc.geometric_path import LogDensity, value_and_gradient
 
 
-class Tops(NamedTuple):
+class Maxima(NamedTuple):
     """Where ascents ended: ``x`` ``(n, d)``, ``value`` ``(n,)``, and ``rise``: what a further step
     promised to gain, in nats."""
 
@@ -42,7 +42,7 @@ def ascend(
     iterations: int = 100,
     memory: int = 10,
     gain: float = 1e-7,
-) -> Tops:
+) -> Maxima:
     """Run (1) from every row of x until a step promises less than ``gain`` nats.
 
     Args:
@@ -88,7 +88,7 @@ def ascend(
         stuck[active] = ~moved & fresh
         x, value = x.index_copy(0, active, y), value.index_copy(0, active, value_y)
         gradient = gradient.index_copy(0, active, gradient_y)
-    return Tops(x, value, rise)
+    return Maxima(x, value, rise)
 
 
 def _direction(

@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.mcmc.geometric_path import Annealed, LogDensity, Metropolis
+from ornstein.core.mcmc.geometric_path import GeometricPath, LogDensity
+from ornstein.core.mcmc.mala import MALA
 from ornstein.core.numerics.multivariate_normal import Normal
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import Step, simulate
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.method import Step
 
 
 def walk(
@@ -41,7 +43,7 @@ def walk(
             fitted = _fit(cloud)
             size, factor = (1.0, fitted.factor) if k == rounds // 2 else (size, fitted.factor)
         cloud, rate = move(
-            Annealed(_flat, log_prob), cloud, 0.0, Metropolis(size, factor, 4), noise.fold(k)
+            GeometricPath(_flat, log_prob), cloud, 0.0, MALA(size, factor, 4), noise.fold(k)
         )
         size *= math.exp(2 * (rate - 0.57))
     return cloud
@@ -67,7 +69,7 @@ def _fit(x: Tensor) -> Normal:
 
 
 def move(
-    path: Annealed, x: Tensor, t: float, method: Metropolis, noise: Noise
+    path: GeometricPath, x: Tensor, t: float, method: MALA, noise: Noise
 ) -> tuple[Tensor, float]:
     """Moves that leave ``gamma_t`` invariant, and their acceptance rate."""
     rates: list[float] = []

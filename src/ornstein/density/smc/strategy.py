@@ -14,7 +14,15 @@ own draws are weighed. What was chosen is frozen, and independent islands follow
 particles as (1) asks for the wanted error: E[Z] = Z exactly, with an interval from their spread.
 """
 
-__all__ = ["ISLANDS", "Classical", "Plan", "Trial", "classical", "fit_law", "plan"]
+__all__ = [
+    "ISLANDS",
+    "Classical",
+    "ProposalTrial",
+    "SamplingStrategy",
+    "classical",
+    "fit_law",
+    "plan",
+]
 
 import math
 from collections.abc import Callable
@@ -26,7 +34,7 @@ from torch import Tensor
 from ornstein.core.mcmc.geometric_path import LogDensity
 from ornstein.core.random.noise import Noise
 from ornstein.density.proposals.imis import patched
-from ornstein.density.proposals.mixture import Blend, Mixture, fit_mixture
+from ornstein.density.proposals.mixture import DefensiveMixture, Mixture, fit_mixture
 from ornstein.density.proposals.triangular import (
     Triangular,
     fit_triangular,
@@ -35,7 +43,7 @@ from ornstein.density.proposals.triangular import (
     with_tails,
 )
 from ornstein.density.smc.mode_search import Explored, explore
-from ornstein.density.smc.tempered_smc import Cloud, Rung, StartLaw, pilot, run, weigh
+from ornstein.density.smc.tempered_smc import Cloud, StartLaw, TemperingStep, pilot, run, weigh
 from ornstein.reference.metrics import pareto_k
 
 ISLANDS = 16
@@ -62,7 +70,7 @@ _NEAR = 0.8  # and from which on no better one is looked for
 Score = Callable[[StartLaw], float]
 
 
-class Trial(NamedTuple):
+class ProposalTrial(NamedTuple):
     """A start law, draws of it with their weights, and the Pareto shape of these."""
 
     law: StartLaw
@@ -96,7 +104,7 @@ class Trial(NamedTuple):
         return float((math.log(len(x)) - log_w.logsumexp(0)).exp()) >= self.kept / 2
 
 
-class Plan(NamedTuple):
+class SamplingStrategy(NamedTuple):
     """What is laid down before anything is reported.
 
     Attributes:
@@ -108,10 +116,10 @@ class Plan(NamedTuple):
     """
 
     law: StartLaw
-    rungs: list[Rung]
+    rungs: list[TemperingStep]
     cloud: Cloud
     explored: Explored
-    trials: list[Trial]
+    trials: list[ProposalTrial]
 
     @property
     def cost(self) -> int:
@@ -146,17 +154,17 @@ class Classical(NamedTuple):
     """What `classical` returns: frozen islands, and the plan that they followed."""
 
     cloud: Cloud
-    plan: Plan
+    plan: SamplingStrategy
 
 
 def plan(
     target: LogDensity, dim: int, noise: Noise, particles: int | None = None,
     mean: float | Tensor = 0.0, std: float | None = None, refits: int = 6,
-) -> Plan:  # fmt: skip
+) -> SamplingStrategy:  # fmt: skip
     """Explore, temper, fit, and again.
 
     Args:
-        target: ``(n, d) -> (n,)``, a `Ledger` to have its calls counted.
+        target: ``(n, d) -> (n,)``, a `CountedLogDensity` to have its calls counted.
         dim: d.
         noise: source of randomness.
         particles: of a pilot; None: 4096, more where a covariance asks for it, fewer in very many
@@ -172,10 +180,10 @@ def plan(
     refits = refits if dim <= _FITTED else 0
     explored = explore(target, dim, noise.fold(0), mean, std)
     law: StartLaw = explored.law
-    tried, moved = list[Trial](), torch.zeros(0, dim, dtype=torch.float64)
+    tried, moved = list[ProposalTrial](), torch.zeros(0, dim, dtype=torch.float64)
     for k in range(refits + 1):
         drawn = weigh(target, law, particles, 1, noise.fold(4, k))
-        tried.append(Trial(law, drawn, float(pareto_k(drawn.log_w))))
+        tried.append(ProposalTrial(law, drawn, float(pareto_k(drawn.log_w))))
         settled = k > 0 and tried[-2].kept >= _DIRECT and tried[-1].kept < 1.2 * tried[-2].kept
         if settled or k == refits or tried[-1].kept > _NEAR:
             break
@@ -186,15 +194,15 @@ def plan(
     if best.kept >= _DIRECT:
         law = patched(target, best.law, 2 * particles, noise.fold(5), moved[::2])
         drawn = weigh(target, law, 2 * particles, 1, noise.fold(4, refits + 1))
-        best = Trial(law, drawn, float(pareto_k(drawn.log_w)))
+        best = ProposalTrial(law, drawn, float(pareto_k(drawn.log_w)))
         tried.append(best)
     if best.direct and best.confirmed(target, moved[1::2]):
-        return Plan(best.law, [Rung(0.0, None)], best.drawn, explored, tried)
+        return SamplingStrategy(best.law, [TemperingStep(0.0, None)], best.drawn, explored, tried)
     cloud, rungs = pilot(target, best.law, particles, noise.fold(1, refits + 1), _RUNG)
-    return Plan(best.law, rungs, cloud, explored, tried)
+    return SamplingStrategy(best.law, rungs, cloud, explored, tried)
 
 
-def _cloud(target: LogDensity, trial: Trial, particles: int, noise: Noise) -> Cloud:
+def _cloud(target: LogDensity, trial: ProposalTrial, particles: int, noise: Noise) -> Cloud:
     """Particles to fit to: from tempering, or, once draws of the law are worth something, from many
     of these."""
     if trial.kept < _TRUSTED or trial.k_hat > 0.5:
@@ -215,14 +223,14 @@ def classical(
     evaluations: float = EVALUATIONS,
 ) -> Classical:
     """Particles and log Z of a density by tempering alone: a `plan`, and islands of
-    `Plan.particles` that follow it; see there."""
+    `SamplingStrategy.particles` that follow it; see there."""
     found = plan(target, dim, noise, particles, mean, std, refits)
     return Classical(
         found.run(target, found.particles(stderr, least, evaluations), noise.fold(3)), found
     )
 
 
-def fit_law(target: LogDensity, cloud: Cloud, explored: Explored, noise: Noise) -> Blend:
+def fit_law(target: LogDensity, cloud: Cloud, explored: Explored, noise: Noise) -> DefensiveMixture:
     """The laws nearest to a cloud, one triangular and a mixture, with a share of a wide Student
     law.
 
@@ -284,7 +292,7 @@ def _triangular(x: Tensor, score: Score) -> Triangular:
     return max((bent, *(with_mixtures(law, x) for law in (bent, independent(x)))), key=score)
 
 
-def _blend(laws: list[StartLaw], wide: list[StartLaw], held: Tensor) -> Blend:
+def _blend(laws: list[StartLaw], wide: list[StartLaw], held: Tensor) -> DefensiveMixture:
     """The laws with the shares that held-out points give them by expectation maximisation, largest
     first; then the wide ones."""
     joint = torch.stack([law.log_prob(held) for law in laws], 1)
@@ -294,4 +302,4 @@ def _blend(laws: list[StartLaw], wide: list[StartLaw], held: Tensor) -> Blend:
     kept = [j for j in share.argsort(descending=True).tolist() if share[j] >= _USEFUL]
     weight = (1 - _DEFENCE) / float(share[kept].sum())
     shares = [weight * float(share[j]) for j in kept] + [_DEFENCE / len(wide)] * len(wide)
-    return Blend((*(laws[j] for j in kept), *wide), tuple(shares))
+    return DefensiveMixture((*(laws[j] for j in kept), *wide), tuple(shares))

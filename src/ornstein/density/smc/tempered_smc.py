@@ -17,7 +17,7 @@ rungs as they are, in independent islands: E of each island's estimate is Z exac
 theorem 7.4.2), and their spread is the error of the mean.
 """
 
-__all__ = ["Cloud", "Rung", "StartLaw", "move_at", "pilot", "run", "weigh"]
+__all__ = ["Cloud", "StartLaw", "TemperingStep", "move_at", "pilot", "run", "weigh"]
 
 import math
 from collections.abc import Sequence
@@ -27,12 +27,13 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ornstein.core.mcmc.geometric_path import Annealed, Held, Local, LogDensity
-from ornstein.core.mcmc.hmc import Hamiltonian, Moved
+from ornstein.core.mcmc.geometric_path import GeometricPath, Held, Local, LogDensity
+from ornstein.core.mcmc.hmc import HMC, Moved
 from ornstein.core.paths.measure import Law
 from ornstein.core.paths.particles import resample
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import Step, simulate
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.method import Step
 from ornstein.density.log_z import LogZ, log_z_islands
 from ornstein.errors import OrnsteinError
 
@@ -50,7 +51,7 @@ class StartLaw(Law, Protocol):
         ...
 
 
-class Rung(NamedTuple):
+class TemperingStep(NamedTuple):
     """One step of the ladder.
 
     Attributes:
@@ -59,7 +60,7 @@ class Rung(NamedTuple):
     """
 
     level: float
-    kernel: Hamiltonian | None
+    kernel: HMC | None
 
 
 class Cloud(NamedTuple):
@@ -93,7 +94,7 @@ class _Front:
     """Where the particles stand: states, evaluations, normalised weights W ``(k, n)`` and log Z
     ``(k,)`` of the islands."""
 
-    path: Annealed
+    path: GeometricPath
     x: Tensor
     local: Local
     log_w: Tensor
@@ -107,7 +108,7 @@ class _Front:
         cls, target: LogDensity, law: StartLaw, n: int, islands: int, noise: Noise
     ) -> "_Front":
         x = torch.cat([law.draw(n, noise.fold(0, k)) for k in range(islands)])
-        path = Annealed(law.log_prob, target)
+        path = GeometricPath(law.log_prob, target)
         even = torch.full((islands, n), -math.log(n), dtype=torch.float64)
         return cls(
             path, x, path.local(x), even, torch.zeros(islands, dtype=torch.float64), [1.0], [], []
@@ -147,7 +148,7 @@ class _Front:
         self.log_w = torch.where(uneven[:, None], -math.log(n), self.log_w)
         self.x, self.local = self.x[index.flatten()], self.local.take(index.flatten())
 
-    def move(self, kernel: Hamiltonian, noise: Noise) -> Moved:
+    def move(self, kernel: HMC, noise: Noise) -> Moved:
         """One step of the kernel at the present level."""
         self.x, moved = move_at(
             self.path, self.levels[-1], self.x, replace(kernel, known=self.local), noise
@@ -162,7 +163,7 @@ class _Front:
 
 
 def move_at(
-    path: Annealed, level: Tensor | float, x: Tensor, kernel: Hamiltonian, noise: Noise
+    path: GeometricPath, level: Tensor | float, x: Tensor, kernel: HMC, noise: Noise
 ) -> tuple[Tensor, Moved]:
     """One step of a kernel at fixed levels, and what it leaves."""
     left = list[Moved]()
@@ -204,7 +205,12 @@ def weigh(target: LogDensity, law: StartLaw, n: int, islands: int, noise: Noise)
 
 
 def run(
-    target: LogDensity, law: StartLaw, rungs: Sequence[Rung], n: int, islands: int, noise: Noise
+    target: LogDensity,
+    law: StartLaw,
+    rungs: Sequence[TemperingStep],
+    n: int,
+    islands: int,
+    noise: Noise,
 ) -> Cloud:
     """Climb down the rungs with ``islands`` independent clouds of n particles each: unbiased for Z.
 
@@ -237,7 +243,7 @@ def pilot(
     leaps: int = 5,
     max_moves: int = 6,
     max_levels: int = 300,
-) -> tuple[Cloud, list[Rung]]:
+) -> tuple[Cloud, list[TemperingStep]]:
     """Carry n particles from the law to the target and lay the rungs for `run`.
 
     Args:
@@ -256,15 +262,15 @@ def pilot(
     front = _Front.at_start(target, law, n, 1, noise)
     if _kept(front, 0.0) >= _ENOUGH:
         front.weigh(0.0)
-        return front.cloud(), [Rung(0.0, None)]
-    size, rungs = front.x.shape[1] ** -0.25, list[Rung]()
+        return front.cloud(), [TemperingStep(0.0, None)]
+    size, rungs = front.x.shape[1] ** -0.25, list[TemperingStep]()
     for k in range(max_levels):
         level = _next_level(front, cess)
         front.weigh(level)
         factor = _factor(front, law)
         front.select(noise.fold(1, k))
-        kernel = _settle(front, Hamiltonian(size, factor, leaps), noise.fold(2, k), max_moves)
-        rungs.append(Rung(level, kernel))
+        kernel = _settle(front, HMC(size, factor, leaps), noise.fold(2, k), max_moves)
+        rungs.append(TemperingStep(level, kernel))
         size = kernel.size
         if level == 0:
             return front.cloud(), rungs
@@ -275,7 +281,7 @@ def pilot(
     )
 
 
-def _settle(front: _Front, kernel: Hamiltonian, noise: Noise, max_moves: int) -> Hamiltonian:
+def _settle(front: _Front, kernel: HMC, noise: Noise, max_moves: int) -> HMC:
     """Move until the particles have forgotten where they were, fitting the step size; the kernel
     that does it."""
     origin, rates, before = front.x, list[float](), 0.0

@@ -19,11 +19,11 @@ is left. The start law is that of the samplers, `LinearSDE.prior`. Song et al. 2
 likelihood training), theorem 1; Huang et al. 2021; Kingma et al. 2021, eq. 15; for D exact, Kong et
 al. 2023, eq. 9.
 
-How often each angle is drawn decides the variance: `Proposal` holds probabilities of its bins,
+How often each angle is drawn decides the variance: `NoiseLevelProposal` holds probabilities of its bins,
 fitted to the root of the second moment.
 """
 
-__all__ = ["Proposal", "continuous_elbo"]
+__all__ = ["NoiseLevelProposal", "continuous_elbo"]
 
 import math
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ from torch import Tensor
 
 from ornstein.core.numerics.gaussian import per_sample, sum_event
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 from ornstein.inference.likelihood.elbo import Bound
@@ -47,7 +47,7 @@ LAST = 1e-3  # r at which the decoder takes over, in units of d: no network is r
 
 
 @dataclass(frozen=True)
-class Proposal:
+class NoiseLevelProposal:
     """A density of the angle ``atan(r / c)`` on an interval: constant in each of as many bins as
     there are probabilities.
 
@@ -63,17 +63,19 @@ class Proposal:
     probabilities: tuple[float, ...] = (1.0,)
 
     @staticmethod
-    def even(sde: LinearSDE, d: float, last: float = LAST) -> "Proposal":
+    def even(sde: LinearSDE, d: float, last: float = LAST) -> "NoiseLevelProposal":
         """Uniform in the angle with ``c = 0.36 d``, down to a ratio of ``last d``."""
         c = DENSE * d
-        return Proposal(
+        return NoiseLevelProposal(
             c,
             math.atan(last * d / c),
             math.atan2(float(sde.sigma(sde.T)), c * float(sde.alpha(sde.T))),
         )
 
     @staticmethod
-    def fit(posterior: Posterior, x: Tensor, draws: int = 8, seed: int | Noise = 0) -> "Proposal":
+    def fit(
+        posterior: Posterior, x: Tensor, draws: int = 8, seed: int | Noise = 0
+    ) -> "NoiseLevelProposal":
         """The probabilities that make the variance of (1) smallest for data like x; use another
         seed than for the bound.
 
@@ -85,7 +87,7 @@ class Proposal:
         """
         noise, even = (
             seed if isinstance(seed, Noise) else Noise(seed),
-            Proposal.even(posterior.sde, data_std(posterior)),
+            NoiseLevelProposal.even(posterior.sde, data_std(posterior)),
         )
         with torch.no_grad():
             drawn = [
@@ -104,7 +106,7 @@ class Proposal:
         )
         root = (squares / counts.clamp(min=1)).sqrt()
         probabilities = (1 - EVENLY) * root / root.sum() + EVENLY / BINS
-        return Proposal(even.c, even.first, even.end, tuple(probabilities.tolist()))
+        return NoiseLevelProposal(even.c, even.first, even.end, tuple(probabilities.tolist()))
 
     def quantile(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """The angle below which a fraction u lies, and the density there."""
@@ -120,7 +122,7 @@ def continuous_elbo(
     draws: int = 32,
     seed: int | Noise = 0,
     repeats: int = 4,
-    proposal: Proposal | None = None,
+    proposal: NoiseLevelProposal | None = None,
 ) -> Bound:
     """The bound (1) on ``log p(x)`` of the generating SDE, each sample with noise of its own:
     unbiased, with its standard error.
@@ -134,7 +136,7 @@ def continuous_elbo(
         draws: evaluations for each repeat, one in each of as many equal parts of the proposal.
         seed: an integer or a `Noise`.
         repeats: independent estimates, at least 2, from which the standard error comes.
-        proposal: where to evaluate; by default uniform in the angle, see `Proposal.fit`.
+        proposal: where to evaluate; by default uniform in the angle, see `NoiseLevelProposal.fit`.
     """
     sde, d = posterior.sde, data_std(posterior)
     if draws < 1 or repeats < 2:
@@ -148,7 +150,7 @@ def continuous_elbo(
         )
     noise, rule = (
         seed if isinstance(seed, Noise) else Noise(seed),
-        proposal or Proposal.even(sde, d),
+        proposal or NoiseLevelProposal.even(sde, d),
     )
     with torch.no_grad():
         found = torch.stack(
@@ -173,14 +175,16 @@ def continuous_elbo(
 
 
 def _draw(
-    rule: Proposal, x: Tensor, j: int, draws: int, noise: Noise
+    rule: NoiseLevelProposal, x: Tensor, j: int, draws: int, noise: Noise
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Angles and their densities in part j of the proposal, ``(b,)``, and noise like x."""
     u = (j + noise.fold(0).uniform((len(x),), torch.float64)) / draws
     return *rule.quantile(u), noise.fold(1, j).stream_like(x).normal()
 
 
-def _once(posterior: Posterior, x: Tensor, rule: Proposal, draws: int, noise: Noise) -> Tensor:
+def _once(
+    posterior: Posterior, x: Tensor, rule: NoiseLevelProposal, draws: int, noise: Noise
+) -> Tensor:
     """One estimate of what (1) subtracts, ``(b,)``."""
     parts = [
         _integrand(posterior, x, rule, *_draw(rule, x, j, draws, noise))[0] for j in range(draws)
@@ -194,7 +198,12 @@ def _once(posterior: Posterior, x: Tensor, rule: Proposal, draws: int, noise: No
 
 
 def _integrand(
-    posterior: Posterior, x: Tensor, rule: Proposal, phi: Tensor, density: Tensor, z: Tensor
+    posterior: Posterior,
+    x: Tensor,
+    rule: NoiseLevelProposal,
+    phi: Tensor,
+    density: Tensor,
+    z: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One estimate of the integral in (1) times one half, ``(b,)``, float64; and the angles."""
     r = rule.c * phi.tan()

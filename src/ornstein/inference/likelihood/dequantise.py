@@ -20,7 +20,7 @@ without a gap, draw by draw, for a posterior that is exact. It is the bound of `
 in place of the chain.
 """
 
-__all__ = ["Bits", "Dequantisation", "Noised", "Truncated", "Uniform", "log_probability"]
+__all__ = ["Bits", "Dequantisation", "Noised", "Truncated", "Uniform", "discrete_log_prob"]
 
 import math
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from ornstein.core.numerics.gaussian import sum_event
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 from ornstein.inference.likelihood.elbo import bits_per_dim, level_log_prob
@@ -110,7 +110,7 @@ class Truncated:
         return max(
             rules,
             key=lambda rule: float(
-                log_probability(log_density, x, levels, rule, draws=1, seed=noise).value.mean()
+                discrete_log_prob(log_density, x, levels, rule, draws=1, seed=noise).value.mean()
             ),
         )
 
@@ -176,7 +176,7 @@ class Bits:
         return bits_per_dim(self.value, numel)
 
 
-def log_probability(
+def discrete_log_prob(
     log_density: LogDensity,
     x: Float[Tensor, "b *event"],
     levels: Levels,
@@ -198,7 +198,7 @@ def log_probability(
         OrnsteinError: for values that are no levels.
     """
     if draws < 1:
-        raise OrnsteinError(f"log_probability(draws={draws}): at least 1")
+        raise OrnsteinError(f"discrete_log_prob(draws={draws}): at least 1")
     off = (x - levels.nearest(x)).abs().max() / levels.step
     if float(off) > 1e-3:
         raise OrnsteinError(

@@ -20,11 +20,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.methods import Noising
+from ornstein.core.methods import ForwardTransition
 from ornstein.core.numerics.gaussian import Gaussian, sum_event
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import KernelKL, Step, simulate
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.method import Step
+from ornstein.core.simulation.watchers import KernelKL
 from ornstein.core.timesteps.spacing import Spacing
 from ornstein.errors import OrnsteinError
 from ornstein.models.codecs.affine import Levels
@@ -122,7 +124,7 @@ def _path_terms(
 
     x_first = sde.marginal(x, first).draw(noise.fold(1).stream_like(x).normal())
     kl = KernelKL(exact, model)
-    simulate(sde, x_first, times[1:], Noising(), noise.fold(2), [kl])
+    simulate(sde, x_first, times[1:], ForwardTransition(), noise.fold(2), [kl])
     decoder = sde.posterior(x_first, posterior(x_first, first), times[0], first)
     return kl.value, -(
         decoder.log_prob(x) if levels is None else level_log_prob(decoder, x, levels)

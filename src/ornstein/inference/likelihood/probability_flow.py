@@ -33,11 +33,12 @@ from torch import Tensor
 
 from ornstein.core.methods.adams import Adams, Errors
 from ornstein.core.processes.linear import Time, as_time
-from ornstein.core.processes.sde import SDE, Posterior
+from ornstein.core.processes.reverse import Posterior
+from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.errors import OrnsteinError
-from ornstein.inference.likelihood.terminal import Terminal, terminal
+from ornstein.inference.likelihood.terminal import TerminalGaussian, terminal
 from ornstein.inference.likelihood.trace import Divergence, Exact, Hutchinson
 from ornstein.inference.sampling.sample import data_std
 
@@ -105,7 +106,7 @@ def log_likelihood(
     divergence: Divergence | None = None,
     seed: int | Noise = 0,
     refine: bool = True,
-    start: Terminal | None = None,
+    start: TerminalGaussian | None = None,
     at: float = 0.0,
 ) -> LogLikelihood:
     """``log p(x)`` under the probability flow of a posterior, each sample with its error.
@@ -125,7 +126,7 @@ def log_likelihood(
             implies: ten times the error where the posterior is smooth, a half of it where a network
                 is rough.
         start: the law at T; by default the Gaussian with the moments that the posterior has there.
-            ``Terminal.prior(sde, dim, var)`` is that of samplers which start from the prior.
+            ``TerminalGaussian.prior(sde, dim, var)`` is that of samplers which start from the prior.
         at: time of x: the density is then ``log p_at(x)``, that of the noised data.
 
     Raises:
@@ -235,7 +236,7 @@ class _Flow:
         """``x_T``."""
         return (self.scales[1] * state[:, : self.dim]).reshape(self.x.shape)
 
-    def log_prob(self, state: Tensor, law: Terminal) -> Tensor:
+    def log_prob(self, state: Tensor, law: TerminalGaussian) -> Tensor:
         """The sum of (1)."""
         change = self.dim * (math.log(self.scales[1]) - math.log(self.scales[0]))
         return law.log_prob(self.end(state)) + state[:, self.dim :].mean(1) + change  # (1)

@@ -15,7 +15,7 @@ between the two is a closed form. What is not Gaussian shows in the score:
 against the same for the Gaussian N: with m the difference of the two, ``p_T(x) = N(x) e^m(x) / E_N[e^m]``.  (3)
 """
 
-__all__ = ["Terminal", "terminal"]
+__all__ = ["TerminalGaussian", "terminal"]
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.processes.linear import LinearSDE, as_time
-from ornstein.core.processes.sde import Posterior, Reverse
+from ornstein.core.processes.reverse import Posterior, Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.inference.likelihood.trace import Exact, Hutchinson, pullbacks
 from ornstein.inference.sampling.sample import data_std
@@ -38,7 +38,7 @@ GAUSS = (0.5 - 3**-0.5 / 2, 0.5 + 3**-0.5 / 2)  # nodes of (2), weight 1/2 each
 
 
 @dataclass(frozen=True)
-class Terminal:
+class TerminalGaussian:
     """``N(mean, L L^T)`` over a flattened event.
 
     Attributes:
@@ -52,10 +52,10 @@ class Terminal:
     prior_gap: float
 
     @staticmethod
-    def prior(sde: LinearSDE, dim: int, var: float = 1.0) -> "Terminal":
+    def prior(sde: LinearSDE, dim: int, var: float = 1.0) -> "TerminalGaussian":
         """The start law of samplers: ``N(0, alpha_T^2 var + sigma_T^2)``."""
         std = float(sde.prior((1, 1), var).std)
-        return Terminal(
+        return TerminalGaussian(
             torch.zeros(dim, dtype=torch.float64), torch.tensor(std, dtype=torch.float64), 0.0
         )
 
@@ -111,12 +111,12 @@ class Terminal:
         )
 
 
-def terminal(posterior: Posterior, x: Tensor) -> Terminal:
+def terminal(posterior: Posterior, x: Tensor) -> TerminalGaussian:
     """The law (1) for data shaped like x; where the posterior's Jacobian is that of no Gaussian,
     the start law of the samplers."""
     sde, dim, T = posterior.sde, x[0].numel(), as_time(posterior.sde.T)
     alpha, sigma = float(sde.alpha(T)), float(sde.sigma(T))
-    prior = Terminal.prior(sde, dim, data_std(posterior) ** 2)
+    prior = TerminalGaussian.prior(sde, dim, data_std(posterior) ** 2)
     if alpha * data_std(posterior) <= BLANK * sigma:
         return prior
 
@@ -154,4 +154,4 @@ def terminal(posterior: Posterior, x: Tensor) -> Terminal:
         if basis is None
         else torch.linalg.cholesky(basis @ variance.diag() @ basis.T)
     )
-    return Terminal(mean, factor, gap)
+    return TerminalGaussian(mean, factor, gap)

@@ -12,7 +12,7 @@ weights correct for it, ``sum_k w_k log w_k / sum_k w_k``, which falls short of 
 while K is small against the spread of the weights.
 """
 
-__all__ = ["Bracket", "bracket"]
+__all__ = ["TwoSidedBound", "two_sided_bound"]
 
 import math
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.paths.measure import denoising_paths
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
 from ornstein.core.timesteps.spacing import Spacing
 from ornstein.errors import OrnsteinError
@@ -31,7 +31,7 @@ from ornstein.inference.sampling.sample import data_std
 
 
 @dataclass(frozen=True)
-class Bracket:
+class TwoSidedBound:
     """Estimates of ``log p(x)`` in nats, each ``(b,)``: lower and upper (1), the log of the mean
     weight between them.
 
@@ -70,7 +70,7 @@ class Bracket:
         )
 
 
-def bracket(
+def two_sided_bound(
     posterior: Posterior,
     x: Float[Tensor, "b *event"],
     steps: int = 64,
@@ -78,7 +78,7 @@ def bracket(
     seed: int | Noise = 0,
     spacing: Spacing | None = None,
     flow: LogLikelihood | None = None,
-) -> Bracket:
+) -> TwoSidedBound:
     """The bracket (1) for each sample, from the chain of ``steps`` kernels.
 
     The chain starts from the samplers' start law and generates what `Ancestral` generates: where
@@ -95,7 +95,7 @@ def bracket(
         flow: a result of `log_likelihood` on the same x, to stand between.
     """
     if steps < 2 or paths < 2:
-        raise OrnsteinError(f"bracket(steps={steps}, paths={paths}): both at least 2")
+        raise OrnsteinError(f"two_sided_bound(steps={steps}, paths={paths}): both at least 2")
     sde, noise = posterior.sde, seed if isinstance(seed, Noise) else Noise(seed)
     measure = denoising_paths(
         posterior,
@@ -109,7 +109,7 @@ def bracket(
     log_w = torch.stack(weights)
     share = log_w.softmax(0)
     upper = (share * log_w).sum(0)
-    return Bracket(
+    return TwoSidedBound(
         lower=log_w.mean(0).to(x),
         middle=(log_w.logsumexp(0) - math.log(paths)).to(x),
         upper=upper.to(x),

@@ -22,11 +22,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.multistep import Past
-from ornstein.core.methods.tabulated import Tabulated, tabulate
-from ornstein.core.processes.sde import Posterior, Reverse
-from ornstein.core.random.noise import Draws, Noise
-from ornstein.core.simulation.loop import Method, Step, Watcher, simulate
+from ornstein.core.methods.multistep import MultistepState
+from ornstein.core.methods.tabulated import TabulatedMultistep, tabulate
+from ornstein.core.processes.reverse import Posterior, Reverse
+from ornstein.core.random.noise import Noise, NoiseStream
+from ornstein.core.simulation.loop import Watcher, simulate
+from ornstein.core.simulation.method import Method, Step
 from ornstein.inference.sampling.sample import automatic
 
 STARTS = tuple(
@@ -60,7 +61,7 @@ class Fit:
     row by row."""
 
     posterior: Posterior
-    table: Tabulated
+    table: TabulatedMultistep
     spent: list[int]  # evaluations, counted over all searches
 
     def __post_init__(self) -> None:
@@ -89,7 +90,7 @@ class Fit:
         levels = [ends[0], *theta[: self.steps - 1].tolist(), ends[1]]
         return bool(theta.isfinite().all()) and all(a - b > 5e-3 for a, b in pairwise(levels))
 
-    def found(self, theta: Tensor) -> Tabulated:
+    def found(self, theta: Tensor) -> TabulatedMultistep:
         """theta as a method."""
         sizes = [self.steps - 1, self.steps, *map(len, self.table.weights)]
         levels, keep, *weights = (tuple(part.tolist()) for part in theta.split(sizes))
@@ -107,7 +108,7 @@ class Fit:
         x_T: Tensor,
         watch: Sequence[Watcher] = (),
         since: int = 0,
-        memory: Past | None = None,
+        memory: MultistepState | None = None,
     ) -> Tensor:
         """The end of the sampler theta from ``x_T``, or from a state and memory on the way."""
         table = self.found(theta)
@@ -117,7 +118,10 @@ class Fit:
             return simulate(reverse, x_T, times, table, watch=watch)
         rows = table.start(reverse, times).rows
         return simulate(
-            reverse, x_T, times[since:], _Onward(table, Past(rows, since, memory.residuals))
+            reverse,
+            x_T,
+            times[since:],
+            _Onward(table, MultistepState(rows, since, memory.residuals)),
         )
 
     def jacobian(self, theta: Tensor, x_T: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,7 +131,7 @@ class Fit:
         Differences need nothing of a posterior but its values, and cost one run where forward mode
         costs two to three.
         """
-        states: list[tuple[Tensor, Past]] = [(x_T, Past(()))]
+        states: list[tuple[Tensor, MultistepState]] = [(x_T, MultistepState(()))]
         base = self.run(theta, x_T, [lambda t, s, x, step: states.append((step.x, step.memory))])
         h, columns = torch.finfo(x_T.dtype).eps ** 0.5, []
         for p, since in enumerate(self.first):
@@ -143,16 +147,18 @@ class _Onward(Method):
     """A method taken up in the middle of its run."""
 
     method: Method
-    memory: Past
+    memory: MultistepState
     order: int = 0
 
     def noisy(self, sde: Any) -> bool:
         return False
 
-    def start(self, sde: Any, times: Tensor) -> Past:
+    def start(self, sde: Any, times: Tensor) -> MultistepState:
         return self.memory
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+    ) -> Step:
         return self.method.step(sde, x, t, s, stream, memory)
 
 
@@ -269,7 +275,9 @@ class _Robust:
         return (squares + self.delta) ** (self.power / 2 - 1)
 
 
-def _table(posterior: Posterior, steps: int, start: tuple[float, ...], order: int) -> Tabulated:
+def _table(
+    posterior: Posterior, steps: int, start: tuple[float, ...], order: int
+) -> TabulatedMultistep:
     """The fixed rule with other constants, as a table with room for ``order`` weights in each
     row."""
     chosen = automatic(posterior, *start)

@@ -26,9 +26,10 @@ from torch import Tensor
 from ornstein.core.methods import Ancestral, EulerMaruyama, Heun, Multistep, PredictorCorrector
 from ornstein.core.methods.exponential_weights import middle
 from ornstein.core.processes.linear import LinearSDE
-from ornstein.core.processes.sde import Posterior, Reverse
-from ornstein.core.random.noise import Noise, Source
-from ornstein.core.simulation.loop import Method, Watcher, simulate
+from ornstein.core.processes.reverse import Posterior, Reverse
+from ornstein.core.random.noise import Noise, NoiseSource
+from ornstein.core.simulation.loop import Watcher, simulate
+from ornstein.core.simulation.method import Method
 from ornstein.core.timesteps import spacing as spacings
 from ornstein.core.timesteps.clock import Asinh
 from ornstein.core.timesteps.spacing import Spacing
@@ -121,7 +122,7 @@ def sample(
     n: int,
     steps: int | Literal["auto"] = 20,
     method: str | Method | Sampler = "auto",
-    seed: int | Source = 0,
+    seed: int | NoiseSource = 0,
     x_T: Float[Tensor, "n *event"] | None = None,
     eta: float | None = None,
     shape: Sequence[int] | None = None,
@@ -239,7 +240,7 @@ def grid(sde: LinearSDE, steps: int, spacing: Spacing) -> Tensor:
 
 
 def start_states(
-    posterior: Posterior, n: int, shape: Sequence[int] | None, noise: Source
+    posterior: Posterior, n: int, shape: Sequence[int] | None, noise: NoiseSource
 ) -> Tensor:
     """Draws from the start law, on the device of the posterior's parameters, or what else its
     network computes with, if it has any."""

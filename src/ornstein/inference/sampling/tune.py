@@ -29,9 +29,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.tabulated import Tabulated
+from ornstein.core.methods.tabulated import TabulatedMultistep
 from ornstein.core.numerics.estimate import Estimate
-from ornstein.core.processes.sde import Posterior, Reverse
+from ornstein.core.processes.reverse import Posterior, Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.errors import OrnsteinError
@@ -67,7 +67,7 @@ class Tuned(Sampler):
         Raises:
             OrnsteinError: if tuning kept the fixed rule, which has no table.
         """
-        if not isinstance(self.method, Tabulated):
+        if not isinstance(self.method, TabulatedMultistep):
             raise OrnsteinError("this sampler is the fixed rule: there is nothing to save")
         first, *others = self.method.ratios
         return {
@@ -85,7 +85,7 @@ class Tuned(Sampler):
     def build(config: dict[str, Any]) -> "Tuned":
         """The sampler of a `config`."""
         ratios = tuple(math.inf if r is None else r for r in config["ratios"])
-        table = Tabulated(
+        table = TabulatedMultistep(
             ratios, tuple(map(tuple, config["weights"])), config["data_std"], tuple(config["keep"])
         )
         error, before = Estimate(*config["error"]), Estimate(*config["before"])

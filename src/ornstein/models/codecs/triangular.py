@@ -12,7 +12,7 @@ The map of Knothe and Rosenblatt has this form. A scale parameter that comes bef
 is straightened out exactly.
 """
 
-__all__ = ["Bend"]
+__all__ = ["TriangularCodec"]
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from ornstein.models.codecs.affine import Codec
 
 
-class Bend(Codec):
+class TriangularCodec(Codec):
     """``x = shift + factor P u(z)`` by (1), for vectors.
 
     Args:

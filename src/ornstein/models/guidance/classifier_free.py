@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes.linear import LinearSDE, Time
-from ornstein.core.processes.sde import Posterior
+from ornstein.core.processes.reverse import Posterior
 from ornstein.errors import OrnsteinError
 
 

@@ -27,14 +27,8 @@ __all__ = [
 ]
 
 from ornstein.core.numerics.estimate import Estimate
-from ornstein.reference.metrics.diagnostics import (
-    ModeWeights,
-    c2st,
-    ess,
-    mode_coverage,
-    mode_weights,
-    pareto_k,
-)
+from ornstein.core.numerics.importance import ess, pareto_k
+from ornstein.reference.metrics.diagnostics import ModeWeights, c2st, mode_coverage, mode_weights
 from ornstein.reference.metrics.distances import (
     energy_distance,
     floor,

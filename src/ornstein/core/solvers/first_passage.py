@@ -29,8 +29,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ornstein.core.processes.linear import Time
-from ornstein.core.random.noise import Noise, Stream
-from ornstein.core.simulation.loop import Step
+from ornstein.core.random.noise import Noise, NormalStream
+from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
 _PASSAGE = 0x70617373  # key that keeps the numbers of crossings apart from those of the path
@@ -65,7 +65,7 @@ class FirstPassage:
     seed: int | Noise = 0
     times: Float[Tensor, " b"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
     _before: Tensor | None = field(default=None, repr=False)
-    _stream: Stream | None = field(default=None, repr=False)
+    _stream: NormalStream | None = field(default=None, repr=False)
 
     @property
     def crossed(self) -> Bool[Tensor, " b"]:

@@ -34,10 +34,10 @@ from torch.autograd.function import once_differentiable
 from ornstein.core.methods.stratonovich import ReversibleHeun
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.processes.noise_type import driving
-from ornstein.core.random.noise import Draws
-from ornstein.core.random.replay import Pathwise
-from ornstein.core.simulation.loop import Method, Step
-from ornstein.core.solve.checkpointed import Gradient, Stretches
+from ornstein.core.random.noise import NoiseStream
+from ornstein.core.random.replay import ReplayableStream
+from ornstein.core.simulation.method import Method, Step
+from ornstein.core.solvers.checkpointed import CheckpointedSegment, Gradient
 from ornstein.errors import OrnsteinError
 
 
@@ -46,8 +46,8 @@ class Reversible(Gradient):
     """Gradients of `solve` with `ReversibleHeun` by (2) and (3): the memory of the saved times and
     of one step, however many there are.
 
-        xs = orn.solve(sde, x0, [0.0, 1.0], orn.ReversibleHeun(), seed=0, dt=1e-3,
-        gradient=orn.Reversible())
+        xs = orn.solve(sde, x0, [0.0, 1.0], orn.methods.ReversibleHeun(), seed=0, dt=1e-3,
+        gradient=orn.solvers.Reversible())
 
     With an integer or a `Noise` as seed the path is made by `solve`, with the steps as cells: other
     numbers than without a gradient. Watchers see the way from one saved time to the next as a step.
@@ -55,7 +55,7 @@ class Reversible(Gradient):
     computed inside them. First derivatives only.
     """
 
-    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[Stretches, Tensor]:
+    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[CheckpointedSegment, Tensor]:
         """A method that goes from one saved time to the next, and the grid of those.
 
         Raises:
@@ -64,19 +64,23 @@ class Reversible(Gradient):
         if not isinstance(method, ReversibleHeun):
             raise OrnsteinError(
                 f"gradient=Reversible() takes steps back, and {method} has none: use"
-                " method=orn.ReversibleHeun(), for equations of Stratonovich (see to_stratonovich)"
-                " and for additive noise; or gradient=orn.Checkpointed(), which takes any method"
+                " method=orn.methods.ReversibleHeun(), for equations of Stratonovich (see to_stratonovich)"
+                " and for additive noise; or gradient=orn.solvers.Checkpointed(), which takes any method"
             )
         inner = {(float(part[0]), float(part[-1])): part for part in parts}
-        return _Whole(method, inner), torch.stack([*(part[0] for part in parts), parts[-1][-1]])
+        return ReversibleSegment(method, inner), torch.stack(
+            [*(part[0] for part in parts), parts[-1][-1]]
+        )
 
 
-class _Whole(Stretches):
+class ReversibleSegment(CheckpointedSegment):
     """Those that are taken back."""
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+    ) -> Step:
         """From t to s; the memory is z."""
-        draws = Pathwise.of(stream, "a run that is taken back") if self.noisy(sde) else None
+        draws = ReplayableStream.of(stream, "a run that is taken back") if self.noisy(sde) else None
         z, run = x if memory is None else memory, _Run(sde, self.inner[float(t), float(s)], draws)
         ends, leaves = run.forth(x.detach(), z.detach())
         y, z = _Differentiable.apply(run, ends, x, z, *leaves)
@@ -107,7 +111,7 @@ class _Run(NamedTuple):
 
     sde: Any
     grid: Tensor
-    draws: Pathwise | None
+    draws: ReplayableStream | None
 
     def forth(self, x: Tensor, z: Tensor) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
         """x and z at the end, and the leaves that drift and diffusion depend on."""
@@ -213,7 +217,7 @@ def _add_leaves(leaves: dict[int, Tensor], at: tuple[Tensor, Tensor | None], fir
             raise OrnsteinError(
                 "gradient=Reversible() differentiates by leaves, but the equation uses the result"
                 f" of {node.name()}: compute it inside drift and diffusion, or use"
-                " gradient=orn.Checkpointed()"
+                " gradient=orn.solvers.Checkpointed()"
             )
         else:
             todo.extend(parent for parent, _ in node.next_functions)

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.methods.ancestral import Noising
+from ornstein.core.methods.ancestral import ForwardTransition
 from ornstein.core.processes.linear import Time
 from ornstein.core.random.noise import Noise
-from ornstein.core.simulation.loop import Trajectory, simulate
+from ornstein.core.simulation.loop import simulate
+from ornstein.core.simulation.watchers import Trajectory
 from ornstein.errors import OrnsteinError
 
 
@@ -68,5 +69,5 @@ def sample_exact(
         )
     path = Trajectory()
     noise = seed if isinstance(seed, Noise) else Noise(seed)
-    simulate(_TransitionOnly(process), x0, times, Noising(), noise, watch=[path])
+    simulate(_TransitionOnly(process), x0, times, ForwardTransition(), noise, watch=[path])
     return path.stacked()

@@ -11,10 +11,10 @@ equation, so that they are exact for every method. What was computed must come o
 second time: the noise is that of a `BrownianPath`, which is drawn again rather than kept. Griewank
 1992; Chen et al. 2016 (Training deep nets with sublinear memory cost).
 
-A scheme that can be run backwards need not keep anything: see `ornstein.core.solve.reversible`.
+A scheme that can be run backwards need not keep anything: see `ornstein.core.solvers.reversible`.
 """
 
-__all__ = ["Checkpointed", "Gradient", "Stretches"]
+__all__ = ["Checkpointed", "CheckpointedSegment", "Gradient"]
 
 import math
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ from torch.utils.checkpoint import checkpoint
 from ornstein.core.processes.noise_type import driving
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.motion import Motion
-from ornstein.core.random.noise import Draws, Noise, Source
-from ornstein.core.random.replay import Pathwise
-from ornstein.core.simulation.loop import Around, Method, Step
+from ornstein.core.random.noise import Noise, NoiseSource, NoiseStream
+from ornstein.core.random.replay import ReplayableStream
+from ornstein.core.simulation.method import Method, Step, WrappedMethod
 from ornstein.errors import OrnsteinError
 
 
@@ -39,7 +39,7 @@ from ornstein.errors import OrnsteinError
 class Gradient(Protocol):
     """How `solve` is differentiated: `Checkpointed` or `Reversible`."""
 
-    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple["Stretches", Tensor]:
+    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple["CheckpointedSegment", Tensor]:
         """A method that takes many steps as one, and the grid of those.
 
         Args:
@@ -48,7 +48,7 @@ class Gradient(Protocol):
         """
         ...
 
-    def source(self, noise: Source, sde: Any, x: Tensor, grid: Tensor) -> Motion:
+    def source(self, noise: NoiseSource, sde: Any, x: Tensor, grid: Tensor) -> Motion:
         """Noise that can be drawn twice: a path with the steps as cells, from a `Noise`; a path is
         what it is.
 
@@ -75,7 +75,7 @@ class Gradient(Protocol):
 
 
 @dataclass(frozen=True)
-class Stretches(Around):
+class CheckpointedSegment(WrappedMethod):
     """Many steps of a method as one, for the memory of one state.
 
     Args:
@@ -98,7 +98,7 @@ class Checkpointed(Gradient):
     same path.
 
         path = orn.BrownianPath(x0.shape, seed=0, cells=torch.linspace(0, 1, 1001), order=2)
-        xs = orn.solve(sde, x0, [0.0, 1.0], seed=path, dt=1e-3, gradient=orn.Checkpointed())
+        xs = orn.solve(sde, x0, [0.0, 1.0], seed=path, dt=1e-3, gradient=orn.solvers.Checkpointed())
 
     With an integer or a `Noise` as seed the path is made by `solve`, with the steps as cells: other
     numbers than without a gradient. Watchers see segments as steps. Methods that draw beside the
@@ -125,7 +125,7 @@ class Checkpointed(Gradient):
         k = min(steps, self.segments or math.isqrt(steps - 1) + 1)  # (1)
         return [round(i * steps / k) for i in range(k + 1)]
 
-    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[Stretches, Tensor]:
+    def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[CheckpointedSegment, Tensor]:
         """A method that takes a segment at a time, and the grid of their ends.
 
         Args:
@@ -138,12 +138,14 @@ class Checkpointed(Gradient):
         return _Segmented(method, inner), torch.cat([*(e[:-1] for e in ends), ends[-1][-1:]])
 
 
-class _Segmented(Stretches):
+class _Segmented(CheckpointedSegment):
     """Those whose insides are computed again."""
 
-    def step(self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: Draws, memory: Any) -> Step:
+    def step(
+        self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+    ) -> Step:
         """A segment."""
-        draws = Pathwise.of(stream, "a checkpointed run") if self.noisy(sde) else stream
+        draws = ReplayableStream.of(stream, "a checkpointed run") if self.noisy(sde) else stream
 
         def run(y: Tensor, memory: Any) -> Step:
             calls = 0

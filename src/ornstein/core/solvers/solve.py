@@ -17,9 +17,10 @@ from ornstein.core.methods.milstein import Milstein
 from ornstein.core.methods.stochastic_runge_kutta import SRK
 from ornstein.core.methods.stratonovich import StratonovichHeun
 from ornstein.core.processes.solver_orders import calculus, kind
-from ornstein.core.random.noise import Noise, Source
-from ornstein.core.simulation.loop import Method, Step, Watcher, check_grid, simulate
-from ornstein.core.solve.checkpointed import Gradient
+from ornstein.core.random.noise import Noise, NoiseSource
+from ornstein.core.simulation.loop import Watcher, check_grid, simulate
+from ornstein.core.simulation.method import Method, Step
+from ornstein.core.solvers.checkpointed import Gradient
 from ornstein.errors import OrnsteinError
 
 
@@ -37,7 +38,7 @@ def solve(
     x0: Float[Tensor, "b *event"],
     ts: Sequence[float] | Float[Tensor, " n"],
     method: Method | None = None,
-    seed: int | Source = 0,
+    seed: int | NoiseSource = 0,
     dt: float | None = None,
     watch: Iterable[Watcher] = (),
     gradient: Gradient | None = None,
@@ -83,7 +84,7 @@ def solve(
         for a, b, n in zip(times[:-1], times[1:], pieces, strict=True)
     ]
     saved = _Saved(set(times.tolist()), [x0])
-    noise: Source = Noise(seed) if isinstance(seed, int) else seed
+    noise: NoiseSource = Noise(seed) if isinstance(seed, int) else seed
     grid, method = torch.cat([*parts, times[-1:]]), method or default_method(sde)
     if gradient is not None:
         noise = gradient.source(noise, sde, x0, grid)

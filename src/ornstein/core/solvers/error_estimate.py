@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.multistep import Past
-from ornstein.core.simulation.loop import Step
+from ornstein.core.methods.multistep import MultistepState
+from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
 
@@ -35,7 +35,9 @@ class Discretisation:
     gap: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
-        if not isinstance(step.memory, Past) or not any(row.lower for row in step.memory.rows):
+        if not isinstance(step.memory, MultistepState) or not any(
+            row.lower for row in step.memory.rows
+        ):
             raise OrnsteinError(
                 "the discretisation error is estimated by Multistep(order=2) or higher, such as"
                 " method='auto'"
