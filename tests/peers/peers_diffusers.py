@@ -16,7 +16,7 @@ import torch
 from peers_support import levels, standard
 from torch import Tensor
 
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Posterior
 

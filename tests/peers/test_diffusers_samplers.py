@@ -31,7 +31,7 @@ from ornstein.core.methods import (
     Singlestep,
 )
 from ornstein.core.methods.exponential_weights import even, exact, middle, middle_bh1
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Posterior
 from ornstein.core.simulation.method import Method
 from ornstein.core.timesteps.clock import Index, Ratio

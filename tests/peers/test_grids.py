@@ -14,7 +14,7 @@ import torch
 from peers_support import k_diffusion
 from torch import Tensor
 
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.timesteps import spacing
 from ornstein.core.timesteps.spacing import Spacing

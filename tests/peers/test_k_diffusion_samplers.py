@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ornstein.core.methods import Ancestral, AncestralStep, Churn, Heun, Multistep, Singlestep
 from ornstein.core.methods.exponential_weights import exact, middle
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.simulation.method import Method
 from ornstein.core.timesteps.clock import Ratio
 

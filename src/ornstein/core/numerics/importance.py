@@ -1,4 +1,5 @@
-"""Importance weights: how many independent draws they are worth, and whether their mean can be trusted.
+"""Importance weights: how many independent draws they are worth, and whether their mean can be
+trusted.
 
 Notation: log-weights ``log w_i`` of n samples from a proposal. Their mean estimates Z, with a
 relative variance that the effective sample size
@@ -10,7 +11,7 @@ threshold u they follow a generalised Pareto law ``P(w - u > x) = (1 + k x / sig
 has moments below 1 / k only.
 """
 
-__all__ = ["ess", "pareto_k", "require_two"]
+__all__ = ["ess", "log_ess", "pareto_k", "require_two", "systematic_indices"]
 
 import math
 
@@ -18,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.tables import pick
 from ornstein.errors import DataError, OrnsteinError
 
 
@@ -100,3 +102,22 @@ def _generalised_pareto(x: Tensor) -> float:
     log_likelihood = n * ((-theta / k).log() - k - 1)
     theta_hat = (log_likelihood.softmax(0) * theta).sum()
     return float(torch.log1p(-theta_hat * x).mean())
+
+
+def log_ess(log_w: Tensor, dim: int = -1) -> Tensor:
+    """Logarithm of the effective sample size (1) along a dimension, from log-weights of any size:
+    ``2 log sum w - log sum w^2``; NaN where all weights are 0."""
+    return 2 * log_w.logsumexp(dim) - (2 * log_w).logsumexp(dim)
+
+
+def systematic_indices(weights: Tensor, n: int, offset: Tensor) -> Tensor:
+    """Systematic resampling: the n indices at which the running sum of the weights passes
+    ``(i + offset) / n``. Sample i is taken ``n w_i`` times, rounded up or down. Kitagawa 1996.
+
+    Args:
+        weights: ``(..., m)``, normalised along the last dimension.
+        n: how many are taken.
+        offset: ``(..., 1)``, uniform in [0, 1).
+    """
+    points = (torch.arange(n, dtype=torch.float64) + offset) / n
+    return pick(weights, points)

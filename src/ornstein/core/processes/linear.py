@@ -90,6 +90,10 @@ class LinearSDE(ABC):
         t = as_time(t)
         return 2 * (self.log_alpha(t) - self.log_sigma(t))
 
+    def ratio(self, t: Time) -> Tensor:
+        """Noise-to-signal ratio ``sigma_t / alpha_t = exp(-lambda_t / 2)``: 0 without noise."""
+        return (-self.log_snr(t) / 2).exp()
+
     def f(self, t: Time) -> Tensor:
         """Drift coefficient, ``(log alpha)'`` (1), per unit of time."""
         return _derivative(self.log_alpha, as_time(t))  # (1)

@@ -18,6 +18,7 @@ __all__ = ["Noise", "NoiseSource", "NoiseStream", "NormalStream"]
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from hashlib import blake2b
 from math import prod
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -26,6 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.numerics.gaussian import per_sample
+from ornstein.errors import OrnsteinError
 
 _BLOCK = 1 << 16  # numbers of one generator, at most, unless one sample has more
 _LANES = 16  # torch fills a tensor in groups of so many normal numbers, which do not depend on how many groups follow
@@ -42,6 +44,12 @@ def _mix(*words: int) -> int:
         state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
         state ^= state >> 31
     return state
+
+
+@lru_cache(maxsize=256)
+def _named_key(name: str) -> int:
+    """An integer for the name of a purpose, the same in every process."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
 class _Layout(NamedTuple):
@@ -96,12 +104,37 @@ class Noise:
     start: int = 0
     key: int = 0
 
-    def fold(self, *keys: int) -> "Noise":
-        """An independent source, for another purpose or another training step. ``fold(a, b) ==
-        fold(a).fold(b)``."""
+    def __post_init__(self) -> None:
+        if not isinstance(self.seed, int):
+            raise OrnsteinError(
+                f"seed={self.seed!r} is a {type(self.seed).__name__}: a seed is an integer, such as"
+                " 0, or an orn.Noise"
+            )
+
+    @classmethod
+    def of(cls, seed: "int | Noise") -> "Noise":
+        """The source that a ``seed`` argument stands for: a `Noise` is taken as it is.
+
+        Raises:
+            OrnsteinError: if it is neither an integer nor a `Noise`.
+
+        Example:
+            >>> orn.Noise.of(3) == orn.Noise.of(orn.Noise(3))
+            True
+        """
+        return seed if isinstance(seed, Noise) else cls(seed)
+
+    def fold(self, *keys: int | str) -> "Noise":
+        """An independent source, for another purpose or another training step.
+
+        ``fold(a, b) == fold(a).fold(b)``.
+
+        Args:
+            keys: integers, or the name of a purpose: ``noise.fold("start", k)``.
+        """
         key = self.key
         for k in keys:
-            key = _mix(key, k)
+            key = _mix(key, _named_key(k) if isinstance(k, str) else k)
         return Noise(self.seed, self.start, key)
 
     def shift(self, n: int) -> "Noise":

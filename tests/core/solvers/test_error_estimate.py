@@ -11,11 +11,10 @@ import math
 
 import pytest
 import torch
-from core_problems import NormalPosterior, mixture
 
 from ornstein.core.methods import Ancestral, Heun, Multistep, Singlestep
 from ornstein.core.methods.multistep import rows
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
@@ -23,6 +22,7 @@ from ornstein.core.solvers.error_estimate import Discretisation
 from ornstein.core.timesteps.clock import Asinh, Log
 from ornstein.errors import OrnsteinError
 from ornstein.inference.sampling.sample import automatic, sample
+from problems import NormalPosterior, mixture
 
 F64 = torch.float64
 MU, VAR = 1.3, 0.49

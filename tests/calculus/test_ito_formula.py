@@ -19,7 +19,7 @@ from ornstein.calculus.integrals import (
     to_stratonovich,
 )
 from ornstein.core.methods import StratonovichHeun
-from ornstein.core.processes import schedules as processes
+from ornstein.core import processes as processes
 from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.noise import Noise

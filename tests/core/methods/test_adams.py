@@ -8,17 +8,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from core_problems import mixture
 
 from ornstein.core.methods import Adams, Adaptive
 from ornstein.core.methods.adams import Errors, _weights
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.simulation.watchers import Evaluations, Trajectory
 from ornstein.errors import OrnsteinError
+from problems import mixture
 
 F64 = torch.float64
 STIFF = 30.0

@@ -135,7 +135,7 @@ def problem(name: str, n: int) -> Problem:
 
 
 def method(name):
-    return getattr(orn, name)()
+    return getattr(orn.methods, name)()
 
 
 def distances(name: str, on: Problem, steps) -> torch.Tensor:

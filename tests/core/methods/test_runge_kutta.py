@@ -7,19 +7,19 @@ from itertools import pairwise
 
 import pytest
 import torch
-from core_problems import mixture
 from scipy.integrate import solve_ivp
 
 from ornstein.core.methods import Adaptive, RungeKutta
 from ornstein.core.methods.runge_kutta import bogacki_shampine, dormand_prince, heun, midpoint, rk4
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.simulation.watchers import Evaluations
 from ornstein.errors import OrnsteinError
+from problems import mixture
 
 F64 = torch.float64
 TABLEAUS = [heun, midpoint, rk4, bogacki_shampine, dormand_prince]

@@ -6,15 +6,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from core_problems import LAWS, NormalPosterior, mixture
 
 from ornstein.core.methods import Ancestral
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.timesteps import spacing
 from ornstein.errors import OrnsteinError, UnknownNameError
+from problems import LAWS, NormalPosterior, mixture
 
 F64 = torch.float64
 NAMES = [

@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from core_problems import BETAS, LAWS, VP_COEFFICIENTS, Law, NormalPosterior, relative_error
 from scipy.integrate import quad
 
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
+from problems import BETAS, LAWS, VP_COEFFICIENTS, Law, NormalPosterior, relative_error
 
 F64 = torch.float64
 CLEAN = [name for name, law in LAWS.items() if float(law.sde.sigma(0.0)) == 0]  # no noise at t = 0

@@ -9,16 +9,16 @@ and here, where the drift is linear and its next term is of mean 0, 2.
 
 import pytest
 import torch
-from core_problems import NormalPosterior
 from test_sde_methods import fitted
 
 from ornstein.core.methods import SRK, Ancestral, EulerMaruyama, Multistep
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.timesteps.clock import Log
+from problems import NormalPosterior
 
 F64 = torch.float64
 FINE, COUNTS, PATHS = 512, (16, 32, 64), 800

@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from core_problems import LAWS, NormalPosterior, mixture, relative_error
 from torch.distributions import Independent, Normal, kl_divergence
 
 import ornstein as orn
@@ -19,7 +18,7 @@ from ornstein.core.methods import (
     Singlestep,
 )
 from ornstein.core.numerics.gaussian import Gaussian, Point
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random.noise import Noise
@@ -28,6 +27,7 @@ from ornstein.core.simulation.method import Step
 from ornstein.core.simulation.watchers import Evaluations, KernelKL, LogWeight, Trajectory
 from ornstein.errors import OrnsteinError
 from ornstein.reference.targets import GaussianMixture
+from problems import LAWS, NormalPosterior, mixture, relative_error
 
 F64 = torch.float64
 METHODS = [

@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from core_problems import LAWS, NormalPosterior, mixture
 from scipy.integrate import quad
 
 from ornstein.core.methods import Ancestral, Multistep
@@ -16,7 +15,7 @@ from ornstein.core.methods import multistep as exponential
 from ornstein.core.methods.exponential_weights import middle
 from ornstein.core.methods.multistep import rows
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
@@ -27,6 +26,7 @@ from ornstein.core.timesteps.clock import Asinh, Log, Ratio
 from ornstein.errors import OrnsteinError
 from ornstein.inference.sampling.sample import automatic
 from ornstein.reference.targets import GaussianMixture, Normal
+from problems import LAWS, NormalPosterior, mixture
 
 F64 = torch.float64
 INF = math.inf

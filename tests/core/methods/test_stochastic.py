@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from core_problems import NormalPosterior, mixture
 
 from ornstein.core.methods import (
     Ancestral,
@@ -22,13 +21,14 @@ from ornstein.core.methods import (
     RePaint,
     Singlestep,
 )
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise, NormalStream
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.simulation.watchers import Evaluations
 from ornstein.errors import OrnsteinError
+from problems import NormalPosterior, mixture
 
 F64 = torch.float64
 D = 0.7  # std of the data

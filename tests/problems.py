@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.numerics.gaussian import Gaussian, per_sample
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.reference.targets import GaussianMixture
 

@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from core_problems import LAWS, NormalPosterior, mixture
 
 from ornstein.core.methods import EulerMaruyama, ForwardTransition
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
+from problems import LAWS, NormalPosterior, mixture
 
 F64 = torch.float64
 

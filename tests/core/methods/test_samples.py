@@ -11,15 +11,15 @@ import math
 
 import pytest
 import torch
-from core_problems import mixture
 
 from ornstein.core.methods import Ancestral, Heun, Multistep, PredictorCorrector
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.timesteps import spacing
 from ornstein.reference.metrics import floor, sliced_w2
+from problems import mixture
 
 F64 = torch.float64
 N, K = 4000, 4

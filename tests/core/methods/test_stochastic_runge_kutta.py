@@ -4,16 +4,16 @@ import math
 
 import pytest
 import torch
-from core_problems import mixture, slope
 
 from ornstein.core.methods import SRK, EulerMaruyama
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.errors import OrnsteinError
+from problems import mixture, slope
 
 F64 = torch.float64
 OU = SDE(lambda x, t: -x, lambda x, t: torch.full((), math.sqrt(2), dtype=x.dtype))

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from core_problems import NormalPosterior, mixture, slope
 from scipy.integrate import solve_ivp
 
 from ornstein.core.methods import (
@@ -29,7 +28,7 @@ from ornstein.core.methods import (
 from ornstein.core.methods.exponential_weights import even, exact, middle, middle_bh1
 from ornstein.core.methods.runge_kutta import bogacki_shampine, heun, midpoint, rk4
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.processes import schedules as p
+from ornstein.core import processes as p
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
@@ -39,6 +38,7 @@ from ornstein.core.simulation.method import Method, Step
 from ornstein.core.simulation.watchers import Evaluations
 from ornstein.core.timesteps.clock import Asinh, Index, Ratio, Time
 from ornstein.core.timesteps.spacing import Karras
+from problems import NormalPosterior, mixture, slope
 
 F64 = torch.float64
 TOLERANCE, WEAK_TOLERANCE = 0.2, 0.1
