@@ -178,7 +178,8 @@ import torch, numpy as np
 def f(x, device):
     with torch.no_grad(): print(x)
     torch.manual_seed(0); np.random.seed(0)
-    return x.cuda(), x.cpu(), x.to(device), x.to("cuda"), x.to(torch.device("cpu")), x.to(device=device)
+    x.cuda(), x.cpu(), x.to(device), x.to("cuda"), x.to(torch.device("cpu"))
+    return x.to(device=device)
 """
     innocent = """
 import torch, numpy as np
@@ -186,7 +187,8 @@ def f(x, y, generator):
     generator.manual_seed(0)
     np.random.default_rng(0)
     x.cpu().numpy()
-    return x.to(y), x.to(y.device), x.to(torch.float64), x.to(dtype=x.dtype), torch.zeros(3, device=x.device)
+    x.to(y), x.to(y.device), x.to(torch.float64), x.to(dtype=x.dtype)
+    return torch.zeros(3, device=x.device)
 """
     trees = {"guilty": ast.parse(guilty), "innocent": ast.parse(innocent)}
     monkeypatch.setattr(sys.modules[__name__], "tree", trees.__getitem__)

@@ -76,7 +76,7 @@ def test_top_level_names_have_an_example_that_runs(name, tmp_path, monkeypatch):
 
 
 def test_the_list_of_names_is_current():
-    """`docs/names.md` has every public name of every room; `python docs/make_names.py` writes it."""
+    """`docs/names.md` has every public name; `python docs/make_names.py` writes it."""
     command = [sys.executable, str(ROOT / "docs" / "make_names.py"), "--check"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
