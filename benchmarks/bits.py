@@ -4,7 +4,7 @@
 
 The digits are those of ``./run demo``, without labels. The models differ in their loss alone: the
 plain error of the noise at uniform times ("simple", Ho et al. 2020, eq. 14), the recipe's, and the
-bound itself with levels drawn from a `LearnedNoiseLevels` that was fitted to the second model. The bound is
+bound itself with levels drawn from a `LearnedNoiseLevels` fitted to the second model. The bound is
 on the probability of the discrete picture, of the chain; the flow's is of the same, from noise of a
 third of the distance of levels on (`Noised`), where the bound's chain ends too; beside it what
 uniform dequantisation gives.

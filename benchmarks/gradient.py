@@ -144,7 +144,8 @@ def main(options: Options) -> None:
             json.dumps(vars(measure(ROWS[options.row], options.steps, "eversible" in options.row)))
         )
     lines = [
-        f"### Gradient through {options.steps} steps of {PATHS} x {DIM} (state {PATHS * DIM * 4 / 1e6:.2f} MB)\n",
+        f"### Gradient through {options.steps} steps of {PATHS} x {DIM} (state"
+        f" {PATHS * DIM * 4 / 1e6:.2f} MB)\n",
         "| | MB above the start | s | off the exact gradient, standard errors |",
         "|---|" + "---:|" * 3,
     ]

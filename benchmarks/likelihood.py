@@ -277,7 +277,7 @@ def answer(cells: dict[Key, Cell], at: float) -> str:
     others = [name for name in methods if not name.startswith(OURS)]
     if not others:
         return "\n".join(lines)
-    best = [min(others, key=lambda name, k=k: found[name][k]) for k in range(len(MEASURES))]  # type: ignore[misc]
+    best = [min(others, key=lambda name, k=k: found[name][k]) for k in range(len(MEASURES))]
     lines += [
         "",
         "The best of the peers in "

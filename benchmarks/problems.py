@@ -3,7 +3,7 @@
 Each law is a Gaussian mixture. In EDM coordinates ``y = x / alpha = x_0 + sigma z``, where
 ``sigma`` is the noise-to-signal ratio, every process has the same probability-flow ODE
 
-    dy/dsigma = (y - D(y, sigma)) / sigma = -sigma score(y, sigma),    D(y, sigma) = E[x_0 | y].  (1)
+    dy/dsigma = (y - D(y, sigma)) / sigma = -sigma score(y, sigma),  D(y, sigma) = E[x_0 | y].  (1)
 
 These laws have positive width, so their score is smooth down to sigma = 0. With ``sigma = w
 sinh(c)``, w a width, (1) is smooth in c from 0 up, nearly uniform in log sigma where sigma is

@@ -361,7 +361,8 @@ def measure(key: str, options: Options) -> str:
             best[name] = min(best[name], time.process_time() - began)
     speed = {name: p.paths * p.steps / seconds / 1e6 for name, seconds in best.items()}
     lines = [
-        f"### {p.title}: {p.paths} paths, {p.steps} steps (state {p.paths * p.dim * 4 / 1e6:.2f} MB)\n",
+        f"### {p.title}: {p.paths} paths, {p.steps} steps (state"
+        f" {p.paths * p.dim * 4 / 1e6:.2f} MB)\n",
         "| | M path-steps/s | ornstein is | MB above the start | off the law, standard errors |",
         "|---|" + "---:|" * 4,
     ]
