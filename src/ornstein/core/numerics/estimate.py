@@ -7,8 +7,11 @@ a subclass adds it: `ornstein.density.LogZ`, `ornstein.likelihood.LogLikelihood`
 __all__ = ["NORMAL_QUANTILE", "Estimate", "normal_interval"]
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
 
 NORMAL_QUANTILE = 1.959964  # of a standard normal variable at 0.975: the interval covers 95 %
 
@@ -23,7 +26,8 @@ def normal_interval(value: Any, stderr: Any) -> tuple[Any, Any]:
 class Estimate:
     """An estimated number, or a tensor of them, with its standard error.
 
-    It unpacks into its first two fields, ``value, stderr = estimate``.
+    An estimate unpacks into its first two fields, ``value, stderr = estimate``. Two estimates are
+    equal if they have one type and all their fields are equal, tensors by `torch.equal`.
 
     Args:
         value: the estimate, a float or a tensor; in the units of the quantity.
@@ -37,6 +41,8 @@ class Estimate:
         >>> distance = orn.metrics.sliced_w2(torch.zeros(8, 2), torch.ones(8, 2))
         >>> value, stderr = distance
         >>> low, high = distance.interval
+        >>> low <= value <= high
+        True
     """
 
     value: Any
@@ -46,7 +52,46 @@ class Estimate:
 
     def __post_init__(self) -> None:
         if not self.interval:
-            object.__setattr__(self, "interval", normal_interval(self.value, self.stderr))
+            object.__setattr__(self, "interval", normal_interval(self.value, self._total_error()))
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.value, self.stderr))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Estimate) or type(self) is not type(other):
+            return NotImplemented
+        return all(
+            _same(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.cost))  # equal tensors have no hash in common
+
+    @property
+    def evaluations(self) -> int:
+        """The cost of the estimate, where that is a number of evaluations."""
+        return self.cost
+
+    def shifted(self, amount: Any) -> Self:
+        """The estimate of the quantity plus a known amount: value and interval move, errors stay.
+
+        Args:
+            amount: a number or a tensor of the shape of the value, in the units of the value.
+        """
+        low, high = self.interval
+        return replace(
+            self, value=self.value + amount, interval=(low + amount, high + amount)
+        )
+
+    def _total_error(self) -> Any:
+        """The error that the default interval covers; subclasses with other errors add them."""
+        return self.stderr
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two fields are equal; tensors are compared by value, tuples entry by entry."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    return a is b or bool(a == b)

@@ -28,9 +28,11 @@ __all__ = [
     "Shifted",
     "Spacing",
     "Table",
+    "as_spacing",
     "cosine",
     "log_snr",
     "named",
+    "names",
     "quadratic",
     "trailing",
     "uniform",
@@ -280,9 +282,29 @@ _NAMES: dict[str, Spacing] = {
     "uniform": uniform,
 }
 
+names: tuple[str, ...] = tuple(_NAMES)
+"""The names that `named` accepts."""
+
 
 def named(name: str) -> Spacing:
     """The spacing of that name, for command lines and configurations."""
     if name not in _NAMES:
         raise UnknownNameError("spacing", name, _NAMES)
     return _NAMES[name]
+
+
+def as_spacing(spacing: Spacing | str) -> Spacing:
+    """Return the spacing that a name stands for; a spacing is returned as it is.
+
+    Raises:
+        UnknownNameError: for a name that no spacing has.
+        OrnsteinError: for what is neither a name nor a function ``(sde, n) -> times``.
+    """
+    if isinstance(spacing, str):
+        return named(spacing)
+    if not callable(spacing):
+        raise OrnsteinError(
+            f"spacing={spacing!r}: pass a member of orn.spacing, its name, such as 'cosine', or a"
+            " function (sde, n) -> times"
+        )
+    return spacing
