@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -50,18 +51,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.fixture(autouse=True)
-def random_numbers_of_another_series(request, monkeypatch) -> None:
-    """With ``--other-seeds K`` every `Noise` draws from a generator of its own for this K."""
-    series = request.config.getoption("--other-seeds")
+def pytest_configure(config: pytest.Config) -> None:
+    """With ``--other-seeds K`` every `Noise` draws from generators of their own for this K."""
+    series = config.getoption("--other-seeds")
     if not series:
         return
     original = noise.Noise.generator
 
-    def generator(self, *args, **kwargs) -> torch.Generator:
-        return original(replace(self, key=self.key ^ series * 0x9E3779B97F4A7C15), *args, **kwargs)
+    def generator(self: noise.Noise, *args: Any, **kwargs: Any) -> torch.Generator:
+        key = self.key ^ series * 0x9E3779B97F4A7C15
+        return original(replace(self, key=key), *args, **kwargs)
 
-    monkeypatch.setattr(noise.Noise, "generator", generator)
+    noise.Noise.generator = generator
 
 
 def _global_state() -> dict[str, object]:
