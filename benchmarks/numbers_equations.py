@@ -226,7 +226,8 @@ def clocks() -> Numbers:
     w = orn.calculus.time_change(lambda x, t: 1.2 + x.sin() / 5, b, grid, times=times)
     isometry = orn.calculus.ito_isometry(lambda x, t: x, b, grid)
     law = orn.calculus.wiener_integral(torch.exp, 0.0, 1.0)
-    found: Numbers = {f"isometry {key}": x for key, x in isometry._asdict().items()}
+    found: Numbers = {f"isometry {key}": x.value for key, x in isometry._asdict().items()}
+    found.update({f"isometry {key}_stderr": x.stderr for key, x in isometry._asdict().items()})
     found.update({"motion": w.motion, "tau": w.tau, "clock": w.clock, "p": w.p_value})
     return {**found, "distance": w.distance, "wiener mean": law.mean, "wiener std": law.std}
 

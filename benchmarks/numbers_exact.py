@@ -41,7 +41,7 @@ def laws() -> Numbers:
     moved = orn.calculus.mean_squared_displacement(walkers[:, 1:], 0.4, [1, 2])
     fitted = orn.calculus.estimate_diffusion_constant(walkers[:, 1:], 0.4)
     found.update({"moved": moved.value, "moved stderr": moved.stderr})
-    return {**found, "fitted": fitted.diffusion, "fitted velocity": fitted.velocity}
+    return {**found, "fitted": fitted.diffusion.value, "fitted velocity": fitted.velocity.value}
 
 
 @call("take the laws of passages and maxima")

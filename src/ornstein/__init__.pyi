@@ -9,9 +9,9 @@ from . import training as training
 from .calculus import laws as laws
 from .calculus import montecarlo as montecarlo
 from .calculus import pde as pde
-from .calculus.integrals import ito as ito
-from .calculus.integrals import ito_formula as ito_formula
-from .calculus.integrals import stratonovich as stratonovich
+from .calculus import ito as ito
+from .calculus import ito_formula as ito_formula
+from .calculus import stratonovich as stratonovich
 from .calculus.laws.random_walk import RandomWalk as RandomWalk
 from .calculus.montecarlo import expectation as expectation
 from .calculus.pde import HJB as HJB

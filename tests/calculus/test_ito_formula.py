@@ -9,7 +9,7 @@ import pytest
 import sympy
 import torch
 
-from ornstein.calculus.integrals import (
+from ornstein.calculus import (
     adjoint_generator,
     generator,
     ito,
@@ -74,7 +74,7 @@ class TestByHand:
 
     def test_the_ornstein_uhlenbeck_process_undone(self):
         """``Z = e^{lambda t} X`` has no drift and diffusion ``e^{lambda t} sigma``."""
-        found = ito_formula(lambda x, t: (1.5 * t).exp() * x, processes.OU(theta=1.5, sigma=2.0))
+        found = ito_formula(lambda x, t: (1.5 * t).exp() * x, processes.OU(theta=1.5, diffusion_constant=2.0))
         assert close(found.drift(X, 0.4), 0.0) and close(found.diffusion(X, 0.4), 2 * math.exp(0.6))
 
     def test_a_number_of_a_vector(self):
@@ -166,7 +166,7 @@ class TestOnAPath:
     def test_the_generator_is_the_rate_of_the_mean(self):
         """For OU: L x^2 = -2 theta x^2 + sigma^2; and (E f(X_h) - f(x)) / h at h = 1e-4 by
         Gauss-Hermite from the exact transition."""
-        sde = processes.OU(theta=1.5, sigma=2.0)
+        sde = processes.OU(theta=1.5, diffusion_constant=2.0)
         rate = generator(lambda x: x.square(), sde)
         assert close(rate(X, 0.2), -3 * X.square() + 4)
         h = 1e-4
@@ -255,7 +255,7 @@ class TestSymbolic:
 class TestAdjoint:
     def test_a_stationary_density_stays(self):
         """OU: N(0, sigma^2 / 2 theta). A double well: exp(-V), with noise sqrt(2)."""
-        ou = processes.OU(theta=1.5, sigma=2.0)
+        ou = processes.OU(theta=1.5, diffusion_constant=2.0)
         assert close(adjoint_generator(lambda x: (-x.square() * 3 / 8).exp(), ou)(X, 0.0), 0.0)
         well = Langevin(lambda x: -4 * x * (x.square() - 1))
         assert close(
@@ -301,7 +301,7 @@ class TestTwoCalculi:
         for x in (X, V):
             assert close(to_stratonovich(GBM).drift(x, 0.0), (0.5 - 0.32) * x)
             assert close(to_ito(MEANT_OTHERWISE).drift(x, 0.0), (0.5 + 0.32) * x)
-            ou = processes.OU(theta=1.5, sigma=2.0)
+            ou = processes.OU(theta=1.5, diffusion_constant=2.0)
             assert close(to_stratonovich(ou).drift(x, 0.0), ou.drift(x, 0.0))
 
     def test_there_and_back(self):

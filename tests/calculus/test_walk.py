@@ -301,8 +301,8 @@ class TestDiffusionFromData:
             assert fit.increments == 150
             scores.append(
                 [
-                    (fit.diffusion - d_true) / fit.diffusion_stderr,
-                    float((fit.velocity[0] - 0.3) / fit.velocity_stderr[0]),
+                    (fit.diffusion.value - d_true) / fit.diffusion.stderr,
+                    float((fit.velocity.value[0] - 0.3) / fit.velocity.stderr[0]),
                 ]
             )
         scores = np.array(scores)
@@ -317,10 +317,9 @@ class TestDiffusionFromData:
         for seed in range(20):
             u = Noise(seed).uniform((10, 1000), F64)
             jumps = walk.delta * ((u < walk.q).double() - (u >= 1 - walk.p).double())
-            fit = estimate_diffusion_constant(
-                torch.nn.functional.pad(jumps.cumsum(1), (1, 0)), walk.tau
-            )
-            right += abs(fit.diffusion - walk.var_step / (2 * walk.tau)) < 3 * fit.diffusion_stderr
+            positions = torch.nn.functional.pad(jumps.cumsum(1), (1, 0))
+            value, stderr = estimate_diffusion_constant(positions, walk.tau).diffusion
+            right += abs(value - walk.var_step / (2 * walk.tau)) < 3 * stderr
         assert right >= 19
 
     def test_the_curve_is_that_of_drift_and_diffusion(self):

@@ -1,4 +1,4 @@
-"""Stochastic calculus that runs: integrals and Ito's formula, laws, Monte Carlo, equations on grids."""
+"""Stochastic calculus: integrals, Ito's formula, exact laws, Monte Carlo, equations on grids."""
 
 __all__ = [
     "Accumulate",
@@ -32,28 +32,29 @@ __all__ = [
 ]
 
 from ornstein.calculus import laws, montecarlo, pde
-from ornstein.calculus.integrals import (
-    PathFunctional,
-    adjoint_generator,
+from ornstein.calculus.integrals.adapted import check_adapted
+from ornstein.calculus.integrals.girsanov import Accumulate, Girsanov
+from ornstein.calculus.integrals.integrals import (
     by_parts,
-    check_adapted,
     covariation,
-    generator,
     ito,
-    ito_formula,
-    ito_isometry,
     ito_process,
     quadratic_variation,
     stratonovich,
-    symbolic,
     theta_integral,
-    time_change,
+)
+from ornstein.calculus.integrals.integrand import PathFunctional
+from ornstein.calculus.integrals.ito_formula import (
+    adjoint_generator,
+    generator,
+    ito_formula,
     to_ito,
     to_stratonovich,
-    wiener_integral,
 )
-from ornstein.calculus.integrals.girsanov import Accumulate, Girsanov
 from ornstein.calculus.integrals.process import StochasticProcess
+from ornstein.calculus.integrals.symbolic import symbolic
+from ornstein.calculus.integrals.time_change import time_change
+from ornstein.calculus.integrals.wiener import ito_isometry, wiener_integral
 from ornstein.calculus.laws import heat
 from ornstein.calculus.laws.displacement import (
     estimate_diffusion_constant,

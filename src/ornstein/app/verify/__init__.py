@@ -1,5 +1,4 @@
-"""The identities of the four founding documents, each held against the library: ``ornstein
-verify``."""
+"""The command ``ornstein verify``: statements of four documents, measured against the library."""
 
 __all__ = ["CHECKS", "Check", "Outcome", "Verify"]
 

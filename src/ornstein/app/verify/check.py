@@ -1,20 +1,31 @@
-"""A check is one statement of a document, measured against the library.
+"""A check: one statement of a document, measured against the library.
 
 What is measured is a function of a *claim*, the part of the statement that could be wrong: a
-formula, a coefficient, the point where an integrand is read off. The right claim must pass,
+formula, a coefficient, the point where an integrand is evaluated. The right claim must pass,
 
     |computed - exact| <= tolerance,                                                             (1)
 
-and a wrong one, where there is one the one that the document prints, must fail under the same
-tolerance: a check that nothing can fail says nothing. An estimated number is allowed k standard
-errors, with fixed seeds; a solved one the order of its method.
+and a wrong claim must fail under the same tolerance; where the document prints a wrong formula,
+that is the wrong claim. A check that nothing can fail says nothing. An estimated number is allowed
+k standard errors, with fixed seeds; a solved number the error that the order of its method allows.
 """
 
-__all__ = ["Check", "Outcome", "check", "collected", "estimated", "exactly", "normal_law"]
+__all__ = [
+    "Check",
+    "Outcome",
+    "Row",
+    "check",
+    "collected",
+    "estimated",
+    "exactly",
+    "float64",
+    "normal_law",
+    "within_errors",
+]
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,21 +33,21 @@ import torch
 from torch import Tensor
 
 from ornstein.calculus.integrals.time_change import kolmogorov
+from ornstein.core.numerics.estimate import Estimate
 from ornstein.errors import OrnsteinError
 
-SIGNIFICANCE = (
-    1.95  # sqrt(n) times the Kolmogorov-Smirnov distance that chance exceeds once in a thousand
-)
+# sqrt(n) times the Kolmogorov-Smirnov distance that chance exceeds once in a thousand
+SIGNIFICANCE = 1.95
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Two sides of a statement.
+    """Two sides of a statement, the difference allowed, and the reason for that tolerance.
 
     Attributes:
-        computed: by the library.
-        exact: by the statement; of a statement about many numbers both are the pair that is
-            furthest apart.
+        computed: the side that the library computed.
+        exact: the side that the statement gives. Of a statement about many numbers both sides are
+            the pair with the largest difference.
         tolerance: the difference allowed.
         reason: where the tolerance comes from.
     """
@@ -48,26 +59,26 @@ class Outcome:
 
     @property
     def error(self) -> float:
-        """``|computed - exact|``."""
+        """The absolute difference ``|computed - exact|`` of both sides."""
         return abs(self.computed - self.exact)
 
     @property
     def passed(self) -> bool:
-        """(1); False for NaN."""
+        """Whether ``|computed - exact| <= tolerance``; False for NaN."""
         return self.error <= self.tolerance  # (1)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One statement.
+    """One statement of a document, with a right and a wrong claim to measure.
 
     Attributes:
-        name: for the command line.
+        name: the name for the command line.
         document: number of the document that states it, "000" to "003".
-        statement: in words and formulas, correct.
+        statement: the statement in words and formulas, correct.
         measure: ``claim -> Outcome``.
-        right: the claim that holds.
-        wrong: one that does not.
+        right: the claim that is true.
+        wrong: a claim that is not.
         mistake: what is wrong with it; "printed: ..." where the document prints it.
     """
 
@@ -80,17 +91,24 @@ class Check:
     mistake: str
 
     def run(self) -> Outcome:
-        """The outcome of the right claim."""
+        """Return the outcome of the right claim, which should pass."""
         return _outcome(self.measure, self.right)
 
     def broken(self) -> Outcome:
-        """The outcome of the wrong one."""
+        """Return the outcome of the wrong claim, which should fail."""
         return _outcome(self.measure, self.wrong)
 
 
+Row = tuple[Check, str, Outcome]
+"""A row of the table: a check, the claim that was measured ("right" or "wrong"), the outcome."""
+
+
 def _outcome(measure: Callable[[Any], Outcome], claim: Any) -> Outcome:
-    """An error that the library raises on purpose, as where a package is missing, is no verdict: it
-    does not pass."""
+    """Return the outcome of a claim.
+
+    An error that the library raises on purpose, as where a package is missing, is no verdict: such
+    an outcome does not pass.
+    """
     try:
         return measure(claim)
     except OrnsteinError as error:
@@ -100,8 +118,16 @@ def _outcome(measure: Callable[[Any], Outcome], claim: Any) -> Outcome:
 def check(
     document: str, right: Any, wrong: Any, mistake: str
 ) -> Callable[[Callable[[Any], Outcome]], Check]:
-    """Makes a `Check` of a function of the claim; its name and its docstring become name and
-    statement."""
+    """Return a decorator that makes a `Check` of a function of the claim.
+
+    The name and the docstring of the function become the name and the statement of the check.
+
+    Args:
+        document: number of the document, "000" to "003".
+        right: the claim that is true.
+        wrong: a claim that is not.
+        mistake: what is wrong with it; "printed: ..." where the document prints it.
+    """
 
     def decorate(measure: Callable[[Any], Outcome]) -> Check:
         statement = " ".join(inspect.getdoc(measure).split())  # type: ignore[union-attr]
@@ -113,37 +139,74 @@ def check(
 
 
 def collected(names: Mapping[str, Any]) -> tuple[Check, ...]:
-    """The checks among the names of a module, in the order in which they were written."""
+    """Return the checks among the names of a module, in the order in which they were written."""
     return tuple(value for value in names.values() if isinstance(value, Check))
 
 
 def exactly(
     computed: Tensor | float, exact: Tensor | float, tolerance: float, reason: str
 ) -> Outcome:
-    """The pair that is furthest apart of two tensors that broadcast against each other; a NaN
-    counts as furthest."""
+    """Compare two tensors, or numbers, and return the pair with the largest difference.
+
+    Args:
+        computed: the side that the library computed.
+        exact: the other side; both broadcast against each other. A NaN counts as the largest
+            difference.
+        tolerance: the difference allowed.
+        reason: where the tolerance comes from.
+    """
     pair = torch.broadcast_tensors(
         *(torch.as_tensor(value, dtype=torch.float64).detach() for value in (computed, exact))
     )
     a, b = (side.flatten() for side in pair)
-    worst = (a - b).abs().argmax()
-    return Outcome(float(a[worst]), float(b[worst]), tolerance, reason)
+    largest = (a - b).abs().argmax()
+    return Outcome(float(a[largest]), float(b[largest]), tolerance, reason)
 
 
 def estimated(draws: Tensor, exact: float, seed: int, k: float = 4.0) -> Outcome:
-    """The mean of independent draws ``(n,)``, which may be off by k of its standard errors."""
-    stderr = float(draws.double().std()) / math.sqrt(len(draws))
-    return Outcome(
-        float(draws.double().mean()),
-        float(exact),
-        k * stderr,
-        f"{k:g} standard errors, n = {len(draws)}, seed {seed}",
-    )
+    """Compare the mean of independent draws with a number, within k standard errors.
+
+    Args:
+        draws: ``(n,)``, independent.
+        exact: their expectation.
+        seed: the seed of the draws, for the reason.
+        k: number of standard errors allowed.
+    """
+    draws = draws.double()
+    stderr = float(draws.std()) / math.sqrt(len(draws))
+    estimate = Estimate(float(draws.mean()), stderr)
+    return within_errors(estimate, exact, f"n = {len(draws)}", seed, k)
+
+
+def within_errors(
+    estimate: Estimate, exact: float, size: str, seed: int, k: float = 4.0
+) -> Outcome:
+    """Compare an estimate with a number, within k of its standard errors.
+
+    Args:
+        estimate: a number with its standard error.
+        exact: the true value.
+        size: the size of the sample, in words.
+        seed: the seed of the sample, for the reason.
+        k: number of standard errors allowed.
+    """
+    tolerance = k * float(estimate.stderr)
+    reason = f"{k:g} standard errors, {size}, seed {seed}"
+    return Outcome(float(estimate.value), float(exact), tolerance, reason)
+
+
+def float64(numbers: Sequence[float]) -> Tensor:
+    """Return numbers as a tensor ``(n,)`` in float64."""
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def normal_law(z: Tensor, seed: int) -> Outcome:
-    """The Kolmogorov-Smirnov distance of independent draws ``(n,)`` from the standard normal
-    law."""
+    """Compare independent draws with the standard normal law by the Kolmogorov-Smirnov distance.
+
+    Args:
+        z: ``(n,)``, independent.
+        seed: the seed of the draws, for the reason.
+    """
     distance, _ = kolmogorov(z)
     reason = (
         f"Kolmogorov-Smirnov distance, exceeded by chance once in 1000, n = {len(z)}, seed {seed}"

@@ -1,4 +1,4 @@
-"""``ornstein verify``: the checks as a table, with an exit status."""
+"""The command ``ornstein verify``: the checks as a table, with an exit status."""
 
 __all__ = ["CHECKS", "Verify", "line", "table"]
 
@@ -12,19 +12,35 @@ from typing import Annotated, Any
 
 import tyro
 
-from ornstein.app.verify import document_000 as calculus
-from ornstein.app.verify import document_001 as sampling
-from ornstein.app.verify import document_002 as walk
-from ornstein.app.verify import document_003_perspectives as perspectives
-from ornstein.app.verify import document_003_proof as proof
-from ornstein.app.verify.check import Check, Outcome
-from ornstein.app.verify.pictures import StepCoefficients, draw
+from ornstein.app.verify import (
+    document_000_brownian,
+    document_000_equations,
+    document_000_integrals,
+    document_001_forward,
+    document_001_reverse,
+    document_002_chain,
+    document_002_walk,
+    document_003_proof,
+    document_003_reverse,
+    document_003_schedules,
+)
+from ornstein.app.verify.check import Check, Outcome, Row
+from ornstein.app.verify.pictures import draw
 from ornstein.errors import UnknownNameError
 from ornstein.inference.checkpoint import write_config
 from ornstein.inference.manifest import Manifest, options
 
 CHECKS: tuple[Check, ...] = (
-    calculus.CHECKS + sampling.CHECKS + walk.CHECKS + perspectives.CHECKS + proof.CHECKS
+    document_000_brownian.CHECKS
+    + document_000_integrals.CHECKS
+    + document_000_equations.CHECKS
+    + document_001_forward.CHECKS
+    + document_001_reverse.CHECKS
+    + document_002_walk.CHECKS
+    + document_002_chain.CHECKS
+    + document_003_schedules.CHECKS
+    + document_003_reverse.CHECKS
+    + document_003_proof.CHECKS
 )
 """All checks, document by document."""
 DOCUMENTS = {
@@ -41,8 +57,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Verify:
-    """Run the identities of the four founding documents against the library: all of them, or
-    some."""
+    """Run the identities of the four founding documents against the library, all or a selection."""
 
     only: tuple[str, ...] = ()
     """Names of checks; by default all, see --list."""
@@ -57,7 +72,7 @@ class Verify:
     """A folder for the table as verify.json, and the manifest."""
 
     def run(self) -> None:
-        """Print the table. The exit status is 0 if every row passes, 1 if one does not."""
+        """Print the table, and exit with status 0 if every row passes, else with 1."""
         chosen = self._chosen()
         if self.names:
             print(
@@ -67,8 +82,9 @@ class Verify:
                 )
             )
             return
-        manifest, began = Manifest("verify", options(self)), time.monotonic()
-        rows: list[StepCoefficients] = []
+        manifest = Manifest("verify", options(self))
+        began = time.monotonic()
+        rows: list[Row] = []
         print(HEADER)
         for row in self._rows(chosen):
             if not rows or rows[-1][0].document != row[0].document:
@@ -90,24 +106,27 @@ class Verify:
             sys.exit(1)
 
     def _chosen(self) -> list[Check]:
-        """What was asked for, in the order of the documents.
+        """Return the checks that were asked for, in the order of the documents.
 
         Raises:
             UnknownNameError: for a name that is none.
         """
-        known, asked = {check.name for check in CHECKS}, {*self.only, *self.broken} - {"all"}
-        for name in sorted(asked - known):
-            raise UnknownNameError("check", name, known)
+        names = {check.name for check in CHECKS}
+        asked = {*self.only, *self.broken} - {"all"}
+        for name in sorted(asked - names):
+            raise UnknownNameError("check", name, names)
         everything = not asked or "all" in self.only or ("all" in self.broken and not self.only)
         return [check for check in CHECKS if everything or check.name in asked]
 
-    def _rows(self, chosen: Sequence[Check]) -> Iterator[StepCoefficients]:
+    def _rows(self, chosen: Sequence[Check]) -> Iterator[Row]:
+        """Measure the checks one by one, and the wrong claims that were asked for."""
         for check in chosen:
             yield check, "right", check.run()
             if check.name in self.broken or "all" in self.broken:
                 yield check, "wrong", check.broken()
 
-    def _pictures(self, rows: Sequence[StepCoefficients]) -> None:
+    def _pictures(self, rows: Sequence[Row]) -> None:
+        """Draw the pictures if a folder was given and matplotlib is installed."""
         if self.plot is None:
             return
         try:
@@ -117,18 +136,16 @@ class Verify:
 
 
 def line(check: Check, claim: str, outcome: Outcome) -> str:
-    """One row of the table for people: the numbers, and below them the statement or what is wrong
-    with it."""
-    verdict, said = (
-        "ok" if outcome.passed else "FAILS",
-        check.statement if claim == "right" else f"BROKEN: {check.mistake}",
-    )
-    numbers = f"{outcome.computed:13.6g}{outcome.exact:13.6g}{outcome.error:10.1e}{outcome.tolerance:11.1e}"
-    return f"{verdict:8}{check.name:44}{numbers}  {outcome.reason}\n        {said}"
+    """Return one row of the table for people: the numbers, then the statement or the mistake."""
+    verdict = "ok" if outcome.passed else "FAILS"
+    text = check.statement if claim == "right" else f"BROKEN: {check.mistake}"
+    sides = f"{outcome.computed:13.6g}{outcome.exact:13.6g}"
+    errors = f"{outcome.error:10.1e}{outcome.tolerance:11.1e}"
+    return f"{verdict:8}{check.name:44}{sides}{errors}  {outcome.reason}\n        {text}"
 
 
-def table(rows: Sequence[StepCoefficients]) -> list[dict[str, Any]]:
-    """The rows as JSON takes them; numbers that do not exist are null."""
+def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the rows as JSON takes them, with null for numbers that are not finite."""
 
     def number(value: float) -> float | None:
         return value if math.isfinite(value) else None

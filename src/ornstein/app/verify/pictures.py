@@ -1,5 +1,4 @@
-"""What the checks compute, as pictures: paths, densities, schedules, lines of convergence, and all
-errors over their tolerances."""
+"""Pictures of what the checks compute: paths, densities, schedules, convergence, verdicts."""
 
 __all__ = ["PICTURES", "draw", "strong_errors"]
 
@@ -12,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.app.verify.check import Check, Outcome
+from ornstein.app.verify.check import Row
 from ornstein.app.verify.problems import TWO_MODES
-from ornstein.calculus.integrals import ito_process
+from ornstein.calculus import ito_process
 from ornstein.calculus.laws import GeometricBrownian
 from ornstein.calculus.laws.heat import kernel
 from ornstein.calculus.laws.random_walk import RandomWalk
@@ -30,31 +29,43 @@ from ornstein.core.solvers.exact import sample_exact
 from ornstein.core.solvers.solve import solve
 from ornstein.reference.targets.mixtures import Normal
 
-StepCoefficients = tuple[Check, str, Outcome]
-
 
 def _times(n: int) -> Float[Tensor, " n"]:
+    """Return n + 1 equidistant times from 0 to 1."""
     return torch.linspace(0, 1, n + 1, dtype=torch.float64)
 
 
 def strong_errors(method: Method, steps: Sequence[int], n: int, seed: int) -> Float[Tensor, " k"]:
-    """``E |X_1 - exact|`` of ``dX = X / 2 dt + 4/5 X dB`` on n paths for each number of steps, all
-    on the same paths."""
+    """Return the strong error ``E |X_1 - exact|`` of a method for each number of steps.
+
+    The equation is ``dX = X / 2 dt + 4/5 X dB``, whose solution is exact; all numbers of steps use
+    the same n paths.
+
+    Args:
+        method: the solver.
+        steps: numbers of steps, each a divisor of the largest.
+        n: number of paths.
+        seed: seed of the paths.
+    """
     path = BrownianPath((n,), seed=seed, cells=_times(max(steps)), dtype=torch.float64, order=2)
-    exact, start = ((0.5 - 0.8**2 / 2) + 0.8 * path(1.0)).exp(), torch.ones(n, dtype=torch.float64)
+    exact = ((0.5 - 0.8**2 / 2) + 0.8 * path(1.0)).exp()
+    start = torch.ones(n, dtype=torch.float64)
     ends = [
         solve(GeometricBrownian(0.5, 0.8), start, _times(k), method, seed=path)[-1] for k in steps
     ]
     return torch.stack([(end - exact).abs().mean() for end in ends])
 
 
-def paths(figure: Any) -> None:
-    """Brownian motion, the two integrals of B dB, and the Ornstein-Uhlenbeck process, each within
-    its law."""
-    t, n = _times(400), 40
+def path_picture(figure: Any) -> None:
+    """Draw Brownian motion, the two integrals of B dB, and an Ornstein-Uhlenbeck process.
+
+    Each process is drawn within two standard deviations of its law.
+    """
+    t = _times(400)
+    n = 40
     b = ito_process(1.0, BrownianPath((n,), seed=1, cells=t, dtype=torch.float64), t)
-    ou, theta = OU(3.0, 1.0), torch.full((n, 1), 1.5, dtype=torch.float64)
-    x = sample_exact(ou, theta, t, seed=2)[..., 0]
+    ou = OU(3.0, 1.0)
+    x = sample_exact(ou, torch.full((n, 1), 1.5, dtype=torch.float64), t, seed=2)[..., 0]
     left, middle, right = figure.subplots(1, 3)
     for ax, values, mean, std, title in (
         (left, b, 0 * t, t.sqrt(), "Brownian motion, $\\pm 2\\sqrt{t}$"),
@@ -76,8 +87,7 @@ def paths(figure: Any) -> None:
 
 
 def densities(figure: Any) -> None:
-    """A walk and its limit; the data becoming noise; the data made of noise by the reverse
-    equation."""
+    """Draw a walk with its limit, and densities that become noise and data again."""
     left, middle, right = figure.subplots(1, 3)
     limit = RandomWalk.towards(0.5, 0.4, delta=0.25)
     k = round(1 / limit.tau)
@@ -96,7 +106,9 @@ def densities(figure: Any) -> None:
     )
     left.set_xlim(-3, 4)
     left.set_title("random walk and its limit")
-    sde, grid, times = VP(0.1, 8.0), Grid(Axis(-4, 4, 400)), _times(100)
+    sde = VP(0.1, 8.0)
+    grid = Grid(Axis(-4, 4, 400))
+    times = _times(100)
     posterior = TWO_MODES.posterior(sde)
     forward = FokkerPlanck(sde, grid).solve(
         grid.density(lambda y: TWO_MODES.log_prob(y).exp()), times
@@ -126,7 +138,7 @@ def densities(figure: Any) -> None:
 
 
 def schedules(figure: Any) -> None:
-    """alpha and beta of two schedules, and what they make of four points."""
+    """Draw alpha and beta of two schedules, with paths from four points."""
     t = torch.linspace(0, 1, 200, dtype=torch.float64)
     for ax, name, sde in zip(
         figure.subplots(1, 2, sharey=True), ("linear", "cosine"), (VP(), Cosine()), strict=True
@@ -142,8 +154,8 @@ def schedules(figure: Any) -> None:
         ax.legend()
 
 
-def _line(ax: Any, x: Sequence[float], y: Tensor, name: str, order: float) -> None:
-    """Errors over step sizes, and a line of the order through the last."""
+def _error_line(ax: Any, x: Sequence[float], y: Tensor, name: str, order: float) -> None:
+    """Draw errors over step sizes, and a line of the order through the last error."""
     (drawn,) = ax.loglog(x, y, "o", label=f"{name}, order {order:g}", base=2)
     ax.loglog(
         x,
@@ -156,12 +168,14 @@ def _line(ax: Any, x: Sequence[float], y: Tensor, name: str, order: float) -> No
 
 
 def convergence(figure: Any) -> None:
-    """Strong orders of the solvers, the order of the density in the cell, and of the walk in
-    delta."""
+    """Draw the strong orders of solvers and the orders of the density and of the walk.
+
+    The density converges in the width of its cells, the walk in delta.
+    """
     left, middle, right = figure.subplots(1, 3)
     steps = (16, 32, 64, 128, 256)
     for method, order in ((EulerMaruyama(), 0.5), (Milstein(), 1.0), (SRK(), 1.5)):
-        _line(
+        _error_line(
             left,
             [1 / k for k in steps],
             strong_errors(method, steps, 1000, 0),
@@ -170,10 +184,10 @@ def convergence(figure: Any) -> None:
         )
     left.set_title("geometric Brownian motion: error on a path")
     left.set_xlabel("step")
-    _line(
+    _error_line(
         middle,
         [8 / n for n in (50, 100, 200, 400)],
-        torch.stack([_of_cells(n) for n in (50, 100, 200, 400)]),
+        torch.stack([_density_error(n) for n in (50, 100, 200, 400)]),
         "L1 error",
         2,
     )
@@ -182,29 +196,26 @@ def convergence(figure: Any) -> None:
     for velocity, order in ((0.4, 2), (0.0, 4)):
         walks = [RandomWalk.towards(0.5, velocity, delta) for delta in (0.4, 0.2, 0.1, 0.05)]
         distances = torch.tensor([walk.distance_to_limit(round(1 / walk.tau)) for walk in walks])
-        _line(right, [walk.delta for walk in walks], distances, f"drift {velocity:g}", order)
+        _error_line(right, [walk.delta for walk in walks], distances, f"drift {velocity:g}", order)
     right.set_title("distance of a walk to the heat kernel")
     right.set_xlabel("$\\delta$")
     for ax in (left, middle, right):
         ax.legend()
 
 
-def _of_cells(n: int) -> Tensor:
-    """L1 error of the Ornstein-Uhlenbeck density on n cells at t = 1."""
-    sde, start, grid = (
-        OU(1.0, 1.0),
-        Normal(torch.tensor([1.5]), torch.tensor([0.3])),
-        Grid(Axis(-4, 4, n)),
-    )
+def _density_error(n: int) -> Tensor:
+    """Return the L1 error of the Ornstein-Uhlenbeck density on n cells at t = 1."""
+    sde = OU(1.0, 1.0)
+    start = Normal(torch.tensor([1.5]), torch.tensor([0.3]))
+    grid = Grid(Axis(-4, 4, n))
     p0 = grid.evaluate(lambda x: start.log_prob(x).exp())
-    found = FokkerPlanck(sde, grid).solve(p0 / grid.integrate(p0), torch.tensor([0.0, 1.0]))[-1]
-    return grid.integrate(
-        (found - grid.evaluate(lambda x: start.posterior(sde).log_prob(x, 1.0).exp())).abs()
-    )
+    p1 = FokkerPlanck(sde, grid).solve(p0 / grid.integrate(p0), torch.tensor([0.0, 1.0]))[-1]
+    exact = grid.evaluate(lambda x: start.posterior(sde).log_prob(x, 1.0).exp())
+    return grid.integrate((p1 - exact).abs())
 
 
-def verdicts(figure: Any, rows: Sequence[StepCoefficients]) -> None:
-    """Of each check its error over its tolerance: left of the line it passes."""
+def verdicts(figure: Any, rows: Sequence[Row]) -> None:
+    """Draw the error over the tolerance of each check; left of the line a check passes."""
     ax = figure.subplots()
     ratio = [
         max(row[2].error / row[2].tolerance, 1e-12) if row[2].tolerance else math.inf
@@ -227,7 +238,7 @@ def verdicts(figure: Any, rows: Sequence[StepCoefficients]) -> None:
 
 
 PICTURES: dict[str, tuple[Callable[[Any], None], tuple[float, float]]] = {
-    "paths": (paths, (13, 4)),
+    "paths": (path_picture, (13, 4)),
     "densities": (densities, (13, 4)),
     "schedules": (schedules, (9, 4)),
     "convergence": (convergence, (13, 4)),
@@ -235,11 +246,11 @@ PICTURES: dict[str, tuple[Callable[[Any], None], tuple[float, float]]] = {
 """By the name of the file: what draws it, and its size in inches."""
 
 
-def draw(folder: Path, rows: Sequence[StepCoefficients]) -> list[Path]:
-    """All pictures as PNG files.
+def draw(folder: Path, rows: Sequence[Row]) -> list[Path]:
+    """Draw all pictures as PNG files and return their paths.
 
     Args:
-        folder: made if need be.
+        folder: where the files go; made if need be.
         rows: checks, which claim was measured ("right" or "wrong"), and the outcomes, for the
             picture of the verdicts.
 

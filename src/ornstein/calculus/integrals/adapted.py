@@ -1,11 +1,11 @@
-"""Does an integrand know the future?
+"""A test of adaptedness: does an integrand use the path after its own time?
 
-An integrand is adapted if its value at t depends on the path up to t only. If it does, giving the
-path another future changes nothing: with an independent motion B' let
+An Ito integrand is adapted: its value at t depends on the path up to t only. Then another future of
+the path changes nothing. With an independent motion B' let
 
     B*_u = B_u for u <= t,      B*_u = B_t + B'_u - B'_t for u > t,                              (1)
 
-which is a Brownian motion too; then f must be the same on B and B* at every time up to t.
+which is a Brownian motion too; an adapted f is the same on B and B* at every time up to t.
 """
 
 __all__ = ["AdaptednessCheck", "check_adapted"]
@@ -17,47 +17,45 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.calculus.integrals.integrals import as_grid
+from ornstein.calculus.integrals.integrand import DerivedMotion, as_grid
 from ornstein.core.processes.linear import Time
 from ornstein.core.random.motion import Motion
-from ornstein.core.random.noise import Noise
 
 
 @dataclass(frozen=True)
-class _Resampled(Motion):
-    """(1): one motion up to ``now``, another after it."""
+class _Resampled(DerivedMotion):
+    """The motion (1): one motion up to ``now``, increments of another after it."""
 
-    path: Motion
     other: Motion
     now: float
 
-    def __post_init__(self) -> None:
-        for name in ("shape", "t0", "t1", "dtype", "order"):
-            object.__setattr__(self, name, getattr(self.path, name))
-
     def increment(self, s: Time, t: Time) -> Tensor:
-        a, b = float(s), float(t)
-        if a > b:
-            return -self.increment(b, a)
-        if b <= self.now:
-            return self.path.increment(a, b)
-        if a >= self.now:
-            return self.other.increment(a, b)
-        return self.path.increment(a, self.now) + self.other.increment(self.now, b)  # (1)
+        start, end = float(s), float(t)
+        if start > end:
+            return -self.increment(end, start)
+        if end <= self.now:
+            return self.path.increment(start, end)
+        if start >= self.now:
+            return self.other.increment(start, end)
+        return self.path.increment(start, self.now) + self.other.increment(self.now, end)  # (1)
 
     def levy_area(self, s: Time, t: Time, moment: int = 1) -> Tensor:
-        past = (
-            max(float(s), float(t)) <= self.now
-        )  # else it sees the future, and any number that is not B's tells
+        # an area that reaches into the future may be any number that is not that of B
+        past = max(float(s), float(t)) <= self.now
         return (self.path if past else self.other).levy_area(s, t, moment)
 
-    def beside(self) -> Noise:
-        return self.path.beside()
+
+_TOLERANCE = 1e-5  # relative change of a value that is more than rounding, also in float32
 
 
 class AdaptednessCheck(NamedTuple):
-    """Whether f stayed the same, and where not: the first time at which it knew a later one, and by
-    how much it moved at most."""
+    """Whether an integrand stayed the same under other futures of the path.
+
+    Attributes:
+        adapted: True if no value changed.
+        time: the first time at which a value changed; None if there is none.
+        change: by how much the value changed at most, 0 if it did not.
+    """
 
     adapted: bool
     time: float | None
@@ -70,28 +68,30 @@ def check_adapted(
     other: Motion,
     grid: Tensor | Sequence[float],
 ) -> AdaptednessCheck:
-    """Give the path another future (1) after each time of the grid, and see whether f changes at
-    that time or one before.
+    """Test whether an integrand is adapted, by giving the path other futures.
 
-    A value that differs is proof; that none does is evidence, on the grid and the samples tried.
+    After each time of the grid the path is replaced by an independent motion, and f is compared at
+    that time and all earlier ones. A value that differs is proof that f is not adapted; that none
+    differs is evidence, for the grid and the samples that were tried.
 
     Args:
-        f: the integrand as a function of the path: ``path -> (t -> x)``, such as ``lambda B: lambda
-            t: B(t) ** 2``.
-        path: where to try it.
+        f: the integrand as a function of the path: ``path -> (t -> x)``, such as
+            ``lambda B: lambda t: B(t) ** 2``.
+        path: the path on which f is tried.
         other: an independent motion of the same shape and interval: the same path with another
             seed.
         grid: times, increasing.
     """
     times = as_grid(grid).tolist()
-    known = f(path)
-    values = [torch.as_tensor(known(t)) for t in times]
+    integrand = f(path)
+    values = [torch.as_tensor(integrand(t)) for t in times]
     for k, now in enumerate(times):
         changed = f(_Resampled(path, other, now))
         for t, value in list(zip(times, values, strict=True))[: k + 1]:
             again = torch.as_tensor(changed(t))
-            if not torch.equal(value, again) and float((value - again).abs().max()) > 1e-5 * float(
-                1 + value.abs().max()
-            ):
-                return AdaptednessCheck(False, t, float((value - again).abs().max()))
+            if torch.equal(value, again):
+                continue
+            difference = float((value - again).abs().max())
+            if difference > _TOLERANCE * float(1 + value.abs().max()):
+                return AdaptednessCheck(False, t, difference)
     return AdaptednessCheck(True, None, 0.0)

@@ -1,4 +1,4 @@
-"""Girsanov's theorem: the same paths under another drift.
+"""Girsanov's theorem: importance weights between processes that differ in their drift.
 
 If X solves ``dX = b dt + g dB`` under P and ``dX = (b + g u) dt + g dB`` under P^u, then along a
 path of P^u
@@ -27,11 +27,14 @@ from ornstein.errors import OrnsteinError
 
 @dataclass
 class Girsanov:
-    """A watcher of `simulate`: ``value`` (b,) is ``log dP / dP^u`` (1) of each path drawn by
-    `EulerMaruyama`.
+    """A watcher of `simulate` that sums the log-weights ``log dP / dP^u`` of paths of P^u.
+
+    After a simulation by `EulerMaruyama` the attribute ``value``, ``(b,)``, is the log-weight of
+    each path, which makes expectations under P^u those under P.
 
     Args:
-        reference: the process P; the one simulated, P^u, must have the same diffusion.
+        reference: the process P; the process that is simulated, P^u, must have the same diffusion.
+        value: the sum so far; leave it out.
     """
 
     reference: Equation
@@ -51,11 +54,14 @@ class Girsanov:
 
 @dataclass
 class Accumulate:
-    """A watcher of `simulate`: ``value`` (b,) is ``int fn(X_t, t) |dt|`` by the rectangles of the
-    steps.
+    """A watcher of `simulate` that integrates a function along each path, ``int fn(X_t, t) |dt|``.
+
+    After a simulation the attribute ``value``, ``(b,)``, is the integral by the left rectangle of
+    each step.
 
     Args:
         fn: ``(b, *event), t -> (b,)``, per unit of time.
+        value: the sum so far; leave it out.
     """
 
     fn: Callable[[Tensor, Time], Tensor]

@@ -1,5 +1,4 @@
-"""Ito's formula, the generator of an equation and its adjoint, and the two calculi, by automatic
-differentiation.
+"""Ito's formula, the generator and its adjoint, and Ito-Stratonovich conversion, by autodiff.
 
 For ``dX = a(X, t) dt + sum_k g_k(X, t) dB_k`` with the columns g_k of the diffusion (of diagonal
 noise, ``g_k e_k``), and f(x, t) with values of any shape,
@@ -7,7 +6,7 @@ noise, ``g_k e_k``), and f(x, t) with values of any shape,
     df(X_t, t) = [d_t f + Df a + 1/2 sum_k D^2 f(g_k, g_k)] dt + sum_k (Df g_k) dB_k.            (1)
 
 The bracket without ``d_t f`` is the generator L f. Against densities its adjoint is the right-hand
-side of Fokker-Planck's equation,
+side of the Fokker-Planck equation,
 
     L* p = -div(a p) + 1/2 sum_ij d_i d_j (sum_k g_ik g_jk p).                                   (2)
 
@@ -33,31 +32,33 @@ __all__ = [
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import jvp
 
+from ornstein.core.methods.base import calculus_of
 from ornstein.core.processes.linear import Time, as_time
 from ornstein.core.processes.noise_type import NOISE_TYPES, NoiseType, driving
 from ornstein.core.processes.sde import Equation
-from ornstein.core.processes.solver_orders import calculus
 from ornstein.errors import OrnsteinError
 
 Function = Callable[[Tensor, Time], Tensor]
 
 
 def columns(sde: Equation, x: Tensor, t: Time) -> list[Tensor]:
-    """The vector that each Brownian motion multiplies, each of the shape of ``x``, ``(b, *event)``.
+    """Return the vector that each Brownian motion multiplies, each ``(b, *event)``.
 
-    The one place that knows the forms of noise: `noise` of an equation is "diagonal" where it does
-    not say. A "general" diffusion is a matrix ``(b, d, m)``; "scalar" noise is one column ``(b,
-    *event)``; "additive" is either, told apart by its dimensions.
+    This function alone interprets the forms of noise: `noise` of an equation is "diagonal" where it
+    is not given. A "general" diffusion is a matrix ``(b, d, m)``; "scalar" noise is one column
+    ``(b, *event)``; "additive" is either, according to its number of dimensions.
 
     Raises:
         OrnsteinError: if the diffusion does not have the shape of its noise.
     """
-    g, noise = torch.as_tensor(sde.diffusion(x, t)).to(x.dtype), getattr(sde, "noise", "diagonal")
+    g = torch.as_tensor(sde.diffusion(x, t)).to(x.dtype)
+    noise = getattr(sde, "noise", "diagonal")
     if noise == "general" or (noise == "additive" and x.ndim == 2 and g.ndim == 3):
         if x.ndim != 2 or g.ndim != 3 or g.shape[1] != x.shape[1]:
             raise OrnsteinError(
@@ -73,22 +74,24 @@ def columns(sde: Equation, x: Tensor, t: Time) -> list[Tensor]:
     return [(flat * mask).reshape(x.shape) for mask in masks]
 
 
-def _along(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
-    """``Df(x) v``."""
+def _derivative(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
+    """Return the directional derivative ``Df(x) v``."""
     return jvp(f, (x,), (v,))[1]
 
 
-def _twice(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
-    """``D^2 f(x) (v, v)``."""
-    return _along(lambda y: _along(f, y, v), x, v)
+def _second_derivative(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
+    """Return the second directional derivative ``D^2 f(x) (v, v)``."""
+    return _derivative(lambda y: _derivative(f, y, v), x, v)
 
 
 @dataclass(frozen=True)
 class ItoFormula:
-    """``df(X_t, t) = drift dt + diffusion dB``, as functions of the state of X (1).
+    """Drift and diffusion of ``f(X_t, t)`` as functions of the state of X, by Ito's formula.
+
+    ``df(X_t, t) = drift dt + diffusion dB``; made by `ito_formula`.
 
     Args:
-        f: ``(b, *event), t -> (b, *out)``, each sample on its own, made of differentiable
+        f: ``(b, *event), t -> (b, *out)``, each sample independently, made of differentiable
             operations of torch.
         sde: the equation of X, in Ito's sense.
     """
@@ -97,43 +100,72 @@ class ItoFormula:
     sde: Equation
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
-        """The bracket of (1), ``(b, *out)``."""
+        """Return the drift ``d_t f + Df a + 1/2 sum_k D^2 f(g_k, g_k)`` of f(X, t), ``(b, *out)``.
+
+        Args:
+            x: states of X, ``(b, *event)``.
+            t: the time.
+        """
         now = as_time(t).to(x.dtype)
-        rate = jvp(
-            self.f,
-            (x, now),
-            (torch.as_tensor(self.sde.drift(x, t)).expand_as(x), torch.ones_like(now)),
-        )[1]
+        drift = torch.as_tensor(self.sde.drift(x, t)).expand_as(x)
+        rate = jvp(self.f, (x, now), (drift, torch.ones_like(now)))[1]
         for g in columns(self.sde, x, t):
-            rate = rate + _twice(lambda y: self.f(y, now), x, g) / 2
+            rate = rate + _second_derivative(lambda y: self.f(y, now), x, g) / 2
         return rate  # (1)
 
     def diffusion(self, x: Tensor, t: Time) -> Tensor:
-        """The factors of the Brownian motions in (1): ``(b, *out, m)``; ``(b, *out)`` if X is
-        scalar, of shape (b,)."""
+        """Return the factors ``Df g_k`` of the Brownian motions, ``(b, *out, m)``.
+
+        Args:
+            x: states of X, ``(b, *event)``; if they are scalars, ``(b,)``, the result is ``(b,
+                *out)``.
+            t: the time.
+        """
         now = as_time(t).to(x.dtype)
-        factors = [_along(lambda y: self.f(y, now), x, g) for g in columns(self.sde, x, t)]
+        factors = [_derivative(lambda y: self.f(y, now), x, g) for g in columns(self.sde, x, t)]
         return factors[0] if x.ndim == 1 else torch.stack(factors, -1)  # (1)
 
 
 def ito_formula(f: Callable[[Tensor, Tensor], Tensor], sde: Equation) -> ItoFormula:
-    """Drift and diffusion of ``f(X_t, t)`` for a solution X of ``sde``, by automatic
-    differentiation; see `symbolic` for formulas.
+    """Return drift and diffusion of ``f(X_t, t)`` for a solution X of an equation, by autodiff.
 
-    At a cost of two derivatives for each Brownian motion: noise in d coordinates costs 2 d
-    evaluations of f and its derivatives.
+    The cost is two derivatives for each Brownian motion: noise in d coordinates costs 2 d
+    evaluations of f and its derivatives. For formulas on paper see `symbolic`.
+
+    Args:
+        f: ``(b, *event), t -> (b, *out)``, made of differentiable operations of torch.
+        sde: the equation of X, in Ito's or Stratonovich's sense.
+
+    Returns:
+        An `ItoFormula`, with methods ``drift(x, t)`` and ``diffusion(x, t)``.
+
+    Example:
+        >>> sde = orn.SDE(lambda x, t: 0.5 * x, lambda x, t: 0.8 * x)
+        >>> log = orn.ito_formula(lambda x, t: x.log(), sde)
+        >>> x = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+        >>> torch.allclose(log.drift(x, 0.0), torch.full_like(x, 0.5 - 0.8**2 / 2))
+        True
     """
     return ItoFormula(f, to_ito(sde))
 
 
 def generator(f: Callable[[Tensor], Tensor], sde: Equation) -> Function:
-    """``L f = Df a + 1/2 sum_k D^2 f(g_k, g_k)``: the rate at which ``E f(X_t)`` grows from x, as a
-    function of (x, t)."""
+    """Return the generator ``L f = Df a + 1/2 sum_k D^2 f(g_k, g_k)`` as a function of (x, t).
+
+    It is the rate at which ``E f(X_t)`` grows for paths that are at x at time t.
+
+    Args:
+        f: ``(b, *event) -> (b, *out)``, made of differentiable operations of torch.
+        sde: the equation of X.
+    """
     return ito_formula(lambda x, t: f(x), sde).drift
 
 
 def adjoint_generator(p: Callable[[Tensor], Tensor], sde: Equation) -> Function:
-    """``L* p`` (2): the rate at which a density p of X grows at x, as a function of (x, t).
+    """Return ``L* p``, the rate at which a density p of X grows at x, as a function of (x, t).
+
+    It is the right-hand side of the Fokker-Planck equation, ``-div(a p) + 1/2 sum_ij d_i d_j (sum_k
+    g_ik g_jk p)``.
 
     Args:
         p: ``(b, *event) -> (b,)``, such as ``lambda x: target.log_prob(x).exp()``.
@@ -155,7 +187,7 @@ def adjoint_generator(p: Callable[[Tensor], Tensor], sde: Equation) -> Function:
             )
 
         def slope(f: Callable[[Tensor], Tensor], i: int) -> Callable[[Tensor], Tensor]:
-            return lambda y: _along(f, y, units[i])
+            return lambda y: _derivative(f, y, units[i])
 
         pairs = [(i, i) for i in range(len(units))]
         if x.ndim > 1 and getattr(sde, "noise", "diagonal") != "diagonal":
@@ -169,7 +201,7 @@ def adjoint_generator(p: Callable[[Tensor], Tensor], sde: Equation) -> Function:
 
 
 def _units(x: Tensor) -> list[Tensor]:
-    """The unit vectors of an event, each of the shape of ``x``."""
+    """Return the unit vectors of an event, each of the shape of ``x``."""
     if x.ndim == 1:
         return [torch.ones_like(x)]
     flat = x.flatten(1)
@@ -180,63 +212,84 @@ def _units(x: Tensor) -> list[Tensor]:
 
 
 def _entry(x: Tensor, i: int) -> Tensor:
+    """Return entry i of each sample, ``(b,)``."""
     return x if x.ndim == 1 else x.flatten(1)[:, i]
 
 
 @dataclass(frozen=True)
 class Correction:
-    """An equation in the other sense: the drift of the given one plus ``factor * sum_k (D g_k)
-    g_k``, and its diffusion."""
+    """An equation in the other sense, Stratonovich's for Ito's or the reverse.
+
+    Its drift is that of the given equation plus ``factor * sum_k (D g_k) g_k``; its diffusion is
+    the same. Made by `to_stratonovich` and `to_ito`.
+
+    Args:
+        sde: the given equation.
+        factor: -1/2 to Stratonovich's sense, 1/2 to Ito's.
+    """
 
     sde: Equation
     factor: float
 
     @property
     def calculus(self) -> str:
-        """Stratonovich's where the factor is -1/2, Ito's where it is 1/2."""
+        """The sense of this equation: "stratonovich" for a factor of -1/2, else "ito"."""
         return "stratonovich" if self.factor < 0 else "ito"
 
     @property
     def noise(self) -> str:
-        """That of the equation."""
+        """The form of the noise, that of the given equation."""
         return getattr(self.sde, "noise", "diagonal")
 
     @property
     def driving(self) -> NoiseType:
-        """That of the equation."""
+        """The noise type of the given equation, as an object."""
         return driving(self.sde) if hasattr(self.sde, "driving") else NOISE_TYPES[self.noise]
 
     @property
     def deterministic(self) -> bool:
-        """That of the equation."""
+        """Whether the given equation has no noise."""
         return getattr(self.sde, "deterministic", False)
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
-        """The corrected drift (3)."""
+        """Return the corrected drift ``a + factor * sum_k (D g_k) g_k``."""
         total = self.sde.drift(x, t)
         for k, g in enumerate(columns(self.sde, x, t)):
-            total = total + self.factor * _along(lambda y: columns(self.sde, y, t)[k], x, g)  # noqa: B023
+            column = partial(self._column, k, t)
+            total = total + self.factor * _derivative(column, x, g)  # (3)
         return total
 
+    def _column(self, k: int, t: Time, x: Tensor) -> Tensor:
+        """Return column k of the diffusion at x."""
+        return columns(self.sde, x, t)[k]
+
     def diffusion(self, x: Tensor, t: Time) -> Tensor:
-        """That of the equation."""
+        """Return the diffusion of the given equation."""
         return self.sde.diffusion(x, t)
 
 
 def to_stratonovich(sde: Equation) -> Equation:
-    """The equation in Stratonovich's sense that has the solutions of ``sde``: from Ito's the drift
-    loses half of (3)'s sum.
+    """Return the equation in Stratonovich's sense that has the solutions of an equation.
 
-    In which sense an equation is meant is its `calculus`; Ito's where it does not say.
+    From Ito's drift ``1/2 sum_k (D g_k) g_k`` is subtracted. The attribute `calculus` of an
+    equation says in which sense it is meant; without it the sense is Ito's.
+
+    Args:
+        sde: an equation in either sense.
     """
-    if calculus(sde) == "stratonovich":
+    if calculus_of(sde) == "stratonovich":
         return sde
     return sde.sde if isinstance(sde, Correction) else Correction(sde, -0.5)
 
 
 def to_ito(sde: Equation) -> Equation:
-    """The equation in Ito's sense that has the solutions of ``sde``: the inverse of
-    `to_stratonovich`."""
-    if calculus(sde) == "ito":
+    """Return the equation in Ito's sense that has the solutions of an equation.
+
+    The inverse of `to_stratonovich`.
+
+    Args:
+        sde: an equation in either sense.
+    """
+    if calculus_of(sde) == "ito":
         return sde
     return sde.sde if isinstance(sde, Correction) else Correction(sde, 0.5)

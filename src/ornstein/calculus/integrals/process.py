@@ -1,8 +1,8 @@
-"""Random variables whose values are functions: ``omega -> (t -> x)``.
+"""Stochastic processes as random variables whose values are functions: ``omega -> (t -> x)``.
 
-A stochastic process is a function of two arguments. Fix the seed omega and what is left is a path,
-a function of time; fix the time and what is left is a random variable. Processes of the same omega
-belong together: they are made of the same chance.
+A stochastic process is a function of two arguments. For a fixed seed omega it is a path, a function
+of time; for a fixed time it is a random variable. Processes of the same omega are made of the same
+random numbers, so that they can be compared and combined path by path.
 """
 
 __all__ = ["StochasticProcess"]
@@ -22,7 +22,7 @@ Function = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class StochasticProcess:
-    """A random variable whose value at a seed is a path.
+    """A random variable whose value at a seed is a path, a function of time.
 
         B = StochasticProcess(lambda omega: BrownianPath((1000,), seed=omega))
         B(7)(0.5)                                 # the path of seed 7, at time 0.5: (1000,)
@@ -40,11 +40,11 @@ class StochasticProcess:
         return self.law(omega)
 
     def at(self, t: Time) -> Callable[[Omega], Tensor]:
-        """The random variable ``omega -> x`` at one time."""
+        """Return the random variable ``omega -> x`` of the process at one time."""
         return lambda omega: self.law(omega)(t)
 
     def map(self, f: Callable[[Any, Time], Any]) -> "StochasticProcess":
-        """The process ``f(X_t, t)``."""
+        """Return the process ``f(X_t, t)``, on the same paths."""
 
         def law(omega: Omega) -> Function:
             path = self.law(omega)
@@ -53,19 +53,22 @@ class StochasticProcess:
         return StochasticProcess(law)
 
     def then(self, functional: Callable[[Function], Any]) -> Callable[[Omega], Any]:
-        """The random variable ``omega -> functional(path)``: an integral, a maximum, a hitting
-        time."""
+        """Return the random variable ``omega -> functional(path)``, such as a maximum."""
         return lambda omega: functional(self.law(omega))
 
     def through(self, operator: Callable[[Function], Function]) -> "StochasticProcess":
-        """The process whose path is ``operator(path)``: a running mean, a delayed or stopped
-        path."""
+        """Return the process whose path is ``operator(path)``, such as a stopped path."""
         return StochasticProcess(self.then(operator))
 
     def combine(
         self, other: "StochasticProcess", f: Callable[[Any, Any], Any] = lambda x, y: (x, y)
     ) -> "StochasticProcess":
-        """The process ``f(X_t, Y_t)`` of both at the same omega."""
+        """Return the process ``f(X_t, Y_t)`` of two processes at the same omega.
+
+        Args:
+            other: the process Y.
+            f: of two values; by default the pair.
+        """
 
         def law(omega: Omega) -> Function:
             x, y = self.law(omega), other.law(omega)

@@ -1,6 +1,7 @@
-"""Ito's formula on paper: the same as `ito_formula`, with SymPy's derivatives in place of numbers.
+"""Ito's formula on paper, with SymPy: the formulas of which `ito_formula` computes the numbers.
 
-df(X_t, t) = [d_t f + sum_i a_i d_i f + 1/2 sum_ij (g g^t)_ij d_i d_j f] dt + sum_k (sum_i g_ik d_i f) dB_k.  (1)
+df(X_t, t) = [d_t f + sum_i a_i d_i f + 1/2 sum_ij (g g^t)_ij d_i d_j f] dt
+             + sum_k (sum_i g_ik d_i f) dB_k.                                                (1)
 """
 
 __all__ = ["SymbolicFormula", "symbolic"]
@@ -17,6 +18,7 @@ one."""
 
 
 def _sympy() -> Any:
+    """Return the module sympy, or raise an error that says how to install the package."""
     try:
         import sympy
     except ImportError as error:
@@ -28,7 +30,7 @@ def _sympy() -> Any:
 
 @dataclass(frozen=True)
 class SymbolicFormula:
-    """``df = drift dt + sum_k diffusion_k dB_k``, which is what it prints.
+    """The formula ``df = drift dt + sum_k diffusion_k dB_k``, which is also its printed form.
 
     Attributes:
         f: the function.
@@ -52,28 +54,25 @@ class SymbolicFormula:
         return f"d({self.f}) = " + (" + ".join(terms) or "0").replace("+ -", "- ")
 
     def latex(self) -> str:
-        """The same for LaTeX."""
+        """Return the formula as a string for LaTeX."""
         latex = _sympy().latex
         terms = [rf"\left({latex(c)}\right) {name}" for c, name in self._terms("dB^{{{}}}")]
         return rf"d\left({latex(self.f)}\right) = " + (" + ".join(terms) or "0")
 
     def _terms(self, name: str) -> list[tuple[Any, str]]:
-        names = (
-            ["dB"]
-            if len(self.diffusion) == 1
-            else [name.format(k + 1) for k in range(len(self.diffusion))]
-        )
-        return [
-            (c, d)
-            for c, d in zip([self.drift, *self.diffusion], ["dt", *names], strict=True)
-            if c != 0
-        ]
+        """Return the factors that are not 0, each with the name of its differential."""
+        count = len(self.diffusion)
+        names = ["dB"] if count == 1 else [name.format(k + 1) for k in range(count)]
+        factors = zip([self.drift, *self.diffusion], ["dt", *names], strict=True)
+        return [(factor, differential) for factor, differential in factors if factor != 0]
 
 
 def symbolic(
     f: Expression, drift: Expression = 0, diffusion: Expression = 1, dim: int = 1
 ) -> SymbolicFormula:
-    """Ito's formula (1) for ``dX = drift dt + diffusion dB``; without them X is Brownian motion.
+    """Return Ito's formula for ``f(X, t)`` with ``dX = drift dt + diffusion dB``, by SymPy.
+
+    Without drift and diffusion X is a Brownian motion.
 
         print(symbolic(lambda x, t: x**2))                # d(x**2) = dt + 2*x dB
 
@@ -94,15 +93,14 @@ def symbolic(
     t = sp.Symbol("t", nonnegative=True)
 
     def read(value: Expression) -> Any:
-        return (
-            value(x if dim > 1 else x[0], t)
-            if callable(value) and not isinstance(value, sp.Basic)
-            else value
-        )
+        if callable(value) and not isinstance(value, sp.Basic):
+            return value(x if dim > 1 else x[0], t)
+        return value
 
-    a, g = read(drift), read(diffusion)
-    a = list(a) if isinstance(a, list | tuple) else [a] * dim
-    g = list(g) if isinstance(g, list | tuple) else [g] * dim
+    def entries(value: Any) -> list[Any]:
+        return list(value) if isinstance(value, list | tuple) else [value] * dim
+
+    a, g = entries(read(drift)), entries(read(diffusion))
     if len(a) != dim or len(g) != dim:
         raise OrnsteinError(
             f"a drift of {len(a)} and a diffusion of {len(g)} entries for a state of dim={dim}:"
@@ -114,9 +112,8 @@ def symbolic(
     slope = [sp.diff(y, v) for v in x]
     spread = matrix * matrix.T
     rate = sp.diff(y, t) + sum(sp.sympify(c) * d for c, d in zip(a, slope, strict=True))
-    rate += (
-        sum(spread[i, j] * sp.diff(y, u, v) for i, u in enumerate(x) for j, v in enumerate(x)) / 2
-    )  # (1)
+    curvature = (spread[i, j] * sp.diff(y, u, v) for i, u in enumerate(x) for j, v in enumerate(x))
+    rate += sum(curvature) / 2  # (1)
     factors = tuple(
         sp.simplify(sum(matrix[i, k] * slope[i] for i in range(dim)))
         for k in range(matrix.shape[1])
