@@ -76,7 +76,7 @@ def bound(model: orn.DiffusionModel, x: Tensor) -> Tensor:
     return -model.elbo(x, steps=50, spacing=BOUND_SPACING).value.double() / (DIM * math.log(2))
 
 
-def uniform(model: orn.DiffusionModel, x: Tensor, options: Options) -> orn.dequantise.Bits:
+def uniform(model: orn.DiffusionModel, x: Tensor, options: Options) -> orn.dequantise.DiscreteLogProb:
     """The flow's probability with uniform dequantisation."""
 
     def density(y: Tensor, noise: orn.Noise) -> tuple[Tensor, Tensor]:
@@ -127,7 +127,7 @@ def main(options: Options) -> None:
     """Train, measure, print and write ``table.md``."""
     torch.set_num_threads(1)
     digits = split()
-    train, held = torch.tensor(digits.x).float(), torch.tensor(digits.x_held).float()
+    train, held = torch.tensor(digits.x).float(), torch.tensor(digits.x_test).float()
     found = models(train, options)
     all_, few = f"{len(held)} digits", f"{options.samples}"
     head = (

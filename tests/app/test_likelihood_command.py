@@ -9,14 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from commands import refusal, run
 from PIL import Image
 
 import ornstein as orn
-from ornstein.app import cli, likelihood
-from ornstein.app.likelihood import Number, Scores
+from ornstein.app.scores import Number, Scores
 from ornstein.training.recipes import RECIPES
 
-pytestmark = pytest.mark.usefixtures("seeded_weights")
+pytestmark = [pytest.mark.usefixtures("seeded_weights"), pytest.mark.timeout(900)]
 
 
 def small(name):
@@ -45,14 +45,10 @@ def runs(tmp_path_factory):
     orn.fit((pictures, np.arange(200) % 2), small("digits"), folder / "pictures", progress=False)
     np.savez(folder / "pictures.npz", x=pictures[:10], labels=np.arange(10) % 2)
     np.save(folder / "scaled.npy", pictures[:10] / 4)
-    r = orn.sample_density(lambda x: -x.square().sum(1) / 8, dim=2, n=200, steps=5)
+    r = orn.sample_density(lambda x: -x.square().sum(1) / 8, dim=2, n=200, training_steps=5)
     r.sampler.save(folder / "density")
     np.save(folder / "density.npy", r.samples[:15].float().numpy())
     return folder
-
-
-def verb(*arguments):
-    cli.main(["likelihood", *map(str, arguments)])
 
 
 def columns(path):
@@ -74,11 +70,11 @@ def written(x):
 def check(folder, model, x, capsys, dim, options, rule=None):
     """Files and the printed lines against the library."""
     out, summary = capsys.readouterr().out, json.loads((folder / "summary.json").read_text())
-    found, bound = model.log_likelihood(x, 1e-2, rule, 4), model.elbo(x, 7, 4)
+    flow, bound = model.log_likelihood(x, 1e-2, rule, 4), model.elbo(x, 7, 4)
     table = columns(folder / "likelihood.csv")
     for name in ("stderr", "discretisation", "terminal", "error"):
-        assert torch.equal(table[name], written(getattr(found, name))), name
-    assert torch.equal(table["log_prob"], written(found.value)) and torch.equal(
+        assert torch.equal(table[name], written(getattr(flow, name))), name
+    assert torch.equal(table["log_prob"], written(flow.value)) and torch.equal(
         table["index"], torch.arange(len(x)).float()
     )
     for name, value in (("elbo", bound.value), ("elbo_stderr", bound.stderr)):
@@ -86,14 +82,14 @@ def check(folder, model, x, capsys, dim, options, rule=None):
             table[name], value.float(), rtol=1e-6, atol=0
         )  # nine digits of a double, rounded again
     mean, stderr = (
-        float(found.value.double().mean()),
-        float(found.value.double().std()) / len(x) ** 0.5,
+        float(flow.value.double().mean()),
+        float(flow.value.double().std()) / len(x) ** 0.5,
     )
     assert summary["log_prob"] == pytest.approx({"mean": mean, "stderr": stderr})
     assert summary["log_prob_per_dim"]["mean"] == pytest.approx(mean / dim)
     assert summary["elbo"]["mean"] == pytest.approx(float(bound.value.mean()), rel=1e-5)
-    assert summary["evaluations"] == found.evaluations and summary["passes"] == found.passes
-    assert summary["prior_gap"] == pytest.approx(found.prior_gap) and summary["seconds"] > 0
+    assert summary["evaluations"] == flow.evaluations and summary["passes"] == flow.passes
+    assert summary["prior_gap"] == pytest.approx(flow.prior_gap) and summary["seconds"] > 0
     assert (summary["samples"], summary["dimensions"]) == (len(x), dim)
     manifest = json.loads((folder / "manifest-likelihood.json").read_text())
     assert manifest["results"] == summary and manifest["options"] | options == manifest["options"]
@@ -107,7 +103,7 @@ QUICK = ["--tol", "1e-2", "--elbo-steps", "7", "--seed", "4"]
 
 
 def test_a_table_by_its_csv_file(runs, capsys):
-    verb(runs / "table", "--data", runs / "table.csv", "--n", 9, *QUICK)
+    run("likelihood", runs / "table", "--data", runs / "table.csv", "--n", 9, *QUICK)
     x = np.loadtxt(runs / "table.csv", delimiter=",", skiprows=1)[:9]
     model = orn.load(runs / "table")
     out, summary, table = check(
@@ -116,7 +112,7 @@ def test_a_table_by_its_csv_file(runs, capsys):
         x,
         capsys,
         3,
-        {"n": 9, "seed": 4, "probes": None, "out": None},
+        {"n": 9, "seed": 4, "divergence": None, "out": None},
     )
     gap = table["log_prob"].double() - table["elbo"].double()
     assert summary["log_prob_minus_elbo"] == pytest.approx(
@@ -128,7 +124,8 @@ def test_a_table_by_its_csv_file(runs, capsys):
 
 
 def test_quantised_pictures_get_bits_and_no_comparison(runs, tmp_path, capsys):
-    verb(
+    run(
+        "likelihood",
         runs / "pictures",
         "--data",
         runs / "pictures.npz",
@@ -141,7 +138,7 @@ def test_quantised_pictures_get_bits_and_no_comparison(runs, tmp_path, capsys):
     model, x = orn.load(runs / "pictures"), np.load(runs / "pictures.npz")["x"]
     rule = orn.likelihood.trace.Hutchinson(4)
     out, summary, table = check(
-        tmp_path / "new" / "folder", model, x, capsys, 16, {"probes": 4}, rule
+        tmp_path / "new" / "folder", model, x, capsys, 16, {"divergence": 4}, rule
     )
     bits, stderr = model.elbo(x, 7, 4).bits_per_dim(16)
     assert summary["elbo_bits_per_dim"] == pytest.approx({"mean": bits, "stderr": stderr})
@@ -158,8 +155,27 @@ def test_quantised_pictures_get_bits_and_no_comparison(runs, tmp_path, capsys):
     )
 
 
+@pytest.mark.parametrize("label", [1, [0, 1, 1, 0], "data"])
+def test_labels_are_those_of_the_python_call(runs, tmp_path, label):
+    """The bound and the density of two samples of each class, in batches of three."""
+    typed = label if isinstance(label, list) else [label]
+    given = ["--n", 4, "--batch", 3, "--divergence", "exact", "--label", *typed]
+    run(
+        *["likelihood", runs / "pictures", "--data", runs / "pictures.npz"],
+        *[*given, "--elbo-spacing", "uniform", "--out", tmp_path, *QUICK],
+    )
+    model, x = orn.load(runs / "pictures"), np.load(runs / "pictures.npz")["x"][:4]
+    classes = [0, 1, 0, 1] if label == "data" else label
+    table = columns(tmp_path / "likelihood.csv")
+    exact = orn.likelihood.trace.Exact()
+    flow = model.log_likelihood(x, 1e-2, exact, 4, label=classes, batch=3)
+    bound = model.elbo(x, 7, 4, label=classes, spacing=orn.spacing.uniform)
+    assert torch.equal(table["log_prob"], written(flow.value))
+    torch.testing.assert_close(table["elbo"], bound.value.float(), rtol=1e-4, atol=1e-4)
+
+
 def test_a_model_of_a_density(runs, tmp_path, capsys):
-    verb(runs / "density", "--data", runs / "density.npy", "--out", tmp_path, *QUICK)
+    run("likelihood", runs / "density", "--data", runs / "density.npy", "--out", tmp_path, *QUICK)
     _, _, table = check(
         tmp_path, orn.load(runs / "density"), np.load(runs / "density.npy"), capsys, 2, {}
     )
@@ -168,13 +184,20 @@ def test_a_model_of_a_density(runs, tmp_path, capsys):
     assert float((table["log_prob"] - truth).abs().max()) < 0.3
 
 
-def test_samples_are_taken_in_batches_that_change_nothing_but_the_steps(
-    runs, tmp_path, capsys, monkeypatch
-):
+def test_samples_are_taken_in_batches_that_change_nothing_but_the_steps(runs, tmp_path, capsys):
     """Batches of 4: the bound to the last digit, progress on the terminal."""
-    verb(runs / "table", "--data", runs / "table.csv", "--out", tmp_path / "a", *QUICK)
-    monkeypatch.setattr(likelihood, "BATCH", 4)
-    verb(runs / "table", "--data", runs / "table.csv", "--out", tmp_path / "b", *QUICK)
+    run("likelihood", runs / "table", "--data", runs / "table.csv", "--out", tmp_path / "a", *QUICK)
+    run(
+        "likelihood",
+        runs / "table",
+        "--data",
+        runs / "table.csv",
+        "--out",
+        tmp_path / "b",
+        "--batch",
+        4,
+        *QUICK,
+    )
     a, b = (columns(tmp_path / name / "likelihood.csv") for name in "ab")
     torch.testing.assert_close(a["elbo"], b["elbo"], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(a["log_prob"], b["log_prob"], rtol=0, atol=0.05)
@@ -183,22 +206,31 @@ def test_samples_are_taken_in_batches_that_change_nothing_but_the_steps(
 
 def test_without_matplotlib_the_numbers_are_there(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
-    verb(runs / "density", "--data", runs / "density.npy", "--out", tmp_path, *QUICK)
+    run("likelihood", runs / "density", "--data", runs / "density.npy", "--out", tmp_path, *QUICK)
     assert "ornstein[plots]" in capsys.readouterr().out
     assert (tmp_path / "summary.json").exists() and (tmp_path / "manifest-likelihood.json").exists()
 
 
-def test_the_order_of_bound_and_density_is_told_as_it_is():
+def test_the_order_of_bound_and_density_is_reported_as_it_is():
     """Gaps of mean 1, -0.01 and -1 with standard error 0.1."""
     spread = torch.linspace(-1, 1, 30)
     spread = spread / spread.std() * 0.1 * 30**0.5
     for shift, words in [(1.0, "<= log p"), (-0.01, "agree within"), (-1.0, "> log p")]:
         value = spread + shift - 3
         zero = torch.zeros(30)
-        found = orn.LogLikelihood(value, zero, zero, zero, 0.0, torch.zeros(30, 2), 5, 10)
+        flow = orn.LogLikelihood(
+            value,
+            zero,
+            cost=5,
+            discretisation=zero,
+            terminal=zero,
+            prior_gap=0.0,
+            x_T=torch.zeros(30, 2),
+            passes=10,
+        )
         assert any(
             words in line
-            for line in Scores(found, torch.full((30,), -3.0), zero + 0.1, 2, False).lines()
+            for line in Scores(flow, torch.full((30,), -3.0), zero + 0.1, 2, False).lines()
         ), words
 
 
@@ -208,7 +240,7 @@ def test_numbers_show_two_digits_of_their_error():
 
 
 @pytest.mark.parametrize(
-    ("run", "data", "options", "words"),
+    ("folder", "data", "options", "words"),
     [
         ("table", "no-such-file", [], "no such file"),
         ("nothing", "table.csv", [], "config.json"),
@@ -217,19 +249,16 @@ def test_numbers_show_two_digits_of_their_error():
         ("pictures", "scaled.npy", [], "none of this model's, 0 to 4 in steps of 1"),
         ("table", "table.csv", ["--n", "1"], "n=1"),
         ("table", "table.csv", ["--probes", "1"], "probes=1"),
+        ("table", "table.csv", ["--divergence", "1"], "probes=1"),
         ("table", "table.csv", ["--tol", "0"], "tol=0"),
+        ("table", "table.csv", ["--batch", "0"], "--batch 0"),
+        ("table", "table.csv", ["--label", "data"], "without labels"),
+        ("table", "table.csv", ["--elbo-spacing", "karas"], "Did you mean 'karras'"),
         ("table", "table.csv", ["--elbo-steps", "1"], "steps=1"),
         ("table", "table.csv", ["--out", "{runs}/table.csv"], "table.csv"),
     ],
 )
-def test_mistakes_end_with_status_2_and_one_line(runs, capsys, run, data, options, words):
+def test_mistakes_end_with_status_2_and_one_line(runs, capsys, folder, data, options, words):
     path = runs / data if (runs / data).exists() else data
-    with pytest.raises(SystemExit) as stop:
-        verb(runs / run, "--data", path, *(option.format(runs=runs) for option in options))
-    error = capsys.readouterr().err
-    assert (
-        stop.value.code == 2
-        and error.startswith("ornstein: ")
-        and words in error
-        and len(error.strip().splitlines()) == 1
-    )
+    given = [option.format(runs=runs) for option in options]
+    assert words in refusal(capsys, "likelihood", runs / folder, "--data", path, *given)

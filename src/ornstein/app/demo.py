@@ -1,10 +1,9 @@
-"""``./run demo``: both jobs end to end on real input, with the numbers that say how good the result
-is.
+"""The demo ``./run demo``: both jobs end to end on real input, with numbers that judge the result.
 
 From samples: a class-conditional model of the 8 x 8 digits that come with scikit-learn, judged on
-digits it has never seen. From a
-density: the posterior of the eight schools, whose log Z is known. Every distance is shown beside
-its floor, the same distance between two sets of real digits.
+digits that it was not trained on. From a density: the posterior of the eight schools, whose log Z
+is computed by quadrature too. Every distance is shown with its floor, the same distance between two
+sets of real digits.
 """
 
 __all__ = ["main"]
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 
 from ornstein.core.timesteps.spacing import Karras
@@ -31,41 +31,43 @@ from ornstein.reference.targets import EightSchools
 from ornstein.training.datasets.read import bundled
 from ornstein.training.fit import fit
 
-HELD_OUT = 360
-STEPS = 25
-SPACING = Karras(
-    sigma_min=0.02
-)  # in the model's units, where grey levels are 1/8 apart: no step is spent on less
-BOUND_SPACING = Karras(
-    sigma_min=1 / 24
-)  # a third of that distance: from there the decoder tells the levels apart
+HELD_OUT = 360  # digits to judge with: a fifth
+STEPS = 25  # of the sampler
+SPACING = Karras(sigma_min=0.02)  # grey levels are 1/8 apart: no step below that
+BOUND_SPACING = Karras(sigma_min=1 / 24)  # a third of 1/8: the decoder separates levels there
 
 
 class Digits(NamedTuple):
-    """Digits to train on and digits to judge with, ``(n, 8, 8)`` with values 0 to 16, and their
-    classes."""
+    """Digits to train on, digits to judge with, and the classes of both.
+
+    Args:
+        x, x_test: ``(n, 8, 8)``, with values from 0 to 16.
+        labels, labels_test: ``(n,)``, from 0 to 9.
+    """
 
     x: np.ndarray
     labels: np.ndarray
-    x_held: np.ndarray
-    labels_held: np.ndarray
+    x_test: np.ndarray
+    labels_test: np.ndarray
 
 
 def split() -> Digits:
-    """The bundled digits, a fifth of each class held out."""
+    """Return the bundled digits with a fifth of each class held out."""
     from sklearn.model_selection import train_test_split
 
     x, labels = bundled("digits")
-    x, x_held, labels, labels_held = train_test_split(
+    x, x_test, labels, labels_test = train_test_split(
         x, labels, test_size=HELD_OUT, random_state=0, stratify=labels
     )
-    return Digits(x, labels, x_held, labels_held)
+    return Digits(x, labels, x_test, labels_test)
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """How samples compare with held-out digits; each ``floor`` is training digits in the samples'
-    place."""
+    """How samples compare with held-out digits, each distance with its floor.
+
+    A ``floor`` is the same number with training digits in place of the samples.
+    """
 
     c2st: float
     c2st_floor: float
@@ -81,68 +83,64 @@ class Judgement:
 
 
 def judge(model: DiffusionModel, samples: Tensor, digits: Digits) -> Judgement:
-    """Everything that can be said about the samples without looking at them."""
+    """Return all that can be measured of samples without looking at them."""
     from sklearn.svm import SVC
 
-    held, train = torch.tensor(digits.x_held).float(), torch.tensor(digits.x).float()
+    test = torch.tensor(digits.x_test).float()
+    train = torch.tensor(digits.x).float()
     real = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:HELD_OUT]]
-    rest = train[~(train[:, None] == real[None]).flatten(2).all(2).any(1)]
+    others = train[~(train[:, None] == real[None]).flatten(2).all(2).any(1)]
     classifier = SVC(gamma=0.001, C=10).fit(digits.x.reshape(-1, 64), digits.labels)
-    bits, bits_stderr = model.elbo(
-        held, steps=50, label=digits.labels_held, spacing=BOUND_SPACING
-    ).bits_per_dim(64)
+    predicted = classifier.predict(samples.reshape(-1, 64).numpy())
+    bound = model.elbo(test, steps=50, label=digits.labels_test, spacing=BOUND_SPACING)
+    bits, bits_stderr = bound.bits_per_dim(64)
     nearest = metrics.nearest_distance(samples, train)
     return Judgement(
-        metrics.c2st(samples, held).value,
-        metrics.c2st(real, held).value,
-        metrics.sliced_w2(samples, held).value,
-        metrics.sliced_w2(real, held).value,
-        float(classifier.score(digits.x_held.reshape(-1, 64), digits.labels_held)),
-        float((classifier.predict(samples.reshape(-1, 64).numpy()) == digits.labels_held).mean()),
-        float(nearest.median()),
-        float(metrics.nearest_distance(held, rest).median()),
-        int((nearest == 0).sum()),
-        bits,
-        bits_stderr,
+        c2st=metrics.c2st(samples, test).value,
+        c2st_floor=metrics.c2st(real, test).value,
+        sliced_w2=metrics.sliced_w2(samples, test).value,
+        sliced_w2_floor=metrics.sliced_w2(real, test).value,
+        classifier=float(classifier.score(digits.x_test.reshape(-1, 64), digits.labels_test)),
+        agreement=float((predicted == digits.labels_test).mean()),
+        nearest=float(nearest.median()),
+        nearest_floor=float(metrics.nearest_distance(test, others).median()),
+        copies=int((nearest == 0).sum()),
+        bits_per_dim=bits,
+        bits_per_dim_stderr=bits_stderr,
     )
 
 
 def from_samples(out: Path) -> dict[str, Any]:
-    """Train on the digits, draw the picture, print the judgement; returns it."""
+    """Train on the digits, draw the picture, print the judgement, and return it."""
     digits = split()
     model = fit((digits.x, digits.labels), recipe="digits", out=out / "digits")
-    clock = time.time()
-    samples = model.sample(HELD_OUT, steps=STEPS, label=digits.labels_held, seed=0, spacing=SPACING)
-    seconds = time.time() - clock
+    began = time.monotonic()
+    samples = model.sample(HELD_OUT, steps=STEPS, label=digits.labels_test, seed=0, spacing=SPACING)
+    seconds = time.monotonic() - began
     _draw_digits(out / "digits.png", digits, samples)
-    found = judge(model, samples, digits)
-    _print_judgement(found, seconds)
-    return vars(found) | {"sampling_seconds": seconds}
+    judgement = judge(model, samples, digits)
+    _print_judgement(judgement, seconds)
+    return vars(judgement) | {"sampling_seconds": seconds}
 
 
-def _print_judgement(found: Judgement, seconds: float) -> None:
+def _print_judgement(j: Judgement, seconds: float) -> None:
     """The judgement as a table: samples, real digits in their place, goal."""
     rows = (
-        ("two-sample test, accuracy", found.c2st, found.c2st_floor, "at most 0.60; 0.5 is perfect"),
-        (
-            "sliced Wasserstein-2, grey levels",
-            found.sliced_w2,
-            found.sliced_w2_floor,
-            "at most 1.5 x real",
-        ),
+        ("two-sample test, accuracy", j.c2st, j.c2st_floor, "at most 0.60; 0.5 is perfect"),
+        ("sliced Wasserstein-2, grey levels", j.sliced_w2, j.sliced_w2_floor, "at most 1.5 x real"),
         (
             "recognised as the class asked for",
-            found.agreement,
-            found.classifier,
+            j.agreement,
+            j.classifier,
             "at least 0.95; classifier 0.97",
         ),
         (
             "median distance to nearest training digit",
-            found.nearest,
-            found.nearest_floor,
+            j.nearest,
+            j.nearest_floor,
             "about equal: not memorised",
         ),
-        ("exact copies of training digits", found.copies, 0, ""),
+        ("exact copies of training digits", j.copies, 0, ""),
     )
     print(
         f"\n{HELD_OUT} samples in {STEPS} steps ({seconds:.1f} s), judged against {HELD_OUT}"
@@ -152,22 +150,18 @@ def _print_judgement(found: Judgement, seconds: float) -> None:
     for name, value, floor, goal in rows:
         print(f"  {name:<42} {value:8.3f} {floor:8.3f}   {goal}")
     print(
-        f"  held-out bits per dimension, at most       {found.bits_per_dim:8.3f} +-"
-        f" {found.bits_per_dim_stderr:.3f}\n"
+        f"  held-out bits per dimension, at most       {j.bits_per_dim:8.3f} +-"
+        f" {j.bits_per_dim_stderr:.3f}\n"
     )
 
 
 def from_density(out: Path) -> dict[str, Any]:
-    """Sample the eight schools, print parameters and log Z beside the truth; returns them."""
+    """Sample the eight schools, print parameters and log Z with the exact ones, and return them."""
     target = EightSchools()
     result = sample_density(target.log_prob, target.dim, seed=0)
     parameters = target.parameters(result.samples)
-    mean, std, exact_mean, exact_std = (
-        parameters.mean(0),
-        parameters.std(0),
-        target.exact_mean,
-        target.exact_std,
-    )
+    mean, std = parameters.mean(0), parameters.std(0)
+    exact_mean, exact_std = target.exact_mean, target.exact_std
     print(
         "eight schools (Rubin 1981)        mean   exact       sd   exact    error of the mean / sd"
     )
@@ -192,6 +186,7 @@ def from_density(out: Path) -> dict[str, Any]:
 
 
 def _density_numbers(result: DensityResult) -> dict[str, Any]:
+    """The numbers of the result, as JSON takes them."""
     keys = "log_z", "log_z_stderr", "log_z_interval", "ess", "k_hat", "evaluations", "seconds"
     return {key: getattr(result, key) for key in keys}
 
@@ -203,10 +198,10 @@ def _draw_digits(path: Path, digits: Digits, samples: Tensor) -> None:
     figure = Figure(figsize=(9, 3.1), layout="constrained")
     axes = figure.subplots(1, 2)
     for ax, title, x in zip(
-        axes, ("held-out digits", "generated digits"), (digits.x_held, samples.numpy()), strict=True
+        axes, ("held-out digits", "generated digits"), (digits.x_test, samples.numpy()), strict=True
     ):
         columns = [
-            np.concatenate([np.pad(d, 1) for d in x[digits.labels_held == k][:6]])
+            np.concatenate([np.pad(d, 1) for d in x[digits.labels_test == k][:6]])
             for k in range(10)
         ]
         ax.imshow(np.concatenate(columns, axis=1), cmap="gray_r", vmin=0, vmax=16)
@@ -221,7 +216,8 @@ def _draw_schools(path: Path, target: EightSchools, parameters: Tensor) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.4), layout="constrained")
-    ax, y = figure.subplots(), np.arange(len(target.names))
+    ax = figure.subplots()
+    y = np.arange(len(target.names))
     ax.errorbar(parameters.mean(0), y - 0.12, xerr=parameters.std(0), fmt="o", label="sampled")
     ax.errorbar(target.exact_mean, y + 0.12, xerr=target.exact_std, fmt="x", label="exact")
     ax.set_yticks(y, target.names)
@@ -233,8 +229,13 @@ def _draw_schools(path: Path, target: EightSchools, parameters: Tensor) -> None:
 
 
 def main(out: Path = Path("runs/demo")) -> None:
-    """Run both jobs and say where the files lie."""
-    manifest, clock = Manifest("demo", {"out": str(out)}), time.time()
+    """Run both jobs, from samples and from a density, and print where the files are.
+
+    Args:
+        out: folder of the results.
+    """
+    manifest = Manifest("demo", {"out": str(out)})
+    began = time.monotonic()
     try:
         print(
             f"1. From samples: train on {1797 - HELD_OUT} of scikit-learn's digits"
@@ -249,16 +250,16 @@ def main(out: Path = Path("runs/demo")) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         print(
-            f"\nstopped; what was trained is in {out} and the next run goes on from there",
+            f"\nstopped; what was trained is in {out} and the next run resumes from there",
             file=sys.stderr,
         )
         sys.exit(130)
     results = {"digits": samples, "eight_schools": density}
     path = manifest.write(out, json.loads(json.dumps(results)))
-    print(f"\nDone in {time.time() - clock:.0f} s. The files:")
+    print(f"\nDone in {time.monotonic() - began:.0f} s. The files:")
     rows = {
-        out / "digits.png": "generated digits beside real ones",
-        out / "eight-schools.png": "the posterior beside the exact one",
+        out / "digits.png": "generated and real digits",
+        out / "eight-schools.png": "the sampled and the exact posterior",
         out / "digits": f"the model: ornstein sample {out / 'digits'} --label 3",
         out / "eight-schools": (
             f"the sampler and samples.npy: ornstein sample {out / 'eight-schools'}"
@@ -270,4 +271,4 @@ def main(out: Path = Path("runs/demo")) -> None:
 
 
 if __name__ == "__main__":
-    main(*[Path(argument) for argument in sys.argv[1:2]])
+    tyro.cli(main, prog="./run demo")

@@ -11,14 +11,16 @@ from torch import Tensor
 
 
 def grid(samples: Tensor, columns: int, scale: int = 1, gap: int = 1) -> np.ndarray:
-    """Samples side by side, as bytes ``(height, width)`` or ``(height, width, 3)``; the data's
-    range becomes black to white.
+    """Return samples as one picture, side by side, with the range of the data from black to white.
 
     Args:
         samples: ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)`` with 1 or 3 channels.
         columns: pictures per row.
         scale: pixels per value.
         gap: pixels between pictures, before scaling.
+
+    Returns:
+        Bytes ``(height, width)`` or ``(height, width, 3)``.
     """
     x = samples.detach().float()
     if x.ndim == 3:
@@ -31,14 +33,15 @@ def grid(samples: Tensor, columns: int, scale: int = 1, gap: int = 1) -> np.ndar
     rows = math.ceil(n / columns)
     sheet = torch.full((rows * (h + gap) + gap, columns * (w + gap) + gap, c), 128.0)
     for i in range(n):
-        top, left = (i // columns) * (h + gap) + gap, (i % columns) * (w + gap) + gap
+        top = (i // columns) * (h + gap) + gap
+        left = (i % columns) * (w + gap) + gap
         sheet[top : top + h, left : left + w] = x[i]
     pixels = sheet.to(torch.uint8).numpy().repeat(scale, 0).repeat(scale, 1)
     return pixels[..., 0] if c == 1 else pixels
 
 
 def save_grid(path: Path, samples: Tensor, columns: int = 8, scale: int | None = None) -> Path:
-    """`grid` as a PNG file; small pictures are enlarged."""
+    """Save samples side by side as a PNG file, small ones enlarged, and return its path."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,8 +52,9 @@ def save_grid(path: Path, samples: Tensor, columns: int = 8, scale: int | None =
 def save_likelihood(
     path: Path, log_prob: Tensor, bound: Tensor, noise: float, quantised: bool
 ) -> Path:
-    """Histograms of samples, as a PNG file: in one plot with common bins, or side by side where the
-    units differ.
+    """Save histograms of log-densities and bounds as a PNG file, and return its path.
+
+    They are in one plot with common bins, or side by side where the units differ.
 
     Args:
         path: of the file.
