@@ -103,6 +103,19 @@ class TestInstallation:
         assert machine.prepare("demo") == ["demo"]
         assert machine.prepare("demo") == []
 
+    def test_is_repeated_when_the_version_of_the_package_changes(self, machine):
+        """The version is declared in the package; other changes of its code need no installation."""
+        package = machine.root / "src" / "ornstein"
+        package.mkdir()
+        machine.prepare("demo")
+        for text, expected in (
+            ('__version__ = "1"\n', ["demo"]),
+            ('__version__ = "1"\nx = 1\n', []),
+            ('__version__ = "2"\nx = 1\n', ["demo"]),
+        ):
+            (package / "__init__.py").write_text(text)
+            assert machine.prepare("demo") == expected
+
     def test_is_repeated_for_another_python(self, machine):
         machine.prepare("demo")
         machine.found["version"] = [3, 12]
@@ -146,6 +159,10 @@ class TestInstallation:
         machine.prepare("demo")
         machine.found["ornstein"] = "/elsewhere/src/ornstein/__init__.py"
         assert machine.prepare("demo") == ["demo"]
+
+
+def test_the_version_is_declared_where_the_script_looks():
+    assert run.declared_version(str(SCRIPT.parent)).startswith(b'__version__ = "')
 
 
 class TestStamp:
