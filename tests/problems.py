@@ -103,7 +103,7 @@ LAWS: dict[str, Law] = {
         lambda t: t**2,
     ),
     "OU": Law(
-        p.OU(theta=1.5, sigma=2.0, T=2.0),
+        p.OU(theta=1.5, diffusion_constant=2.0, T=2.0),
         _constant(-1.5),
         _constant(4.0),
         lambda t: torch.exp(-1.5 * t),

@@ -112,7 +112,10 @@ class TestMembers:
         assert relative_error(ours.sigma(t), vp.sigma(t)) < 1e-12
 
     def test_damped_with_constant_noise_is_ornstein_uhlenbeck(self):
-        ours, ou = p.Damped(lambda u: torch.full_like(u, 0.7)), p.OU(theta=1.0, sigma=0.7, T=3.0)
+        ours, ou = (
+            p.Damped(lambda u: torch.full_like(u, 0.7)),
+            p.OU(theta=1.0, diffusion_constant=0.7, T=3.0),
+        )
         t = torch.linspace(0.01, 3.0, 12, dtype=F64)
         assert relative_error(ours.alpha(t), ou.alpha(t)) < 1e-12
         assert relative_error(ours.sigma(t), ou.sigma(t)) < 1e-12

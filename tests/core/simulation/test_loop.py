@@ -367,6 +367,68 @@ class TestStepsWithoutMeaning:
         with pytest.raises(OrnsteinError, match="one point"):
             orn.simulate(reverse, torch.zeros(3, 2), orn.Bridge().times(4), method)
 
+    @pytest.mark.parametrize(
+        ("times", "words"),
+        [
+            ([0.75, -1.0], "t=-1 is outside the time of VP"),
+            ([0.75, -1e-9], "outside the time of VP"),
+            ([1.5, 0.5], "t=1.5 is outside"),
+            ([0.0, -0.5], "outside the time of VP"),
+            ([0.0, 0.5], "there is no noise"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "method",
+        [
+            orn.Ancestral(),
+            orn.EulerMaruyama(),
+            orn.Heun(),
+            orn.Multistep(2),
+            orn.SRK(),
+        ],
+    )
+    @pytest.mark.parametrize("eta", [0.0, 1.0])
+    def test_generation_stays_within_the_time_of_the_process(self, times, words, method, eta):
+        reverse = orn.Reverse(self.posterior(orn.VP()), eta)
+        with pytest.raises(OrnsteinError, match=words):
+            orn.simulate(reverse, torch.ones(3, 2), torch.tensor(times), method, orn.Noise(0))
+
+    @pytest.mark.parametrize(
+        ("sde", "times"),
+        [
+            (orn.VP(), [-0.5, 0.5]),
+            (orn.RectifiedFlow(), [0.5, 1.5]),
+            (orn.Cosine(T=2.0), [0.5, 2.5]),
+            (orn.Bridge(), [0.5, 1.5]),
+            (orn.OU(), [-1.0, 1.0]),
+        ],
+    )
+    def test_noising_stays_where_the_process_has_a_law(self, sde, times):
+        for run in (
+            lambda: orn.sample_exact(sde, torch.ones(3, 2), torch.tensor(times)),
+            lambda: orn.simulate(
+                sde, torch.ones(3, 2), torch.tensor(times), orn.EulerMaruyama(), orn.Noise(0)
+            ),
+        ):
+            with pytest.raises(OrnsteinError, match="outside the time of"):
+                run()
+
+    def test_noising_may_go_on_beyond_the_end_where_there_is_a_law(self):
+        out = orn.sample_exact(orn.OU(), torch.ones(3, 2), torch.tensor([0.0, 5.0]))
+        assert bool(out.isfinite().all())
+
+    def test_the_drift_is_refused_at_a_pinned_end(self):
+        """Euler-Maruyama would multiply an infinite rate with 0."""
+        bridge = orn.Bridge()
+        with pytest.raises(OrnsteinError, match="infinite at t=1"):
+            orn.simulate(
+                orn.Reverse(self.posterior(bridge)),
+                torch.zeros(3, 2),
+                bridge.times(4),
+                orn.EulerMaruyama(),
+                orn.Noise(0),
+            )
+
     def test_fresh_noise_is_for_generating(self):
         reverse = orn.Reverse(self.posterior(orn.VP()))
         with pytest.raises(OrnsteinError, match="use ForwardTransition"):

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.core.methods import Ancestral
 from ornstein.core import processes as p
+from ornstein.core.methods import Ancestral
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.timesteps import spacing
+from ornstein.core.timesteps.grid import LOG_SNR_RANGE
+from ornstein.core.timesteps.noise_levels import beta_quantile
 from ornstein.errors import OrnsteinError, UnknownNameError
 from problems import LAWS, NormalPosterior, mixture
 
@@ -159,7 +161,7 @@ def test_quantiles_of_a_beta_law_are_those_of_scipy(a, b):
     special = pytest.importorskip("scipy.special")
     x = torch.linspace(0, 1, 101, dtype=F64)
     assert (
-        spacing._beta_quantile(x, a, b) - torch.from_numpy(special.betaincinv(a, b, x.numpy()))
+        beta_quantile(x, a, b) - torch.from_numpy(special.betaincinv(a, b, x.numpy()))
     ).abs().max() < 1e-13
 
 
@@ -374,7 +376,7 @@ def test_cosine_on_the_cosine_process_is_even_in_t():
 
 def test_log_snr_is_cut_where_it_is_infinite():
     times = p.RectifiedFlow().times(30, spacing.log_snr)
-    low, high = spacing.LOG_SNR_RANGE
+    low, high = LOG_SNR_RANGE
     inner = p.RectifiedFlow().log_snr(times[1:-1])
     assert float(inner[-1]) == pytest.approx(high) and high == pytest.approx(-2 * math.log(0.002))
     assert float(inner[0]) == pytest.approx(low + (high - low) / 29)

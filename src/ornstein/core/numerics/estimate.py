@@ -8,12 +8,16 @@ __all__ = ["NORMAL_QUANTILE", "Estimate", "normal_interval"]
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+AnyEstimate = TypeVar("AnyEstimate", bound="Estimate")
+
 NORMAL_QUANTILE = 1.959964  # of a standard normal variable at 0.975: the interval covers 95 %
+
+Kind = TypeVar("Kind", bound="Estimate")
 
 
 def normal_interval(value: Any, stderr: Any) -> tuple[Any, Any]:
@@ -72,7 +76,7 @@ class Estimate:
         """The cost of the estimate, where that is a number of evaluations."""
         return self.cost
 
-    def shifted(self, amount: Any) -> Self:
+    def shifted(self: Kind, amount: Any) -> Kind:
         """The estimate of the quantity plus a known amount: value and interval move, errors stay.
 
         Args:

@@ -1,5 +1,4 @@
-"""What drives an equation ``dX = a dt + g dB``: the shape of its Brownian motion B, and how g acts
-on an increment of it.
+"""Types of noise of an equation ``dX = a dt + g dB``: the shape of B, and how g acts on dB.
 
 | noise | B | g | the product |
 |---|---|---|---|
@@ -8,8 +7,8 @@ on an increment of it.
 | `Scalar` | one number for each sample | like x | all entries move with it |
 | `General` | m numbers for each sample | like x, with a last dimension m | ``sum_j g_j dB_j`` |
 
-Which methods are of which order depends on it: iterated integrals of B that a method does not know
-must not occur.
+The order of a method depends on the type of noise: a method that approximates no iterated integrals
+of B keeps its order only where they do not occur. Kloeden and Platen 1992, section 10.3.
 """
 
 __all__ = [
@@ -36,69 +35,77 @@ from ornstein.errors import OrnsteinError
 
 @runtime_checkable
 class NoiseType(Protocol):
-    """A row of the table."""
+    """How an equation is driven: the shape of its Brownian motion, and the product g dB."""
 
     def like(self, x: Tensor, diffusion: Callable[[], Tensor]) -> Tensor:
-        """A tensor of the shape of B for a state x; the diffusion is called only if it must."""
+        """Return a tensor of the shape of B for a state x.
+
+        Args:
+            x: the state, ``(b, *event)``.
+            diffusion: returns g; called only if the shape depends on it.
+        """
         ...
 
     def apply(self, g: Tensor, increment: Tensor) -> Tensor:
-        """``g dB``, like x."""
+        """Return the product ``g dB``, of the shape of the state."""
         ...
 
 
 @dataclass(frozen=True)
 class Diagonal:
-    """Each entry has a Brownian motion of its own."""
+    """Diagonal noise: each entry of the state has a Brownian motion of its own."""
 
     def like(self, x: Tensor, diffusion: Callable[[], Tensor]) -> Tensor:
-        """x."""
+        """Return the state itself, whose shape B has."""
         return x
 
     def apply(self, g: Tensor, increment: Tensor) -> Tensor:
-        """Entry by entry."""
+        """Return the product ``g dB``, entry by entry."""
         return g * increment
 
 
 @dataclass(frozen=True)
 class Additive(Diagonal):
-    """`Diagonal`, and the same for every state: Ito and Stratonovich agree."""
+    """Additive noise: diagonal, with a g that does not depend on the state.
+
+    Ito's and Stratonovich's equations agree.
+    """
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """One Brownian motion for all entries of a sample."""
+    """Scalar noise: one Brownian motion moves all entries of a sample."""
 
     def like(self, x: Tensor, diffusion: Callable[[], Tensor]) -> Tensor:
-        """``(b, 1, ..., 1)``."""
+        """Return a tensor of one number for each sample, ``(b, 1, ..., 1)``."""
         return x.flatten(1)[:, 0].reshape(len(x), *(1 for _ in x.shape[1:])) if x.ndim > 1 else x
 
     def apply(self, g: Tensor, increment: Tensor) -> Tensor:
-        """Broadcast over the event."""
+        """Return the product ``g dB``, broadcast over the event."""
         return g * increment
 
 
 @dataclass(frozen=True)
 class General:
-    """m Brownian motions through a matrix: g is ``(b, *event, m)``."""
+    """General noise: m Brownian motions through a matrix g of shape ``(b, *event, m)``."""
 
     def like(self, x: Tensor, diffusion: Callable[[], Tensor]) -> Tensor:
-        """``(b, m)``.
+        """Return a tensor of m numbers for each sample, ``(b, m)``.
 
         Raises:
             OrnsteinError: unless g has one dimension more than x.
         """
         g = diffusion()
         if g.ndim != x.ndim + 1 or g.shape[1:-1] != x.shape[1:]:
-            want = ", ".join(map(str, x.shape))
+            event = ", ".join(map(str, x.shape))
             raise OrnsteinError(
-                f"general noise needs a diffusion ({want}, m), got {tuple(g.shape)}: or"
+                f"general noise needs a diffusion ({event}, m), got {tuple(g.shape)}: or"
                 " noise='diagonal'?"
             )
         return torch.zeros(len(x), g.shape[-1], dtype=x.dtype, device=x.device)
 
     def apply(self, g: Tensor, increment: Tensor) -> Tensor:
-        """``sum_j g_j dB_j``."""
+        """Return the product ``sum_j g_j dB_j`` over the last dimension of g."""
         return (g * increment.reshape(len(increment), *(1 for _ in g.shape[1:-1]), -1)).sum(-1)
 
 
@@ -109,9 +116,9 @@ NOISE_TYPES: dict[str, NoiseType] = {
     "scalar": Scalar(),
     "general": General(),
 }
-"""By name."""
+"""The types of noise by the names that `SDE` takes."""
 
 
 def driving(sde: Any) -> NoiseType:
-    """What drives an equation; diagonal noise where it does not say."""
+    """Return the noise type of an equation; diagonal where the equation does not say."""
     return getattr(sde, "driving", DIAGONAL)

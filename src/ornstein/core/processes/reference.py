@@ -1,66 +1,111 @@
-"""Reference processes with a known stationary or pinned law: Ornstein-Uhlenbeck and the Brownian bridge.
+"""Reference processes with a simple law at T: Ornstein-Uhlenbeck and the Brownian bridge.
 
-They are the base processes of samplers for unnormalised densities: DDS (Vargas et al. 2023) starts from
-the stationary law of an Ornstein-Uhlenbeck process, PIS (Zhang and Chen 2022) from the end of a bridge.
+They are the base processes of samplers for unnormalised densities. DDS (Vargas et al. 2023) starts
+from the stationary law of an Ornstein-Uhlenbeck process, PIS (Zhang and Chen 2022) from the pinned
+end of a Brownian bridge.
 """
 
 __all__ = ["OU", "Bridge"]
 
 import math
+import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from ornstein.core.numerics.checks import require_positive
+from ornstein.core.processes.constants import check_constants, check_noise, check_rate
 from ornstein.core.processes.linear import LinearSDE, Time, as_time
-from ornstein.core.processes.schedules import softplus
+from ornstein.core.processes.linear_beta import softplus
+from ornstein.errors import OrnsteinError
+
+_SQRT_2 = 2**0.5  # diffusion constant whose stationary law is N(0, 1) at theta = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class OU(LinearSDE):
-    """Ornstein-Uhlenbeck: ``dX = -theta X dt + sigma dB``, stationary law ``N(0, sigma^2 / (2
-    theta))``.
+    """The Ornstein-Uhlenbeck process ``dX = -theta X dt + diffusion_constant dB``.
 
-    Uhlenbeck and Ornstein 1930; for densities Vargas et al. 2023 (DDS).
+    Its stationary law is ``N(0, diffusion_constant^2 / (2 theta))``. Uhlenbeck and Ornstein 1930;
+    for sampling from densities Vargas et al. 2023 (DDS).
 
     Args:
-        theta: rate of return, per unit of time.
-        sigma: the diffusion constant, kept as the field ``noise`` because `sigma` is, as
-            everywhere, the noise level at t.
+        theta: rate of return to the mean, per unit of time.
+        diffusion_constant: standard deviation of the noise per root of time.
         T: end of time.
+        sigma: deprecated spelling of ``diffusion_constant``, which this release still takes.
+
+    Raises:
+        OrnsteinError: unless all are positive and of a size that can be computed with.
+
+    Example:
+        >>> ou = orn.OU(theta=1.0, diffusion_constant=2**0.5)
+        >>> bool(abs(ou.sigma(50.0) - 1.0) < 1e-12)
+        True
     """
 
     theta: float
-    noise: float
+    diffusion_constant: float
     T: float = 1.0
 
-    def __init__(self, theta: float = 1.0, sigma: float = 2**0.5, T: float = 1.0) -> None:
-        object.__setattr__(self, "theta", theta)
-        object.__setattr__(self, "noise", sigma)
-        object.__setattr__(self, "T", T)
-        require_positive(self, "theta", "noise", "T")
+    def __init__(
+        self,
+        theta: float = 1.0,
+        diffusion_constant: float = _SQRT_2,
+        T: float = 1.0,
+        *,
+        sigma: float | None = None,
+    ) -> None:
+        if sigma is not None:
+            if diffusion_constant != _SQRT_2:
+                raise OrnsteinError(
+                    f"OU(diffusion_constant={diffusion_constant!r}, sigma={sigma!r}): these are two"
+                    " spellings of one constant, pass diffusion_constant only"
+                )
+            warnings.warn(
+                "orn.OU(sigma=...) is now orn.OU(diffusion_constant=...); the old spelling goes"
+                " with the next release",
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            diffusion_constant = sigma
+        for name, value in (
+            ("theta", theta),
+            ("diffusion_constant", diffusion_constant),
+            ("T", T),
+        ):
+            object.__setattr__(self, name, value)
+        check_constants(self, "theta", "diffusion_constant", "T")
+        check_rate(self, **{"theta * T": theta * T})
+        check_noise(self, **{"the standard deviation at T": float(self.sigma(T))})
 
-    def config(self) -> dict[str, Any]:
-        return {"theta": self.theta, "sigma": self.noise, "T": self.T}
+    @property
+    def noise(self) -> float:
+        """The diffusion constant, by the deprecated name of release 0.1."""
+        warnings.warn(
+            "orn.OU.noise is now orn.OU.diffusion_constant; the old name goes with the next"
+            " release",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.diffusion_constant
 
     def log_alpha(self, t: Tensor) -> Tensor:
         return -self.theta * t
 
     def log_sigma(self, t: Tensor) -> Tensor:
         return (-torch.expm1(-2 * self.theta * t)).log() / 2 + math.log(
-            self.noise / math.sqrt(2 * self.theta)
+            self.diffusion_constant / math.sqrt(2 * self.theta)
         )
 
     def f(self, t: Time) -> Tensor:
         return torch.full_like(as_time(t), -self.theta)
 
     def g2(self, t: Time) -> Tensor:
-        return torch.full_like(as_time(t), self.noise**2)
+        return torch.full_like(as_time(t), self.diffusion_constant**2)
 
     def time(self, log_snr: Tensor) -> Tensor:
-        stationary = self.noise**2 / (2 * self.theta)
+        stationary = self.diffusion_constant**2 / (2 * self.theta)
         return (softplus(-log_snr.double() - math.log(stationary)) / (2 * self.theta)).clamp(
             0, self.T
         )
@@ -68,18 +113,29 @@ class OU(LinearSDE):
 
 @dataclass(frozen=True)
 class Bridge(LinearSDE):
-    """A Brownian motion of variance ``scale^2`` per unit of time, pinned to 0 at T: the reference
-    process of PIS.
+    """A Brownian motion that is pinned to the origin at T: the reference process of PIS.
 
-    ``alpha = 1 - t/T``, ``sigma^2 = scale^2 t (1 - t/T)``. Its start law is the point 0. Zhang and
-    Chen 2022.
+    ``alpha = 1 - t / T`` and ``sigma^2 = scale^2 t (1 - t / T)``. The start law of generation is
+    the point 0. Zhang and Chen 2022.
+
+    Args:
+        scale: standard deviation of the motion per root of time.
+        T: end of time.
+
+    Raises:
+        OrnsteinError: unless both are positive and of a size that can be computed with.
+
+    Example:
+        >>> orn.Bridge().pinned, float(orn.Bridge().sigma(1.0))
+        (True, 0.0)
     """
 
     scale: float = 1.0
     T: float = 1.0
 
     def __post_init__(self) -> None:
-        require_positive(self, "scale", "T")
+        check_constants(self, "scale", "T")
+        check_noise(self, **{"scale * sqrt(T)": self.scale * math.sqrt(self.T)})
 
     @property
     def pinned(self) -> bool:

@@ -1,12 +1,13 @@
-"""Time reversal of a linear SDE, driven by a posterior.
+"""Time reversal of a linear SDE: the process that generates samples from noise.
 
-`Reverse` is the reversal of Anderson (1982). With Tweedie's formula ``score = (alpha E[x_0 | x_t] -
-x) / sigma^2`` and any eta in [0, 1], the process
+A model gives the posterior mean ``E[x_0 | x_t]``. With Tweedie's formula ``score = (alpha E[x_0 |
+x_t] - x) / sigma^2`` and any eta in [0, 1], the process
 
     dX = [f X - (1 + eta^2) / 2  g^2 score] dt + eta g dB    (time decreasing)                   (1)
 
 has the marginals of the forward process: eta = 1 is the reverse SDE, eta = 0 the probability-flow
-ODE. Anderson 1982; Song et al. 2021, eq. 6 and 13; Karras et al. 2022, eq. 6.
+ODE. Every sampler of a model solves it. Anderson 1982; Song et al. 2021, eq. 6 and 13; Karras et
+al. 2022, eq. 6.
 """
 
 __all__ = ["Posterior", "Reverse"]
@@ -17,115 +18,168 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ornstein.core.numerics.checks import require_finite
 from ornstein.core.numerics.gaussian import Gaussian, per_sample
 from ornstein.core.processes.linear import LinearSDE, Time, as_time
 from ornstein.core.processes.noise_type import ADDITIVE, NoiseType
 from ornstein.core.processes.sde import Batch, no_diffusion
 from ornstein.errors import OrnsteinError
 
+_BEYOND_T = 1e-6  # relative: times may have been rounded to float32
+
 
 @runtime_checkable
 class Posterior(Protocol):
-    """What a model is: the law of the clean point given a noisy one, as a Gaussian, for one linear
-    SDE."""
+    """What a model is: the law of the clean point given a noisy one, as a Gaussian."""
 
     @property
     def sde(self) -> LinearSDE:
-        """The process whose noise is to be removed."""
+        """The noising process for which the posterior was made."""
         ...
 
     def __call__(self, x: Tensor, t: Time) -> Gaussian:
-        """``x_0 | x_t = x``: mean and standard deviation, both ``(b, *event)`` (the std may
-        broadcast)."""
+        """Return the law of ``x_0`` given ``x_t = x``.
+
+        Mean and standard deviation are ``(b, *event)``; the latter may broadcast.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Reverse:
-    """The generating process (1) of a posterior.
+    """The generating process of a posterior, from noise at T to data at 0.
+
+    ``dX = [f X - (1 + eta^2) / 2 g^2 score] dt + eta g dB`` with time decreasing.
 
     Args:
         posterior: a `Denoiser`, an exact posterior of `ornstein.targets`, or anything with ``.sde``
             and ``(x, t) -> Gaussian``.
         eta: amount of fresh noise: 1 the reverse SDE, 0 the probability-flow ODE.
+
+    Raises:
+        OrnsteinError: for an eta outside [0, 1], or a posterior that is none.
+
+    Example:
+        >>> target = orn.targets.GaussianMixture(torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1))
+        >>> vp = orn.VP()
+        >>> reverse = orn.Reverse(target.posterior(vp))
+        >>> x = orn.simulate(reverse, torch.randn(5, 2), vp.times(8), orn.Ancestral(), orn.Noise(0))
+        >>> x.shape
+        torch.Size([5, 2])
     """
 
     posterior: Posterior
     eta: float = 1.0
 
     def __post_init__(self) -> None:
+        if not callable(self.posterior) or not hasattr(self.posterior, "sde"):
+            raise OrnsteinError(
+                f"Reverse(posterior={type(self.posterior).__name__}): pass a model, such as an"
+                " orn.Denoiser or target.posterior(sde), with an attribute sde and (x, t) ->"
+                " Gaussian"
+            )
+        require_finite(eta=self.eta)
         if not 0 <= self.eta <= 1:
             raise OrnsteinError(f"Reverse(eta={self.eta}): from 0, the ODE, to 1, the reverse SDE")
 
     @property
     def driving(self) -> NoiseType:
-        """The diffusion is a function of time."""
+        """The type of the noise, additive, for the diffusion is a function of time."""
         return ADDITIVE
 
     @property
     def process(self) -> LinearSDE:
-        """The forward process."""
+        """The forward process, which noises the data."""
         return self.posterior.sde
 
     @property
     def deterministic(self) -> bool:
-        """Whether this is the probability-flow ODE."""
+        """Whether this process is the probability-flow ODE, with eta = 0."""
         return self.eta == 0
 
     def ends_clean(self, s: Time) -> bool:
-        """Whether any sample has no noise left at s, where drift and score are singular and only
-        the exact kernel will do."""
+        """Return whether any sample has no noise left at the time s.
+
+        Drift and score are singular there, and only the exact kernel can take the step.
+        """
         return bool((self.process.sigma(s) == 0).any())
 
     def check_step(self, t: Time, s: Time, eta: float) -> None:
-        """Raise where a step from t to s has no meaning, and would be NaN without a word.
+        """Raise where a step from t to s has no meaning, and would give NaN.
 
         Raises:
-            OrnsteinError: from a time without noise (unless it is the pinned end, left with fresh
-                noise), or towards the noise with eta > 0.
+            OrnsteinError: from a time without noise (unless it is the pinned end, which a step with
+                fresh noise leaves), or towards the noise with eta > 0.
         """
-        name = type(self.process).__name__
         if eta > 0 and bool((as_time(s) > as_time(t)).any()):
             raise OrnsteinError(
-                "a generating step with eta > 0 goes down in time: to noise samples use ForwardTransition(),"
-                " or eta=0"
+                "a generating step with eta > 0 goes down in time: to noise samples use"
+                " ForwardTransition(), or eta=0"
             )
         if self.ends_clean(t) and not (self.process.pinned and eta > 0):
-            where = "all paths start in one point" if self.process.pinned else "there is no noise"
+            self._no_start(t)
+
+    def check_times(self, times: Tensor) -> None:
+        """Raise unless the generating process has a meaning at all times of a grid.
+
+        Args:
+            times: ``(n,)`` or ``(n, b)``, the last of them the end of the run.
+
+        Raises:
+            OrnsteinError: for times outside [0, T], or a start at a time without noise.
+        """
+        end = float(self.process.T)
+        outside = (times < 0) | (times > end * (1 + _BEYOND_T))
+        if bool(outside.any()):
             raise OrnsteinError(
-                f"no step can start at t={float(as_time(t).min()):g} of {name}, where {where}:"
-                " start the grid inside"
+                f"t={float(times[outside][0]):g} is outside the time of"
+                f" {type(self.process).__name__}, which runs from 0 (data) to T={end:g} (noise):"
+                " use a grid such as sde.times(20)"
             )
+        if self.ends_clean(times[:-1]) and not self.process.pinned:
+            self._no_start(times[:-1])
+
+    def _no_start(self, t: Time) -> None:
+        """Raise the error of a step that starts where there is no noise."""
+        where = "all paths start in one point" if self.process.pinned else "there is no noise"
+        raise OrnsteinError(
+            f"no step can start at t={float(as_time(t).min()):g} of"
+            f" {type(self.process).__name__}, where {where}: start the grid inside"
+        )
 
     def score(self, x: Batch, t: Time) -> Batch:
-        """``grad log p_t(x)`` by Tweedie's formula; needs sigma > 0."""
+        """Return ``grad log p_t(x) = (alpha E[x_0 | x_t] - x) / sigma^2``; needs sigma > 0."""
         mean, sde = self.posterior(x, t).mean, self.process
         return (per_sample(sde.alpha(t), x) * mean - x) / per_sample(sde.sigma(t).square(), x)
 
     def drift(self, x: Batch, t: Time) -> Batch:
-        """The bracket of (1), written so that the ODE part is finite where alpha = 0."""
+        """Return the drift ``f x - (1 + eta^2) / 2 g^2 score``, per unit of time.
+
+        Written so that the part of the ODE is finite where alpha = 0.
+        """
         mean, sde = self.posterior(x, t).mean, self.process
         a, b = sde.flow(t)
-        drift = per_sample(a, x) * x + per_sample(b, x) * mean
+        drift = per_sample(self._finite(a, "drift", t), x) * x + per_sample(b, x) * mean
         if self.eta:
-            alpha, rate = (
-                sde.alpha(t),
-                self._finite(sde.g2(t), t) / sde.sigma(t).square() * self.eta**2 / 2,
-            )
+            alpha = sde.alpha(t)
+            g2 = self._finite(sde.g2(t), "diffusion", t)
+            rate = g2 / sde.sigma(t).square() * self.eta**2 / 2
             drift = drift + per_sample(rate, x) * (x - per_sample(alpha, x) * mean)
         return drift  # (1)
 
     def diffusion(self, x: Batch, t: Time) -> Tensor:
-        """``eta g(t)``."""
+        """Return the diffusion ``eta g(t)``, per root of time."""
         if not self.eta:
             return no_diffusion(x, t)
-        return per_sample(self.eta * self._finite(self.process.g2(t), t).sqrt(), x)
+        g2 = self._finite(self.process.g2(t), "diffusion", t)
+        return per_sample(self.eta * g2.sqrt(), x)
 
-    def _finite(self, g2: Tensor, t: Time) -> Tensor:
-        if not bool(torch.isfinite(g2).all()):
+    def _finite(self, coefficient: Tensor, name: str, t: Time) -> Tensor:
+        """Return a coefficient of (1), or raise if it is infinite."""
+        if not bool(torch.isfinite(coefficient).all()):
             raise OrnsteinError(
-                f"the diffusion coefficient of {type(self.process).__name__} is infinite at"
+                f"the {name} coefficient of {type(self.process).__name__} is infinite at"
                 f" t={float(as_time(t).max()):g}: start the grid below T, set eta=0, or use"
                 " Ancestral(), which is exact at both ends"
             )
-        return g2
+        return coefficient

@@ -1,8 +1,10 @@
-"""The members of the family: each is two functions of time, with the closed forms that keep its
-ends finite.
+"""The named noising processes of diffusion models: VE, EDM, cosine, rectified flow and others.
 
-Their standard deviations start at 0, so ``x_0`` is the data itself and the last step leaves no
-noise behind (`FromLogSNR` starts where its function does).
+Each is a `LinearSDE` with the closed forms that keep its ends finite. The standard deviations start
+at 0, so ``x_0`` is the data itself and the last step leaves no noise behind (`FromLogSNR` starts
+where its function does). Processes from functions of the user are in
+`ornstein.core.processes.custom`, VP and sub-VP in `ornstein.core.processes.linear_beta`.
+Checkpoints name the processes that this file exports.
 """
 
 __all__ = [
@@ -24,79 +26,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ornstein.core.numerics.checks import require_positive
+from ornstein.core.processes.constants import check_constants, check_noise
 from ornstein.core.processes.custom import Damped, DiscreteVP, FromCoefficients, FromLogSNR
 from ornstein.core.processes.linear import LinearSDE, Time, as_time
+from ornstein.core.processes.linear_beta import VP, SubVP, softplus
 from ornstein.errors import OrnsteinError
-
-
-def softplus(x: Tensor) -> Tensor:
-    """``log(1 + e^x)``, also where torch's own gives up on small x: 0 only at minus infinity."""
-    return torch.where(x > 0, x, 0.0) + torch.log1p((-x.abs()).exp())
-
-
-@dataclass(frozen=True)
-class _LinearBeta(LinearSDE):
-    """What VP and sub-VP share: ``beta(t)`` rises linearly, ``alpha^2 = exp(-int beta)``."""
-
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    T: float = 1.0
-
-    def __post_init__(self) -> None:
-        require_positive(self, "beta_min", "beta_max", "T")
-
-    def beta(self, t: Time) -> Tensor:
-        """Noise rate, per unit of time."""
-        return self.beta_min + (self.beta_max - self.beta_min) * as_time(t) / self.T
-
-    def _integral(self, t: Tensor) -> Tensor:
-        return t * (self.beta_min + (self.beta_max - self.beta_min) * t / (2 * self.T))
-
-    def log_alpha(self, t: Tensor) -> Tensor:
-        return -self._integral(t) / 2
-
-    def f(self, t: Time) -> Tensor:
-        return -self.beta(t) / 2
-
-
-@dataclass(frozen=True)
-class VP(_LinearBeta):
-    """Variance preserving: ``dX = -beta X / 2 dt + sqrt(beta) dB``. Ho et al. 2020; Song et al.
-    2021, eq. 11."""
-
-    def log_sigma(self, t: Tensor) -> Tensor:
-        return (-torch.expm1(-self._integral(t))).log() / 2
-
-    def g2(self, t: Time) -> Tensor:
-        return self.beta(t)
-
-    def time(self, log_snr: Tensor) -> Tensor:
-        integral = softplus(-log_snr.double()).clamp(max=float(self._integral(as_time(self.T))))
-        slope = (self.beta_max - self.beta_min) / self.T
-        root = (self.beta_min**2 + 2 * slope * integral).clamp(min=0).sqrt()
-        return (2 * integral / (self.beta_min + root)).clamp(0, self.T)
-
-
-@dataclass(frozen=True)
-class SubVP(_LinearBeta):
-    """``sigma = 1 - alpha^2``, at most the variance of `VP`. Song et al. 2021, eq. 12."""
-
-    def log_sigma(self, t: Tensor) -> Tensor:
-        return (-torch.expm1(-self._integral(t))).log()
-
-    def g2(self, t: Time) -> Tensor:
-        t = as_time(t)
-        return -self.beta(t) * torch.expm1(-2 * self._integral(t))
 
 
 @dataclass(frozen=True)
 class VE(LinearSDE):
-    """Variance exploding, geometric: ``sigma^2 = sigma_min^2 ((sigma_max / sigma_min)^(2 t / T) -
-    1)``.
+    """The variance-exploding process with noise levels that grow geometrically.
 
-    The exact variance of the SDE started in the data (Song et al. 2021, appendix B); many codes
-    drop the ``- 1``.
+    ``sigma^2 = sigma_min^2 ((sigma_max / sigma_min)^(2 t / T) - 1)`` is the exact variance of the
+    SDE that starts in the data (Song et al. 2021, appendix B); many codes drop the ``- 1``.
+
+    Args:
+        sigma_min, sigma_max: noise levels, in the units of the data.
+        T: end of time.
+
+    Raises:
+        OrnsteinError: unless ``0 < sigma_min < sigma_max`` and T > 0, of a size that can be
+            computed with.
+
+    Example:
+        >>> ve = orn.VE(sigma_min=0.01, sigma_max=50.0)
+        >>> float(ve.alpha(1.0)), round(float(ve.sigma(1.0)), 3)
+        (1.0, 50.0)
     """
 
     sigma_min: float = 0.01
@@ -104,14 +59,16 @@ class VE(LinearSDE):
     T: float = 1.0
 
     def __post_init__(self) -> None:
-        require_positive(self, "sigma_min", "T")
+        check_constants(self, "sigma_min", "sigma_max", "T")
         if self.sigma_max <= self.sigma_min:
             raise OrnsteinError(
                 f"VE(sigma_max={self.sigma_max}): must exceed sigma_min={self.sigma_min}"
             )
+        check_noise(self, sigma_min=self.sigma_min, sigma_max=self.sigma_max)
 
     @property
     def _rate(self) -> float:
+        """Growth rate of the variance, per unit of time."""
         return 2 * math.log(self.sigma_max / self.sigma_min) / self.T
 
     def log_alpha(self, t: Tensor) -> Tensor:
@@ -131,16 +88,30 @@ class VE(LinearSDE):
 
 @dataclass(frozen=True)
 class EDM(LinearSDE):
-    """``x_t = x_0 + t z``: time is the noise level, up to ``sigma_max``. Karras et al. 2022."""
+    """The process ``x_t = x_0 + t z`` of EDM, in which time is the noise level.
+
+    Karras et al. 2022.
+
+    Args:
+        sigma_max: the largest noise level, in the units of the data, which is T.
+
+    Raises:
+        OrnsteinError: unless it is positive and of a size that can be computed with.
+
+    Example:
+        >>> round(float(orn.EDM(sigma_max=80.0).sigma(3.0)), 6)
+        3.0
+    """
 
     sigma_max: float = 80.0
 
     def __post_init__(self) -> None:
-        require_positive(self, "sigma_max")
+        check_constants(self, "sigma_max")
+        check_noise(self, sigma_max=self.sigma_max)
 
     @property
     def T(self) -> float:  # type: ignore[override]
-        """The largest noise level."""
+        """The end of time, which is the largest noise level ``sigma_max``."""
         return self.sigma_max
 
     def log_alpha(self, t: Tensor) -> Tensor:
@@ -158,15 +129,28 @@ class EDM(LinearSDE):
 
 @dataclass(frozen=True)
 class Cosine(LinearSDE):
-    """``alpha = cos(pi t / 2T)``, ``sigma = sin(pi t / 2T)``: no signal at T. Nichol and Dhariwal
-    2021, without offset."""
+    """The cosine process ``alpha = cos(pi t / 2T)``, ``sigma = sin(pi t / 2T)``.
+
+    No signal is left at T. Nichol and Dhariwal 2021, without their offset.
+
+    Args:
+        T: end of time.
+
+    Raises:
+        OrnsteinError: unless it is positive and of a size that can be computed with.
+
+    Example:
+        >>> float(orn.Cosine().alpha(1.0)), float(orn.Cosine().sigma(0.0))
+        (0.0, 0.0)
+    """
 
     T: float = 1.0
 
     def __post_init__(self) -> None:
-        require_positive(self, "T")
+        check_constants(self, "T")
 
     def _angle(self, t: Tensor) -> Tensor:
+        """Return ``pi t / 2T``."""
         return math.pi / 2 * (t / self.T)
 
     def alpha(self, t: Time) -> Tensor:
@@ -192,12 +176,19 @@ class Cosine(LinearSDE):
 
 @dataclass(frozen=True)
 class RectifiedFlow(LinearSDE):
-    """``x_t = (1 - t) x_0 + t z``: rectified flow, conditional optimal transport. Liu et al. 2022;
-    Lipman et al. 2023."""
+    """The straight path ``x_t = (1 - t) x_0 + t z`` of rectified flow and flow matching.
+
+    Liu et al. 2022; Lipman et al. 2023 (conditional optimal transport).
+
+    Example:
+        >>> flow = orn.RectifiedFlow()
+        >>> float(flow.alpha(0.25)), float(flow.alpha(1.0))
+        (0.75, 0.0)
+    """
 
     @property
     def T(self) -> float:  # type: ignore[override]
-        """Time runs from 0 to 1."""
+        """The end of time, which is always 1."""
         return 1.0
 
     def alpha(self, t: Time) -> Tensor:

@@ -1,4 +1,4 @@
-"""The simulation loop, what a numerical method is, and the watchers that collect quantities along a path."""
+"""The simulation loop, the interface of a numerical method, and watchers of a run."""
 
 __all__ = [
     "Evaluations",

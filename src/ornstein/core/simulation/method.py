@@ -1,4 +1,8 @@
-"""What a numerical method is: one step of an equation from time t to time s."""
+"""Interface of a numerical method: one step of an equation from time t to time s.
+
+The simulation loop (`ornstein.simulate`) asks a `Method` for a `Step` at each interval of the grid.
+The methods themselves are in `ornstein.methods`.
+"""
 
 __all__ = ["Kernel", "Method", "Step", "WrappedMethod"]
 
@@ -13,19 +17,20 @@ from ornstein.core.processes.linear import Time
 from ornstein.core.random.noise import NoiseStream
 
 Kernel = Callable[[Tensor, Time, Time], Gaussian | Point]
-"""``(x, t, s)``, a state and its time and the time to go to, to the law of the state there."""
+"""``(x, t, s)``, a state with its time and the next time, to the law of the state there."""
 
 
 class Step(NamedTuple):
-    """What one step of a method yields.
+    """What one step of a method returns: the new state, its law, and the costs.
 
     Attributes:
         x: the new state.
-        law: makes the Gaussian it was drawn from; None if the step is deterministic or no Gaussian.
-        memory: whatever the method wants back at the next step.
+        law: makes the Gaussian from which the state was drawn; None if the step is deterministic or
+            not Gaussian.
+        memory: whatever the method needs at the next step.
         evaluations: calls of the drift, posterior or density.
-        log_ratio: ``(b,)``, log B - log F of the step, for methods that know it without a kernel
-            (reversible moves).
+        log_ratio: ``(b,)``, log B - log F of the step, from methods that compute it without a
+            kernel (reversible moves).
     """
 
     x: Tensor
@@ -36,55 +41,63 @@ class Step(NamedTuple):
 
     @property
     def kernel(self) -> Any:
-        """The law it was drawn from, computed for those who ask."""
+        """The law from which the state was drawn, computed on demand; None without one."""
         return None if self.law is None else self.law()
 
 
 @runtime_checkable
 class Method(Protocol):
-    """One step ``t -> s`` of an equation. Frozen: what it must remember travels in `Step.memory`.
+    """A numerical method: one step ``t -> s`` of an equation.
 
-    ``order`` is the order of convergence without noise, to which the tests hold the method;
-    ``noisy`` says whether it draws; ``start`` computes, once per run, what depends on the grid
-    alone. A class that names this one as its base inherits a ``start`` that has nothing to compute.
+    A method is frozen: what it must remember travels in `Step.memory`. ``order`` is the order of
+    convergence without noise, to which the tests hold the method; ``noisy`` says whether it draws;
+    ``start`` computes, once per run, what depends on the grid alone. A class that names this one as
+    its base inherits a ``start`` that has nothing to compute.
     """
 
     @property
     def order(self) -> int:
-        """Global order on smooth ODEs."""
+        """Global order of convergence on smooth ordinary differential equations."""
         ...
 
     def noisy(self, sde: Any) -> bool:
-        """Whether a run needs noise."""
+        """Return whether a run of the method on this equation draws random numbers."""
         ...
 
     def start(self, sde: Any, times: Tensor) -> Any:
-        """The memory before the first step; raises where the grid has a step that the method cannot
-        take."""
+        """Return the memory before the first step of a run.
+
+        Raises:
+            OrnsteinError: if the grid has a step that the method cannot take.
+        """
         return None
 
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """From x at time t to time s."""
+        """Take one step, from the state x at time t to time s."""
         ...
 
 
 @dataclass(frozen=True)
 class WrappedMethod(Method):
-    """A method whose steps are made of another's: its order, its noise and what it refuses."""
+    """Base class of methods whose steps are made of the steps of another method.
+
+    Args:
+        method: the other method, from which order, noise and refusals are inherited.
+    """
 
     method: Method
 
     @property
     def order(self) -> int:
-        """The method's."""
+        """Global order of convergence of the wrapped method."""
         return self.method.order
 
     def noisy(self, sde: Any) -> bool:
-        """The method's."""
+        """Return whether the wrapped method draws random numbers."""
         return self.method.noisy(sde)
 
     def start(self, sde: Any, times: Tensor) -> Any:
-        """The method's."""
+        """Return the memory of the wrapped method before the first step."""
         return self.method.start(sde, times)

@@ -1,4 +1,8 @@
-"""Watchers: objects that the simulation loop calls after each step, and that collect a quantity along the path."""
+"""Watchers: objects that the simulation loop calls after each step to collect a quantity of a path.
+
+Pass them as ``watch=[...]`` to `ornstein.simulate`, `ornstein.solve` or `ornstein.sample`, and read
+their attributes after the run. A watcher belongs to one run.
+"""
 
 __all__ = ["Evaluations", "KernelKL", "LogWeight", "Trajectory"]
 
@@ -16,7 +20,21 @@ from ornstein.errors import OrnsteinError
 
 @dataclass
 class Trajectory:
-    """Keeps every state: ``stacked()`` is ``(n, b, *event)``, the start first."""
+    """A watcher that stores the state at every time of the grid, the start first.
+
+    Attributes:
+        times: the times of the grid.
+        states: the states there, each ``(b, *event)``.
+
+    Example:
+        >>> path = orn.Trajectory()
+        >>> times = torch.linspace(0, 1, 11)
+        >>> x = orn.simulate(
+        ...     orn.OU(), torch.zeros(5, 2), times, orn.EulerMaruyama(), orn.Noise(0), [path]
+        ... )
+        >>> path.stacked().shape
+        torch.Size([11, 5, 2])
+    """
 
     times: list[Tensor] = field(default_factory=list)
     states: list[Tensor] = field(default_factory=list)
@@ -29,13 +47,26 @@ class Trajectory:
         self.states.append(step.x)
 
     def stacked(self) -> Float[Tensor, "n b *event"]:
-        """All states along a new first dimension."""
+        """Return all states as one tensor ``(n, b, *event)``, the start first."""
         return torch.stack(self.states)
 
 
 @dataclass
 class Evaluations:
-    """Counts calls of the drift, posterior or density, per sample."""
+    """A watcher that counts the calls of the drift, posterior or density, per sample.
+
+    Attributes:
+        count: calls so far.
+
+    Example:
+        >>> calls = orn.Evaluations()
+        >>> x = orn.simulate(
+        ...     orn.OU(), torch.zeros(5, 2), torch.linspace(0, 1, 11), orn.EulerMaruyama(),
+        ...     orn.Noise(0), [calls]
+        ... )
+        >>> calls.count
+        10
+    """
 
     count: int = 0
 
@@ -45,13 +76,26 @@ class Evaluations:
 
 @dataclass
 class LogWeight:
-    """Collects ``sum_k [log B(x_k | x_{k+1}) - log F(x_{k+1} | x_k)]`` along a path drawn from F,
-    in nats.
+    """A watcher that collects the log-ratio of the kernels of both directions of a path, in nats.
+
+    For a path drawn from the kernels F it is ``sum_k [log B(x_k | x_{k+1}) - log F(x_{k+1} |
+    x_k)]``, the part of the log importance weight on path space that belongs to the steps.
 
     Args:
         other: ``(x, s, t) -> Gaussian``: the kernel B at the new state, whose density at the old
-            state counts; a `Point` where both directions share it (the pinned end of a bridge). May
-            be left out when the method gives the ratio itself.
+            state counts; a `Point` where both directions have it in common (the pinned end of a
+            bridge). May be left out if the method computes the ratio itself.
+
+    Attributes:
+        value: ``(b,)``, the sum so far.
+
+    Example:
+        >>> sde, weight = orn.VP(), orn.LogWeight(orn.VP().transition)
+        >>> model = orn.targets.GaussianMixture(torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1))
+        >>> reverse, x = orn.Reverse(model.posterior(sde)), torch.zeros(5, 2)
+        >>> x = orn.simulate(reverse, x, sde.times(8), orn.Ancestral(), orn.Noise(0), [weight])
+        >>> weight.value.shape
+        torch.Size([5])
     """
 
     other: Kernel | None = None
@@ -61,6 +105,7 @@ class LogWeight:
         self.value = self.value + self._ratio(t, s, x, step)
 
     def _ratio(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> Tensor:
+        """Return ``log B - log F`` of one step."""
         if step.log_ratio is not None:
             return step.log_ratio
         kernel = step.kernel
@@ -74,12 +119,17 @@ class LogWeight:
 
 @dataclass
 class KernelKL:
-    """Collects ``sum_k KL(reference_k || kernel_k)`` per sample, in nats: the closed form of a
-    bound's terms.
+    """A watcher that collects the KL divergences between kernels of a path, per sample, in nats.
+
+    ``sum_k KL(reference_k || kernel_k)`` is the sum of the terms of an evidence lower bound, in
+    closed form.
 
     Args:
         reference: ``(t, s, x before, step) -> Gaussian``, the kernel to compare with.
-        kernel: the same; by default the kernel that the step was drawn from.
+        kernel: the same; by default the kernel from which the step was drawn.
+
+    Attributes:
+        value: ``(b,)``, the sum so far.
     """
 
     reference: Callable[[Tensor, Tensor, Tensor, Step], Gaussian]

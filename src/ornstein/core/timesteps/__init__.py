@@ -1,4 +1,4 @@
-"""Time grids: where a sampler steps (`spacing`), and the clocks that multistep methods interpolate in."""
+"""Time grids of samplers (`spacing`), and the clocks in which multistep methods interpolate."""
 
 __all__ = [
     "clock",

@@ -1,13 +1,14 @@
-"""The grid on which the paths of a frozen denoiser stay closest to those of the reverse SDE,
-computed from what is to be learned.
+"""Align Your Steps: the time grid that minimises a bound on the discretisation error.
 
-Over a step from ``t_i`` the posterior mean stays ``D_i = E[x_0 | x_{t_i}]``. By Girsanov's theorem
-the path laws of the exact reverse SDE and of this one differ by
+On this grid the paths of a sampler that evaluates its denoiser once per step stay closest to those
+of the reverse SDE. The grid depends on the data only through the posterior variance at each noise
+level. Over a step from ``t_i`` the posterior mean stays ``D_i = E[x_0 | x_{t_i}]``. By Girsanov's
+theorem the path laws of the exact reverse SDE and of this one differ by
 
-    KL = 1/2 sum_i int_{s_i}^{s_{i+1}} E |D_s - D_i|^2 ds,    s = SNR = e^lambda, which grows along the path,  (1)
+    KL = 1/2 sum_i int_{s_i}^{s_{i+1}} E |D_s - D_i|^2 ds,    s = SNR = e^lambda,                (1)
 
 an upper bound for the KL of the samples (Sabour et al. 2024, Align Your Steps, theorem 3.2; there
-``s = 1 / t^2``). For the exact mean, D is a martingale along the path, and with ``m(s) = E |x_0 -
+``s = 1 / t^2``). For the exact mean, D is a martingale as s grows, and with ``m(s) = E |x_0 -
 D_s|^2`` per coordinate ``E |D_s - D_i|^2 = m(s_i) - m(s)``. So
 
     KL = 1/2 [sum_i m(s_i) (s_{i+1} - s_i) - int m ds],                                          (2)
@@ -28,21 +29,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ornstein.core.numerics.tables import interpolate
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.random.noise import Noise
-from ornstein.core.timesteps.chains import in_clock, ratio_ends
+from ornstein.core.timesteps.grid import grid_in_levels, ratio_ends
 
 _FINE = 4001  # levels at which m is tabulated for the first guess
-_WINDOW = torch.linspace(
-    -1, 1, 33, dtype=torch.float64
-)  # where a level may move, in units of its gap
-_ROUNDS = [1.0] * 8 + [0.5**k for k in range(1, 17)]
+# where a level may move, in units of its gap
+_WINDOW = torch.linspace(-1, 1, 33, dtype=torch.float64)
+_ROUNDS = [1.0] * 8 + [0.5**k for k in range(1, 17)]  # scales of the windows, one per round
+_MIN_GAP = 50  # two levels are at least 1 / 50 of the mean gap apart
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """The levels that minimise (2) between two noise-to-signal ratios, then a step to 0. Sabour et
-    al. 2024, computed.
+    """The grid of noise levels that minimises the bound of Align Your Steps, then a step to 0.
+
+    The bound is the excess of a Riemann sum of the posterior variance over its integral in the SNR.
+    Sabour et al. 2024, theorem 3.2, minimised by dynamic programming.
 
     Args:
         std: from the log-SNR, float64, to the standard deviation ``sqrt(m)`` of ``x_0 | x_t`` per
@@ -59,8 +63,9 @@ class Aligned:
     def measured(
         cls, posterior: Any, x0: Tensor, noise: Noise, knots: int = 65, sigma_min: float = 0.002
     ) -> "Aligned":
-        """From the standard deviations that a posterior gives: an exact one, or a `Denoiser` after
-        `ornstein.calibrate`.
+        """Return the grid for the standard deviations of a posterior, measured on data.
+
+        The posterior is an exact one, or a `Denoiser` after `ornstein.calibrate`.
 
         Args:
             posterior: ``(x, t) -> Gaussian``, with its ``sde``.
@@ -81,13 +86,15 @@ class Aligned:
 
     def __call__(self, sde: LinearSDE, n: int) -> Tensor:
         first, last = (-2 * math.log(r) for r in ratio_ends(sde, self.sigma_min, self.sigma_max))
-        return in_clock(sde, n, last, lambda u: self._levels(first, last, len(u)))
+        return grid_in_levels(sde, n, last, lambda u: self._levels(first, last, len(u)))
 
     def _levels(self, first: float, last: float, points: int) -> Tensor:
-        """The best log-SNRs, by dynamic programming over windows around each level that move with
-        it and then shrink."""
+        """Return the best log-SNRs.
+
+        By dynamic programming over windows around each level, which move with it and then shrink.
+        """
         levels = self._limit(first, last, points)
-        least = (last - first) / (50 * points)
+        min_gap = (last - first) / (_MIN_GAP * points)
         for scale in _ROUNDS if points > 2 else []:
             gap = torch.maximum(levels.diff()[1:], levels.diff()[:-1])
             near = levels[:, None].repeat(1, len(_WINDOW))
@@ -97,45 +104,38 @@ class Aligned:
                 near[1:, None, :].clamp(first, last),
             )
             cost = self._mmse(left) * (right.exp() - left.exp())  # (2)
-            best = _shortest(torch.where(right - left < least, torch.inf, cost))
+            best = _shortest(torch.where(right - left < min_gap, torch.inf, cost))
             levels = near.gather(1, best[:, None])[:, 0]
         return levels
 
     def _limit(self, first: float, last: float, points: int) -> Tensor:
-        """The best grid for many steps: uniform in ``int sqrt(-m') ds``."""
+        """Return the best grid for many steps: uniform in ``int sqrt(-m') ds``."""
         fine = torch.linspace(first, last, _FINE, dtype=torch.float64)
         falls = -torch.cummin(self._mmse(fine), 0).values.diff()
-        clock = (falls * fine.exp().diff()).sqrt()
-        clock = torch.cumsum(
-            torch.cat([clock.new_zeros(1), clock + 1e-6 * clock.mean() + 1e-300]), 0
-        )  # rising everywhere
-        wanted = clock[-1] * torch.linspace(0, 1, points, dtype=torch.float64)
-        return _interpolate(wanted, clock, fine)
+        rates = (falls * fine.exp().diff()).sqrt()
+        rates = rates + 1e-6 * rates.mean() + 1e-300  # the integral rises everywhere
+        integral = torch.cumsum(torch.cat([rates.new_zeros(1), rates]), 0)
+        positions = integral[-1] * torch.linspace(0, 1, points, dtype=torch.float64)
+        return interpolate(integral, fine, positions)
 
     def _mmse(self, log_snr: Tensor) -> Tensor:
+        """Return the mean posterior variance m at these levels."""
         return self.std(log_snr).double().square()
 
 
 @dataclass(frozen=True)
 class _Interpolated:
-    """A standard deviation from a table of its logarithm; constant beyond its ends."""
+    """A standard deviation interpolated in a table of its logarithm; constant beyond the ends."""
 
     log_snr: Tensor
     log_std: Tensor
 
     def __call__(self, log_snr: Tensor) -> Tensor:
-        return _interpolate(log_snr, self.log_snr, self.log_std).exp()
-
-
-def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    """Linear in between, constant beyond."""
-    right = torch.searchsorted(xs, x.contiguous()).clamp(1, len(xs) - 1)
-    weight = (x - xs[right - 1]) / (xs[right] - xs[right - 1])
-    return torch.lerp(ys[right - 1], ys[right], weight.clamp(0, 1))
+        return interpolate(self.log_snr, self.log_std, log_snr).exp()
 
 
 def _shortest(cost: Tensor) -> Tensor:
-    """The cheapest path through ``cost[i, from, to]``: one index per level."""
+    """Return the cheapest path through ``cost[i, from, to]``: one index per level."""
     total, choices = cost[0, 0], []
     for step in cost[1:]:
         total, choice = (total[:, None] + step).min(0)
