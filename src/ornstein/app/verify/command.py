@@ -24,24 +24,25 @@ from ornstein.app.verify import (
     document_003_reverse,
     document_003_schedules,
 )
-from ornstein.app.verify.check import Check, Outcome, Row
+from ornstein.app.verify.check import Check, Outcome, Row, collected
 from ornstein.app.verify.pictures import draw
 from ornstein.errors import UnknownNameError
 from ornstein.inference.checkpoint import write_config
 from ornstein.inference.manifest import Manifest, options
 
-CHECKS: tuple[Check, ...] = (
-    document_000_brownian.CHECKS
-    + document_000_integrals.CHECKS
-    + document_000_equations.CHECKS
-    + document_001_forward.CHECKS
-    + document_001_reverse.CHECKS
-    + document_002_walk.CHECKS
-    + document_002_chain.CHECKS
-    + document_003_schedules.CHECKS
-    + document_003_reverse.CHECKS
-    + document_003_proof.CHECKS
+MODULES = (
+    document_000_brownian,
+    document_000_integrals,
+    document_000_equations,
+    document_001_forward,
+    document_001_reverse,
+    document_002_walk,
+    document_002_chain,
+    document_003_schedules,
+    document_003_reverse,
+    document_003_proof,
 )
+CHECKS: tuple[Check, ...] = tuple(check for m in MODULES for check in collected(vars(m)))
 """All checks, document by document."""
 DOCUMENTS = {
     "000": "stochastic calculus for diffusion models",

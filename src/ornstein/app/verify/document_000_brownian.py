@@ -4,22 +4,14 @@ Every statement is measured on Brownian paths on [0, 1] with steps of 1/256; `un
 far a sum over a path may be from the integral that it tends to.
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 import math
 from typing import Any
 
 import torch
 
-from ornstein.app.verify.check import (
-    Check,
-    Outcome,
-    check,
-    collected,
-    estimated,
-    exactly,
-    normal_law,
-)
+from ornstein.app.verify.check import Outcome, check, estimated, exactly, normal_law
 from ornstein.app.verify.problems import POINTS, ROUNDING, SAMPLES, SEED
 from ornstein.app.verify.unit_paths import (
     PATHS,
@@ -115,7 +107,3 @@ def time_and_brownian_do_not_covary(claim: Any) -> Outcome:
         5 * STEP,
         "5 sd of the sum, h sqrt(T), 500 paths",
     )
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""The checks of this file, in the order of the document."""

@@ -4,14 +4,14 @@ The process ``dX = -lambda X dt + sigma dB``, ``X_0 = x``, has the constants `RA
 `START`. Sums over a path are compared with integrals as `unit_paths` says.
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 import math
 from typing import Any
 
 import torch
 
-from ornstein.app.verify.check import Check, Outcome, check, collected, exactly, float64
+from ornstein.app.verify.check import Outcome, check, exactly, float64
 from ornstein.app.verify.problems import BROWNIAN, POINTS, ROUNDING
 from ornstein.app.verify.unit_paths import (
     MIDPOINT_SUM,
@@ -213,7 +213,3 @@ def entropy_stays_bounded(claim: Any) -> Outcome:
         1e-7,
         "rate and noise in float32; e^(-2 lambda t) at t = 20 is below it",
     )
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""The checks of this file, in the order of the document."""

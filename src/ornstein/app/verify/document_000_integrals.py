@@ -4,7 +4,7 @@ Every statement is measured on Brownian paths on [0, 1] with steps of 1/256; `un
 far a sum over a path may be from the integral that it tends to.
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 import math
 from collections.abc import Callable
@@ -13,16 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.app.verify.check import (
-    Check,
-    Outcome,
-    check,
-    collected,
-    estimated,
-    exactly,
-    normal_law,
-    within_errors,
-)
+from ornstein.app.verify.check import Outcome, check, estimated, exactly, normal_law, within_errors
 from ornstein.app.verify.problems import POINTS, ROUNDING, SAMPLES, SEED
 from ornstein.app.verify.unit_paths import (
     MIDPOINT_SUM,
@@ -219,7 +210,3 @@ def time_change_of_an_integral(claim: Any) -> Outcome:
         torch.linspace(0, 1, 5, dtype=torch.float64),
     )
     return normal_law(claim(result), SEED)
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""The checks of this file, in the order of the document."""

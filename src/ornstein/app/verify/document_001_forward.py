@@ -8,7 +8,7 @@ which the library integrates by Gauss-Legendre quadrature with 64 nodes. Densiti
 cells of width 0.03 with time steps of 0.01, both of second order.
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 import math
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.app.verify.check import Check, Outcome, check, collected, estimated, exactly
+from ornstein.app.verify.check import Outcome, check, estimated, exactly
 from ornstein.app.verify.problems import (
     CONSTANT_NOISE,
     DAMPED,
@@ -203,7 +203,3 @@ def samples_of_the_noised_law(claim: Any) -> Outcome:
     return estimated(
         computed[:, 0].square(), float(GRID.integrate(density * GRID.centres[:, 0].square())), SEED
     )
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""The checks of this file, in the order of the document."""

@@ -5,7 +5,7 @@ starts from a Gaussian in place of the law of X(T); the difference of both is a 
 divergence that decays exponentially in T.
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 import math
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.app.verify.check import Check, Outcome, check, collected, estimated, exactly
+from ornstein.app.verify.check import Outcome, check, estimated, exactly
 from ornstein.app.verify.problems import (
     CONSTANT_NOISE,
     DAMPED,
@@ -159,7 +159,3 @@ def prior_gap_is_reported(claim: Any) -> Outcome:
     computed = log_likelihood(target.posterior(sde), x, tol=1e-2, refine=False).prior_gap
     exact = (math.exp(-1.0) * 1.5) ** 2 / (2 * float(sde.prior((1, 1), 0.36).std) ** 2)
     return exactly(computed, claim * exact, 1e-5, "data in float32")
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""The checks of this file, in the order of the document."""

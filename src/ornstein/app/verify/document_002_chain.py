@@ -5,7 +5,7 @@ The chain has 10 steps, ``z_t = sqrt(1 - beta_t) z_{t-1} + sqrt(beta_t) eps``, w
 time k / 10. Ho, Jain and Abbeel 2020 (denoising diffusion probabilistic models).
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.app.verify.check import Check, Outcome, check, collected, estimated, exactly, float64
+from ornstein.app.verify.check import Outcome, check, estimated, exactly, float64
 from ornstein.app.verify.problems import HALF, POINTS, ROUNDING, SAMPLES, SEED, TWO_MODES
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes.reverse import Reverse
@@ -223,7 +223,3 @@ def decoder_predicts_the_noise(claim: Any) -> Outcome:
     z = CHAIN.marginal(x, t).draw(eps)
     g = (z - CHAIN.alpha(t) * TWO_MODES.posterior(CHAIN)(z, t).mean) / CHAIN.sigma(t)
     return estimated(((eps - claim * g) * g)[:, 0], 0.0, SEED)
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""The checks of this file, in the order of the document."""

@@ -4,7 +4,7 @@ Walkers go left with probability p and right with probability q. The laws of `WA
 these statements are compared to rounding, except where a limit or a simulation is meant.
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 import math
 from typing import Any
@@ -12,15 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.app.verify.check import (
-    Check,
-    Outcome,
-    check,
-    collected,
-    estimated,
-    exactly,
-    within_errors,
-)
+from ornstein.app.verify.check import Outcome, check, estimated, exactly, within_errors
 from ornstein.app.verify.problems import POINTS, ROUNDING, SAMPLES, SEED
 from ornstein.calculus.laws import Brownian
 from ornstein.calculus.laws.displacement import (
@@ -248,7 +240,3 @@ def fokker_planck_of_ornstein_uhlenbeck(claim: Any) -> Outcome:
     )[-1]
     exact = grid.evaluate(lambda x: start.posterior(OU(gamma, sigma)).log_prob(x, 1.0).exp())
     return exactly(computed, exact, 0.02, "second order in the cell of 0.04, largest of 200 cells")
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""The checks of this file, in the order of the document."""

@@ -5,7 +5,7 @@ control are Girsanov's theorem, the Hopf-Cole transformation of the Hamilton-Jac
 equation, and the importance weights of paths that end in samples of an unnormalised density.
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.app.verify.check import Check, Outcome, check, collected, estimated, exactly
+from ornstein.app.verify.check import Outcome, check, estimated, exactly
 from ornstein.app.verify.likelihood_bound import Proof
 from ornstein.app.verify.problems import (
     AUTODIFF,
@@ -279,7 +279,3 @@ def optimal_control_of_a_density(claim: Any) -> Outcome:
         var=0.36,
     )
     return exactly(computed, math.log(3.7), 1e-3, "float32, 500 paths of 4 steps")
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""In the order of the document."""

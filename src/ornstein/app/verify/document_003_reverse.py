@@ -4,7 +4,7 @@ Data are a mixture of two Gaussians in one dimension, or one Gaussian where a st
 number of steps: for Gaussian data every ancestral step is exact.
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.app.verify.check import Check, Outcome, check, collected, estimated, exactly
+from ornstein.app.verify.check import Outcome, check, estimated, exactly
 from ornstein.app.verify.pictures import strong_errors
 from ornstein.app.verify.problems import (
     COSINE,
@@ -146,7 +146,3 @@ def likelihood_by_the_flow(claim: Any) -> Outcome:
     return exactly(
         claim(computed), TWO_MODES.log_prob(POINTS), 5e-3, "steps of an error of 1e-4 each"
     )
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""The checks of this file, in the order of the document."""

@@ -4,14 +4,14 @@ The noising process is ``Y_t = alpha_t Y_0 + beta_t N``. Data are a mixture of t
 dimension; `COSINE` is the usual schedule.
 """
 
-__all__ = ["CHECKS"]
+__all__: list[str] = []
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ornstein.app.verify.check import Check, Outcome, check, collected, estimated, exactly
+from ornstein.app.verify.check import Outcome, check, estimated, exactly
 from ornstein.app.verify.problems import (
     AUTODIFF,
     COSINE,
@@ -200,7 +200,3 @@ def theta_composes(claim: Any) -> Outcome:
         1e-12,
         ROUNDING,
     )
-
-
-CHECKS: tuple[Check, ...] = collected(globals())
-"""The checks of this file, in the order of the document."""

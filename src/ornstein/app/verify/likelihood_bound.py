@@ -227,12 +227,7 @@ class Proof:
         """Compare weighted paths under the control ``scale u*`` with the density p(y, 0).
 
         The weights of Girsanov's theorem make the expectation (3) the same whatever the control.
-
-        Args:
-            y: the start.
-            scale: factor of the optimal control.
-            n: number of simulated paths.
-            seed: seed of the paths.
+        The arguments are those of `verification`.
         """
         paths = self._controlled(y, scale, n, seed)
         weight = (paths.log_ratio - paths.running - paths.terminal).exp()

@@ -1,9 +1,10 @@
-"""Processes whose laws are known: ``orn.laws``.
+"""Processes and functionals whose laws are known in closed form: ``orn.laws``.
 
-Each is an equation that a method can discretise (`drift`, `diffusion`) and knows its transition,
-from which it is drawn without error at any times (`sample_exact`); where there are such, also its
-stationary law, its entropy over time, and the laws of first passages and highest points. The
-members of `orn.LinearSDE`, `orn.OU` and `orn.Bridge` among them, are exact processes as well.
+A process is an equation that a method can discretise (`drift`, `diffusion`) and has a known
+transition, from which it is drawn without error at any times (`sample_exact`). Where they exist, a
+process also has its stationary law, its entropy over time, and the laws of first passages and of
+maxima. The members of `orn.LinearSDE`, `orn.OU` and `orn.Bridge` among them, are exact processes as
+well.
 """
 
 __all__ = [

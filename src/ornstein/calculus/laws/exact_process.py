@@ -1,10 +1,9 @@
-"""What exact processes share: they know the law of a later state, and are drawn from it by the
-library's one loop.
+"""The base class of processes with a known transition, and the law of a state.
 
 A process is an `Equation` (`drift`, `diffusion`), which methods can discretise, and a *transition*
-``x_s -> law of x_t`` for s < t, which they are then measured against. A law maps standard normal
-numbers to a state, ``law.draw(z)``, a fixed count of them for each entry, so that what one path
-draws does not depend on the others.
+``x_s -> law of x_t`` for s < t, with which they are compared. A law maps standard normal numbers to
+a state, ``law.draw(z)``, a fixed count of them for each entry, so that what one path draws does not
+depend on the others. `sample_exact` draws paths with the loop of the library.
 """
 
 __all__ = ["ExactProcess", "Law", "elapsed"]
@@ -20,34 +19,36 @@ from ornstein.errors import OrnsteinError
 
 
 def elapsed(s: Time, t: Time) -> Tensor:
-    """``t - s`` in float64, ``()`` or ``(b,)``.
+    """Return the elapsed time ``t - s`` in float64, ``()`` or ``(b,)``.
 
     Raises:
         OrnsteinError: if any is negative.
     """
     h = as_time(t).double() - as_time(s).double()
     if bool((h < 0).any()):
-        raise OrnsteinError(f"a transition from s={s} to t={t}: needs s <= t: ts go up in time")
+        raise OrnsteinError(f"a transition from s={s} to t={t}: needs s <= t: times go up")
     return h
 
 
 @runtime_checkable
 class Law(Protocol):
-    """The law of a state: a batch of them, ``(b, *event)``."""
+    """The law of a state: a batch of laws, ``(b, *event)``."""
 
     @property
     def draw(self) -> Callable[..., Tensor]:
-        """``draw(z)``: the state that standard normal numbers z of its shape stand for; some laws
-        take more than one per entry."""
+        """The function ``draw(z)``, which returns the state of standard normal numbers z.
+
+        The numbers have the shape of the state; some laws take more than one number per entry.
+        """
         ...
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density in nats, ``(b,)``."""
+        """Return the log-density of each sample in nats, ``(b,)``."""
         ...
 
 
 class ExactProcess(ABC):
-    """A Markov process with a known transition. Subclasses are frozen dataclasses."""
+    """A Markov process with a known transition, the base of frozen dataclasses."""
 
     @property
     def numbers(self) -> int:
@@ -56,12 +57,12 @@ class ExactProcess(ABC):
 
     @abstractmethod
     def drift(self, x: Tensor, t: Time) -> Tensor:
-        """Change per unit of time, ``(b, *event)``."""
+        """Return the change per unit of time, ``(b, *event)``."""
 
     @abstractmethod
     def diffusion(self, x: Tensor, t: Time) -> Tensor:
-        """Factor on the Brownian increment, broadcastable to ``(b, *event)``."""
+        """Return the factor on the Brownian increment, broadcastable to ``(b, *event)``."""
 
     @abstractmethod
     def transition(self, x_s: Tensor, s: Time, t: Time) -> Law:
-        """The law of x_t given x_s, for s <= t; times are scalars or ``(b,)``."""
+        """Return the law of x_t given x_s, for s <= t; times are scalars or ``(b,)``."""

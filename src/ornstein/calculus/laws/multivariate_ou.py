@@ -1,15 +1,16 @@
-"""Linear equations with constant matrices: the multivariate Ornstein-Uhlenbeck process, with or
-without inertia.
+"""The multivariate Ornstein-Uhlenbeck process, linear equations with constant matrices.
 
 For ``dX = A (m - X) dt + S dB`` the law of X_{t+h} given X_t = x is Gaussian with
 
-    mean = m + Phi (x - m),   Phi(h) = e^{-A h},      covariance = Q(h) = int_0^h e^{-A u} S S' e^{-A' u} du.  (1)
+    mean = m + Phi (x - m),   Phi(h) = e^{-A h},
+    covariance = Q(h) = int_0^h e^{-A u} S S' e^{-A' u} du.                                      (1)
 
-Both are read off one block exponential (Van Loan 1978), which however overflows for long h and
-loses short ones, where the entries of Q are of different powers of h. So Q is summed as a power
-series, exact to the last digit in each entry, for a short time,
+Both are entries of one block exponential (Van Loan 1978), which however overflows for long h and
+loses digits for short h, where the entries of Q are of different powers of h. So Q is summed as a
+power series, exact to the last digit in each entry, for a short time,
 
-    Q(h) = sum_{k >= 0} h^{k+1} / (k + 1)! L^k(S S'),      L(P) = -(A P + P A'),      |A| h <= 1/2,  (2)
+    Q(h) = sum_{k >= 0} h^{k+1} / (k + 1)! L^k(S S'),
+    L(P) = -(A P + P A'),      |A| h <= 1/2,                                                     (2)
 
 and doubled, ``Q(2h) = Q + Phi Q Phi'``, a sum of non-negative matrices, with ``Phi = I + E``,
 ``E(2h) = 2 E + E^2``. No eigenvectors are needed, so a critically damped oscillator is a case like
@@ -33,10 +34,11 @@ from ornstein.core.processes.noise_type import ADDITIVE, General, NoiseType
 from ornstein.errors import OrnsteinError
 
 _TERMS = 22  # of (2): the last is below 1e-19 of the first
+_RELAXATION_TIMES = 45  # of the slowest mode, after which exp(-45) of a start is left
 
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:
-    """A ``(d, d)`` or ``(b, d, d)`` matrix on the first event dimension of ``(b, d, *rest)``.
+    """Apply a ``(d, d)`` or ``(b, d, d)`` matrix to the first event dimension of ``(b, d, *rest)``.
 
     Always as products of matrices: with single columns the last bit would depend on the size of the
     batch.
@@ -49,8 +51,9 @@ def _apply(matrix: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class JointGaussian:
-    """``N(mean, cov)`` over the first event dimension; further event dimensions are independent
-    copies.
+    """The law ``N(mean, cov)`` over the first event dimension of a state.
+
+    Further event dimensions are independent copies.
 
     Args:
         mean: ``(b, d, *rest)``.
@@ -61,14 +64,16 @@ class JointGaussian:
     cov: Float[Tensor, "*b d d"]
 
     def _scaled(self) -> tuple[Tensor, Tensor]:
-        """Standard deviations and the correlation matrix, in which entries of all orders of
-        magnitude are alike."""
+        """Return standard deviations and correlations, which are all of one magnitude."""
         std = self.cov.diagonal(dim1=-2, dim2=-1).sqrt()
         inverse = torch.where(std > 0, 1 / std, 0.0)
         return std, self.cov * inverse[..., None] * inverse[..., None, :]
 
     def draw(self, z: Float[Tensor, "b d *rest"]) -> Float[Tensor, "b d *rest"]:
-        """``mean + F z`` with ``F F' = cov``, singular or not.
+        """Return the state ``mean + F z`` with ``F F' = cov``, singular or not.
+
+        Args:
+            z: standard normal numbers, of the shape of the mean.
 
         Raises:
             OrnsteinError: for z of another shape than the mean.
@@ -84,29 +89,24 @@ class JointGaussian:
         return self.mean + _apply(factor @ vectors.mT, z)
 
     def log_prob(self, x: Float[Tensor, "b d *rest"]) -> Float[Tensor, " b"]:
-        """Log-density in nats, float64.
+        """Return the log-density of each sample in nats, float64.
 
         Raises:
             OrnsteinError: if the covariance is singular: there is no density.
         """
         factor, log_det = self._cholesky()
-        off = (
-            (x - self.mean).double().flatten(2)
-            if x.ndim > 2
-            else (x - self.mean).double()[..., None]
-        )
+        off = (x - self.mean).double()
+        off = off.flatten(2) if x.ndim > 2 else off[..., None]
         z = torch.linalg.solve_triangular(factor, off, upper=False)
-        return (
-            -sum_event(z.square()) / 2
-            - off.shape[2] * (log_det + off.shape[1] * math.log(2 * math.pi)) / 2
-        )
+        log_norm = off.shape[2] * (log_det + off.shape[1] * math.log(2 * math.pi)) / 2
+        return -sum_event(z.square()) / 2 - log_norm
 
     def entropy(self) -> Tensor:
-        """``log det(2 pi e cov) / 2`` of one copy, in nats, ``()`` or ``(b,)``."""
+        """Return the entropy ``log det(2 pi e cov) / 2`` of one copy in nats, ``(*b)``."""
         return (self._cholesky()[1] + self.cov.shape[-1] * math.log(2 * math.pi * math.e)) / 2
 
     def _cholesky(self) -> tuple[Tensor, Tensor]:
-        """The lower factor of the covariance and the log of its determinant."""
+        """Return the lower factor of the covariance and the log of its determinant."""
         std, correlation = self._scaled()
         factor, info = torch.linalg.cholesky_ex(correlation)
         if bool((info > 0).any() | (std == 0).any()):
@@ -120,8 +120,9 @@ class JointGaussian:
 
 @dataclass(frozen=True, eq=False)
 class MultivariateOU(ExactProcess):
-    """``dX = A (m - X) dt + S dB`` on states ``(b, d, *rest)``; matrices act on the first event
-    dimension.
+    """The process ``dX = A (m - X) dt + S dB`` on states ``(b, d, *rest)``.
+
+    Matrices act on the first event dimension.
 
     Args:
         rate: A, ``(d, d)``, per unit of time; any real matrix, also a defective or an unstable one.
@@ -140,12 +141,8 @@ class MultivariateOU(ExactProcess):
     def __post_init__(self) -> None:
         d = len(self.rate)
         mean = torch.zeros(d, dtype=torch.float64) if self.mean is None else self.mean.double()
-        if (
-            self.rate.shape != (d, d)
-            or len(self.noise) != d
-            or self.noise.ndim > 2
-            or mean.shape != (d,)
-        ):
+        noise_fits = len(self.noise) == d and self.noise.ndim <= 2
+        if self.rate.shape != (d, d) or not noise_fits or mean.shape != (d,):
             shapes = tuple(self.rate.shape), tuple(self.noise.shape), tuple(mean.shape)
             raise OrnsteinError(
                 f"rate, noise and mean of shapes {shapes}: need (d, d), (d, m) or (d,), and (d,)"
@@ -162,15 +159,13 @@ class MultivariateOU(ExactProcess):
 
     @property
     def driving(self) -> NoiseType:
-        """A Brownian motion for each entry where S is diagonal, else m of them for each copy."""
+        """The noise type: additive where S is diagonal, else general with m motions a copy."""
         square = self.noise.shape == self.rate.shape
-        return (
-            ADDITIVE
-            if square and bool((self.noise == self.noise.diagonal().diag()).all())
-            else General()
-        )
+        diagonal = square and bool((self.noise == self.noise.diagonal().diag()).all())
+        return ADDITIVE if diagonal else General()
 
     def _centre(self, x: Tensor) -> Tensor:
+        """Return the mean, shaped to broadcast against a batch of states."""
         assert self.mean is not None
         if x.ndim < 2 or x.shape[1] != len(self.rate):
             raise OrnsteinError(
@@ -179,12 +174,14 @@ class MultivariateOU(ExactProcess):
         return self.mean.to(x.dtype).reshape(-1, *[1] * (x.ndim - 2))
 
     def drift(self, x: Float[Tensor, "b d *rest"], t: Time) -> Float[Tensor, "b d *rest"]:
-        """``A (m - x)``."""
+        """Return the drift ``A (m - x)`` of the process."""
         return _apply(self.rate, self._centre(x) - x)
 
     def diffusion(self, x: Float[Tensor, "b d *rest"], t: Time) -> Tensor:
-        """The diagonal of S, shaped to multiply a batch; if S is another matrix, S itself, ``(1, d,
-        *rest, m r)`` with r copies."""
+        """Return the diagonal of S, shaped to multiply a batch, or S itself if it is not diagonal.
+
+        In the second case the shape is ``(1, d, *rest, m r)`` with r copies.
+        """
         copies = math.prod(x.shape[2:])
         if self.driving == ADDITIVE:
             return self.noise.diagonal().to(x).reshape(-1, *[1] * (x.ndim - 2))
@@ -192,7 +189,11 @@ class MultivariateOU(ExactProcess):
         return torch.kron(self.noise.to(x), eye).reshape(1, len(self.rate), *x.shape[2:], -1)
 
     def propagate(self, h: Time) -> tuple[Float[Tensor, "*b d d"], Float[Tensor, "*b d d"]]:
-        """``(Phi(h), Q(h))`` of (1), float64, for a scalar time h >= 0 or one per sample."""
+        """Return ``Phi(h) = e^{-A h}`` and the covariance ``Q(h)`` of the noise, both float64.
+
+        Args:
+            h: time h >= 0, a scalar or one per sample, ``(b,)``.
+        """
         h = elapsed(0.0, h)
         size = max(float(self.rate.abs().sum(i).max()) for i in (0, 1)) * float(h.max())
         doublings = max(0, math.ceil(math.log2(2 * size))) if size > 0 else 0
@@ -211,30 +212,38 @@ class MultivariateOU(ExactProcess):
         return eye + shift, (cov + cov.mT) / 2
 
     def transition(self, x_s: Float[Tensor, "b d *rest"], s: Time, t: Time) -> JointGaussian:
-        """``x_t | x_s`` (1)."""
-        centre, (phi, cov) = self._centre(x_s), self.propagate(elapsed(s, t))
+        """Return the Gaussian law ``N(m + Phi(h) (x_s - m), Q(h))`` of x_t given x_s, h = t - s."""
+        centre = self._centre(x_s)
+        phi, cov = self.propagate(elapsed(s, t))
         return JointGaussian(centre + _apply(phi, x_s - centre), cov)  # (1)
 
     def covariance(
         self, t: Time, start: Float[Tensor, "d d"] | None = None
     ) -> Float[Tensor, "*b d d"]:
-        """``Phi C Phi' + Q`` at time t, from a start with covariance C at time 0; a point if left
-        out."""
+        """Return the covariance ``Phi C Phi' + Q`` at time t.
+
+        Args:
+            t: time, a scalar or ``(b,)``.
+            start: the covariance C at time 0; a point if left out.
+        """
         phi, cov = self.propagate(t)
         return cov if start is None else phi @ start.double() @ phi.mT + cov
 
     def entropy(self, t: Time, start: Float[Tensor, "d d"] | None = None) -> Tensor:
-        """Entropy in nats at time t of a Gaussian start with the given covariance, or of a point
-        (then t > 0).
+        """Return the entropy in nats at time t of a Gaussian start, or of a point (then t > 0).
 
-        Bounded in t for a stable process: it tends to that of the `stationary` law, from below for
-        a point.
+        It is bounded in t for a stable process: it tends to that of the `stationary` law, from
+        below for a point.
+
+        Args:
+            t: time, a scalar or ``(b,)``.
+            start: covariance at time 0; a point if left out.
         """
         cov = self.covariance(t, start)
         return JointGaussian(torch.zeros(1, len(self.rate)), cov).entropy()
 
     def stationary(self) -> JointGaussian:
-        """The law that every start tends to: ``A C + C A' = S S'``, as a batch of one.
+        """Return the law that every start tends to, ``A C + C A' = S S'``, as a batch of one.
 
         Raises:
             OrnsteinError: unless all eigenvalues of the rate have a positive real part.
@@ -246,22 +255,21 @@ class MultivariateOU(ExactProcess):
                 f"an eigenvalue of the rate has real part {slowest:.3g}: without return there is no"
                 " stationary law"
             )
-        return JointGaussian(self.mean[None], self.propagate(45 / slowest)[1])
+        return JointGaussian(self.mean[None], self.propagate(_RELAXATION_TIMES / slowest)[1])
 
 
 def underdamped_ou(
     stiffness: float = 1.0, friction: float = 1.0, temperature: float = 1.0, mass: float = 1.0
 ) -> MultivariateOU:
-    """A particle on a spring in a heat bath: ``dx = v dt``, ``m dv = -(k x + gamma v) dt + sqrt(2
-    gamma T) dB``.
+    """Return the process of a particle on a spring in a heat bath, with position and velocity.
 
-    Langevin's equation; states ``(b, 2, *rest)`` hold position and velocity. Stationary: ``x ~ N(0,
-    T / k)`` and, independent of it, ``v ~ N(0, T / m)``. Critically damped if ``gamma^2 = 4 k m``.
-    Chandrasekhar 1943, section II.3.
+    It is Langevin's equation ``dx = v dt``, ``m dv = -(k x + gamma v) dt + sqrt(2 gamma T) dB`` on
+    states ``(b, 2, *rest)``. Stationary: ``x ~ N(0, T / k)`` and, independent of it, ``v ~ N(0, T /
+    m)``. Critically damped if ``gamma^2 = 4 k m``. Chandrasekhar 1943, section II.3.
 
     Args:
         stiffness: k; 0 is a free particle, without a stationary law.
-        friction: gamma, at least 0; without it energy is kept.
+        friction: gamma, at least 0; without friction the energy is constant.
         temperature: T in units of energy.
         mass: m, positive.
     """

@@ -1,5 +1,4 @@
-"""Means of functions of a diffusion by simulation, with their errors: plain, antithetic, Sobol' and
-multilevel Monte Carlo."""
+"""Monte Carlo estimates of E f(X_T) for a diffusion: plain, antithetic, Sobol' and multilevel."""
 
 __all__ = ["Antithetic", "Expectation", "Level", "Multilevel", "Plain", "Sobol", "expectation"]
 

@@ -1,4 +1,4 @@
-"""Densities, expectations and optimal control on grids: Fokker-Planck, Kolmogorov and Hamilton-Jacobi-Bellman equations."""
+"""Equations on grids: Fokker-Planck, Kolmogorov backward and Hamilton-Jacobi-Bellman."""
 
 __all__ = [
     "HJB",

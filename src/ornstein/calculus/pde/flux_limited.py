@@ -1,13 +1,13 @@
-"""Long steps for densities: implicit, of second order, positive and with all of their mass.
+"""An implicit time step for densities, of second order, that conserves positivity and mass.
 
-Along one axis M is tridiagonal, the transpose of Q. With ``gamma = 1 - 1 / sqrt 2`` a step of
-length h solves
+For one axis M is tridiagonal, the transpose of Q. With ``gamma = 1 - 1 / sqrt 2`` a step of length
+h solves
 
     (1 - gamma h M) y = p,    (1 - gamma h M) w = p + (1 - gamma) h M y,                         (1)
 
-which is of second order and forgets stiff parts (L-stable; Alexander 1977). No linear method of
-order above 1 keeps every density positive at every step (Bolley and Crouzeix 1978), this one
-neither, so it is compared with the two steps of implicit Euler
+which is of second order and L-stable (Alexander 1977). No linear method of order above 1 conserves
+positivity at every step (Bolley and Crouzeix 1978), this one neither, so it is compared with the
+two steps of implicit Euler
 
     (1 - gamma h M) y = p,    (1 - (1 - gamma) h M) z = y,                                       (2)
 
@@ -37,15 +37,19 @@ _GAMMA = 1 - math.sqrt(0.5)
 
 @dataclass(frozen=True)
 class FluxLimited:
-    """Steps (1) to (3): second order in time, positive, mass kept, any length; each costs a few
-    tridiagonal solves per line of cells.
+    """Implicit time steps of second order with a flux limiter: positive, mass-conserving.
 
-    For a time that is long compared with ``h^2 / D``, where `Uniformisation` takes many jumps.
-    Forward only: (3) is not linear in p.
+    Each step costs four tridiagonal solves per line of cells. It is meant for a time that is long
+    compared with ``h^2 / D``, where `Uniformisation` takes many jumps. Forward only: a limited step
+    is not linear in p.
     """
 
     def forward(self, q: Generator, density: Array, dt: float) -> Array:
-        """The density after one step of length dt."""
+        """Return the density after one step of length dt.
+
+        Raises:
+            OrnsteinError: for a generator with killing, or with jumps on diagonals.
+        """
         if q.potential is not None:
             raise OrnsteinError(
                 "FluxLimited() moves densities without killing: use Uniformisation()"
@@ -56,41 +60,39 @@ class FluxLimited:
                 " Uniformisation()"
             )
         if q.grid.dim == 1:
-            return _along(q, 0, density, dt)
-        half = _along(q, 0, density, dt / 2)
-        return _along(q, 0, _along(q, 1, half, dt), dt / 2)
+            return _step(q, 0, density, dt)
+        half = _step(q, 0, density, dt / 2)
+        return _step(q, 0, _step(q, 1, half, dt), dt / 2)
 
 
-def _along(q: Generator, axis: int, p: Array, dt: float) -> Array:
-    """One step (3) along one axis, all lines of cells at once."""
+def _step(q: Generator, axis: int, p: Array, dt: float) -> Array:
+    """Return the density after one step (3) in one coordinate, all lines of cells at once."""
     rates = [
         np.ascontiguousarray(np.moveaxis(a[axis], axis, -1))
         for a in (q.up, q.down, q.exit_up, q.exit_down)
     ]
     before = np.ascontiguousarray(np.moveaxis(p, axis, -1))
-    short, long = _Line(rates, _GAMMA * dt), _Line(rates, (1 - _GAMMA) * dt)
+    short = _Line(rates, _GAMMA * dt)
+    long = _Line(rates, (1 - _GAMMA) * dt)
     y = short.solve(before)
     w = short.solve(before + (1 - _GAMMA) / _GAMMA * (y - before))  # (1)
     z = long.solve(y)  # (2)
-    if not (rates[2].any() or rates[3].any()):
-        z *= before.sum(-1, keepdims=True) / np.maximum(
-            z.sum(-1, keepdims=True), 1e-300
-        )  # what the solves rounded off
+    if not (rates[2].any() or rates[3].any()):  # return the mass that the solves rounded off
+        z *= before.sum(-1, keepdims=True) / np.maximum(z.sum(-1, keepdims=True), 1e-300)
     moved = long.flux(y) + short.flux(w) - short.flux(y) - long.flux(z)
     given = np.maximum(moved[..., 1:], 0) - np.minimum(moved[..., :-1], 0)
-    share = np.minimum(1.0, z / np.maximum(given, 1e-300)) * (1 - 1e-15)
-    outside = (
-        (share[..., -1:], share[..., :1]) if short.periodic else (np.ones_like(share[..., :1]),) * 2
-    )
-    share = np.concatenate((outside[0], share, outside[1]), -1)
-    limited = moved * np.where(moved > 0, share[..., :-1], share[..., 1:])
+    fraction = np.minimum(1.0, z / np.maximum(given, 1e-300)) * (1 - 1e-15)
+    low, high = fraction[..., -1:], fraction[..., :1]
+    if not short.periodic:
+        low = high = np.ones_like(high)
+    fraction = np.concatenate((low, fraction, high), -1)
+    limited = moved * np.where(moved > 0, fraction[..., :-1], fraction[..., 1:])
     after = z - np.diff(limited, axis=-1)  # (3)
     return np.moveaxis(after, -1, axis)
 
 
 class _Line:
-    """``1 - h M`` along the last axis, factorised; and the mass that M moves up through each face
-    in the time h."""
+    """The matrix ``1 - h M`` on the last axis, factorised, with the fluxes of M."""
 
     def __init__(self, rates: list[Array], h: float) -> None:
         self.lapack = scipy_part("linalg.lapack")
@@ -99,7 +101,7 @@ class _Line:
         diagonal = 1 + self.up + self.down + self.exit_up + self.exit_down
         above, below = self.down.copy(), self.up.copy()
         above[..., 0], below[..., -1] = 0.0, 0.0
-        # the corners are a rank-one matrix, (c, 0 .. 0, b)^T (1, 0 .. 0, a), taken out and put back
+        # the corners are a rank-one matrix, (c, 0 .. 0, b)^T (1, 0 .. 0, a): Sherman-Morrison
         if self.periodic:
             self.corner = self.down[..., 0], self.up[..., -1]
             diagonal[..., 0] += self.corner[1]
@@ -114,19 +116,20 @@ class _Line:
             self.gain = 1 - self.response[..., 0] - self.response[..., -1]
 
     def _tridiagonal(self, right: Array) -> Array:
-        found: Array = self.lapack.dgttrs(*self.factors, right.reshape(-1))[0]
-        return found.reshape(right.shape)
+        """Return the solution of the tridiagonal system of each line."""
+        solution: Array = self.lapack.dgttrs(*self.factors, right.reshape(-1))[0]
+        return solution.reshape(right.shape)
 
     def solve(self, right: Array) -> Array:
-        """``(1 - h M)^-1`` of each line."""
-        found = self._tridiagonal(right)
+        """Return ``(1 - h M)^-1`` applied to each line."""
+        solution = self._tridiagonal(right)
         if self.periodic:
-            part = (found[..., 0] + found[..., -1]) / self.gain
-            found = found + part[..., None] * self.response
-        return found
+            part = (solution[..., 0] + solution[..., -1]) / self.gain
+            solution = solution + part[..., None] * self.response
+        return solution
 
     def flux(self, p: Array) -> Array:
-        """Mass through the faces of each line, one more than cells, upwards."""
+        """Return the mass that M moves up through each face of a line in the time h."""
         flux = np.empty((*p.shape[:-1], p.shape[-1] + 1))
         rise, fall = self.up * p, self.down * p
         flux[..., 1:-1] = rise[..., :-1] - fall[..., 1:]

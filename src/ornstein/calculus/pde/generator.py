@@ -1,4 +1,4 @@
-"""The generator matrix of a diffusion on a grid.
+"""The generator matrix of a diffusion on a grid (Scharfetter-Gummel, Chang-Cooper).
 
 For ``dX = A(X, t) dt + g(X, t) dB`` (Ito) and ``D = g^2 / 2`` the density obeys, along each axis,
 
@@ -17,19 +17,17 @@ They are never negative and each row of Q sums to what leaves through absorbing 
 generator of a Markov chain on the cells, ``p' = p Q`` its master equation and ``phi' = -Q phi`` its
 Kolmogorov equation. Where J = 0, ``q_{i+1} = q_i e^P``: the stationary density of a drift in
 detailed balance is exact at the centres, up to the quadrature of P (three Gauss points, exact for
-polynomials of degree 5). The rest is second order in h. A factor on both rates of an edge changes
-no such balance;
+polynomials of degree 5). Otherwise the error is second order in h. A factor on both rates of an
+edge changes no such balance;
 
     1 - (C / 6) / (1 + C^2 + P^2),    C = h^2 (A / D)',                                          (4)
 
-makes the mean displacement of the chain A up to O(h^4) where D is constant, and fades where the
-cells are too wide for it to mean something. An absorbing end is half a cell from the centre, ``l =
-h / 2`` and q = 0. A coordinate without noise is the limit D -> 0, upwind and of first order.
+makes the mean displacement of the chain A up to O(h^4) where D is constant, and tends to 1 where
+the cells are too wide for this expansion. An absorbing end is half a cell from the centre, ``l = h
+/ 2`` and q = 0. A coordinate without noise is the limit D -> 0, upwind and of first order.
 Scharfetter and Gummel 1969; Chang and Cooper 1970; the master equation view: Wang, Peskin and
-Elston 2003.
-
-Noise that moves both coordinates of a plane at once makes paths jump along diagonals as well:
-`ornstein.calculus.pde.mixed_noise`.
+Elston 2003. Noise that moves both coordinates of a plane at once makes paths jump on diagonals as
+well: `ornstein.calculus.pde.mixed_noise`.
 """
 
 __all__ = ["Array", "Generator", "generator", "scipy_part"]
@@ -48,16 +46,19 @@ from torch import Tensor
 from ornstein.calculus.pde.grid import Absorbing, Axis, Grid
 from ornstein.calculus.pde.mixed_noise import Mixed, add_diagonals, is_mixed
 from ornstein.calculus.pde.rates import NODES, Array, coefficient, finite, segment_rates
+from ornstein.core.methods.base import calculus_of
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.noise_type import ADDITIVE, General, driving
 from ornstein.core.processes.sde import Equation
-from ornstein.core.processes.solver_orders import calculus
 from ornstein.errors import OrnsteinError
 
 
 def scipy_part(name: str) -> Any:
-    """``scipy.<name>``, imported when it is first needed; an `ImportError` that says what to
-    install where there is none."""
+    """Return the module ``scipy.<name>``, imported when it is first needed.
+
+    Raises:
+        ImportError: with the package to install, where there is no SciPy.
+    """
     try:
         return import_module(f"scipy.{name}")
     except ImportError as error:
@@ -68,7 +69,9 @@ def scipy_part(name: str) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """Q, frozen at one time: jump rates per unit of time, each an array of the shape of the cells.
+    """The generator matrix Q, frozen at one time: jump rates per unit of time.
+
+    Each rate is an array of the shape of the cells.
 
     Args:
         grid: the cells.
@@ -76,8 +79,8 @@ class Generator:
             first and to the last.
         exit_up, exit_down: per axis, the rate of absorption at either end; 0 in all other cells.
         potential: a rate of killing ``q`` in each cell, of any sign: ``phi' = -(Q - q) phi``.
-        steps: to the next cell, along each axis and, where noise mixes coordinates, along
-            diagonals.
+        steps: to the next cell, in the direction of each axis and, where noise mixes coordinates,
+            of diagonals.
     """
 
     grid: Grid
@@ -96,15 +99,14 @@ class Generator:
 
     @property
     def conserves_mass(self) -> bool:
-        """Whether nothing is absorbed or killed: the rows of Q sum to 0."""
+        """Whether nothing is absorbed or killed, so that the rows of Q sum to 0."""
         return self.potential is None and not any(
             rate.any() for rate in (*self.exit_up, *self.exit_down)
         )
 
     @property
     def forward(self) -> Any:
-        """The transpose of Q, sparse by diagonals, which moves densities: ``p' = forward @ p`` with
-        p flattened."""
+        """The sparse transpose of Q, which moves densities: ``p' = forward @ p``, p flat."""
         n = math.prod(self.grid.shape)
         diagonals: dict[int, Array] = {0: -self.out.reshape(-1)}
         for step, up, down in zip(self.steps, self.up, self.down, strict=False):
@@ -118,12 +120,11 @@ class Generator:
 
     @property
     def backward(self) -> Any:
-        """Q, sparse by diagonals, which moves functions: ``phi' = -backward @ phi`` with phi
-        flattened."""
+        """The sparse matrix Q, which moves functions: ``phi' = -backward @ phi``, phi flat."""
         return self.forward.T
 
     def same(self, other: "Generator") -> bool:
-        """Whether all rates are equal."""
+        """Return whether all rates equal those of another generator."""
         mine, theirs = (*self.up, *self.down, self.out), (*other.up, *other.down, other.out)
         return self.steps == other.steps and all(
             np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True)
@@ -132,18 +133,20 @@ class Generator:
 
 @lru_cache(maxsize=32)
 def _moves(grid: Grid, step: tuple[int, ...], sign: int) -> list[tuple[int, Array]]:
-    """By how much the index of a cell falls when it moves a step, and which cells, flat, move so;
-    more than one where ends are one."""
+    """Return by how much the index of a cell falls in a step, and the cells, flat, that move so.
+
+    There is more than one such pair where ends are periodic.
+    """
     index = np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij")
-    there = [k + sign * s for k, s in zip(index, step, strict=False)]
+    target = [k + sign * s for k, s in zip(index, step, strict=False)]
     stays = np.ones(grid.shape, dtype=bool)
     for k, axis in enumerate(grid.axes):
         if axis.periodic:
-            there[k] = there[k] % axis.cells
-        stays &= (there[k] >= 0) & (there[k] < axis.cells)
+            target[k] = target[k] % axis.cells
+        stays &= (target[k] >= 0) & (target[k] < axis.cells)
     fall = np.zeros(grid.shape, dtype=int)
     for k, axis in enumerate(grid.axes):
-        fall = fall * axis.cells + index[k] - there[k]
+        fall = fall * axis.cells + index[k] - target[k]
     return [
         (int(offset), ((fall == offset) & stays).reshape(-1).astype(float))
         for offset in np.unique(fall[stays])
@@ -157,13 +160,13 @@ def generator(
     direction: int = 1,
     potential: Callable[[Tensor, Time], Tensor] | None = None,
 ) -> Generator:
-    """Q of an equation at time t, by (3).
+    """Return the generator matrix Q of an equation at time t.
 
     Args:
         sde: drift and diffusion ``(b, d), t``, in float64; any noise, in a plane with the limits of
             `ornstein.calculus.pde.mixed_noise`.
         grid: of as many axes as the state has dimensions.
-        t: where the coefficients are frozen.
+        t: the time at which the coefficients are frozen.
         direction: 1 where the process runs up in time, -1 where it runs down, as `Reverse` does.
         potential: ``(b, d), t -> (b,)``, a rate of killing.
 
@@ -172,40 +175,42 @@ def generator(
             than the cells allow, and if a coefficient is not finite on the grid, or has the wrong
             shape.
     """
-    if calculus(sde) != "ito" and driving(sde) != ADDITIVE:
+    if calculus_of(sde) != "ito" and driving(sde) != ADDITIVE:
         raise OrnsteinError(
             "a grid reads coefficients in the sense of Ito: convert this equation of Stratonovich"
             " with to_ito(sde)"
         )
-    found: dict[str, list[Any]] = {
+    parts: dict[str, list[Any]] = {
         name: [] for name in ("up", "down", "exit_up", "exit_down", "steps")
     }
     mixed = Mixed(sde, grid, t, direction) if is_mixed(sde, grid) else None
     cross = None
     if mixed is None:
-        along = _along_axes(sde, grid, t, direction)
+        axes = _coefficients(sde, grid, t, direction)
     else:
         *own, cross = mixed.parts()
-        along = _along_axes_mixed(mixed, own)
-    for k, (w, edge, centre) in enumerate(along):
+        axes = _mixed_coefficients(mixed, own)
+    for k, (w, edge, centre) in enumerate(axes):
         rates = _rates(edge, grid.axes[k], w, centre.T if k else centre)  # this axis first
         for name, rate in zip(("up", "down", "exit_up", "exit_down"), rates, strict=True):
-            found[name].append(rate.T if k else rate)
-        found["steps"].append((1, 0) if k == 0 else (0, 1))
+            parts[name].append(rate.T if k else rate)
+        parts["steps"].append((1, 0) if k == 0 else (0, 1))
     if mixed is not None and cross is not None:
-        add_diagonals(found, mixed, cross)
+        add_diagonals(parts, mixed, cross)
     killing = None
     if potential is not None:
         killing = grid.evaluate(lambda x: finite(potential(x, t), "potential", t)).numpy()
     return Generator(
-        grid, potential=killing, **{name: tuple(rates) for name, rates in found.items()}
+        grid, potential=killing, **{name: tuple(rates) for name, rates in parts.items()}
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Edges:
-    """The segments of one axis over which J is constant: between centres, and from the outer
-    centres to absorbing ends."""
+    """The segments of one axis over which J is constant.
+
+    They lie between centres, and from the outer centres to absorbing ends.
+    """
 
     start: Array
     length: Array
@@ -214,9 +219,13 @@ class _Edges:
 
 @lru_cache(maxsize=8)
 def _edges(grid: Grid) -> tuple[list[tuple[_Edges, slice]], Tensor, int]:
-    """The segments of each axis and where their Gauss points are in one batch of states, in which
-    the centres follow; their number."""
-    edges, batches, first = [], [], 0
+    """Return the segments of each axis, and their Gauss points in one batch of states.
+
+    The centres follow in the batch; the third result is the number of Gauss points.
+    """
+    edges: list[tuple[_Edges, slice]] = []
+    batches: list[Array] = []
+    first = 0
     for k, axis in enumerate(grid.axes):
         start, h = axis.centres.numpy(), axis.width
         length = np.full(axis.cells, h)
@@ -236,40 +245,39 @@ def _edges(grid: Grid) -> tuple[list[tuple[_Edges, slice]], Tensor, int]:
     return edges, x, first
 
 
-def _along_axes(
+def _coefficients(
     sde: Equation, grid: Grid, t: Time, direction: int
 ) -> Iterator[tuple[Array, _Edges, Array]]:
-    """For each axis A / D at the Gauss points, the edges, and D at the centres, of noise that mixes
-    no coordinates."""
+    """Yield for each axis A / D at the Gauss points, the edges, and D at the centres.
+
+    This is for noise that mixes no coordinates.
+    """
     edges, x, edges_of_x = _edges(grid)
     drift = coefficient(sde.drift, x[:edges_of_x], t, "drift", (edges_of_x, grid.dim))
     if isinstance(driving(sde), General):
         noise = coefficient(sde.diffusion, x, t, "diffusion", (*x.shape, -1)).norm(dim=-1)
     else:
         noise = coefficient(sde.diffusion, x, t, "diffusion", tuple(x.shape))
-    for k, (edge, here) in enumerate(edges):
-        a, g, centre = (
-            c.numpy() for c in (direction * drift[here, k], noise[here, k], noise[edges_of_x:, k])
-        )
-        least = 1e-12 * grid.axes[k].width * np.abs(a).max() + 1e-300  # the limit D -> 0: upwind
-        w = a / np.maximum(g * g / 2, least)
-        yield (
-            w.reshape(edge.shape),
-            edge,
-            np.maximum(centre * centre / 2, least).reshape(grid.shape),
-        )
+    for k, (edge, rows) in enumerate(edges):
+        a = (direction * drift[rows, k]).numpy()
+        g = noise[rows, k].numpy()
+        centre = noise[edges_of_x:, k].numpy()
+        floor = 1e-12 * grid.axes[k].width * np.abs(a).max() + 1e-300  # the limit D -> 0: upwind
+        w = a / np.maximum(g * g / 2, floor)
+        d = np.maximum(centre * centre / 2, floor)
+        yield w.reshape(edge.shape), edge, d.reshape(grid.shape)
 
 
-def _along_axes_mixed(mixed: Mixed, own: list[Array]) -> Iterator[tuple[Array, _Edges, Array]]:
-    """The same of noise that does: the parts w and d of `ornstein.calculus.pde.mixed_noise`."""
+def _mixed_coefficients(mixed: Mixed, own: list[Array]) -> Iterator[tuple[Array, _Edges, Array]]:
+    """Yield the same for noise that mixes coordinates, by `Mixed.pull` and `Mixed.parts`."""
     edges, x, edges_of_x = _edges(mixed.grid)
     w = mixed.pull(x[:edges_of_x]).numpy()
-    for k, (edge, here) in enumerate(edges):
-        yield w[here, k].reshape(edge.shape), edge, own[k]
+    for k, (edge, rows) in enumerate(edges):
+        yield w[rows, k].reshape(edge.shape), edge, own[k]
 
 
 def _rates(edge: _Edges, axis: Axis, w: Array, centre: Array) -> tuple[Array, Array, Array, Array]:
-    """(3), cells of this axis first: up, down, and out at both ends."""
+    """Return the rates (3), cells of this axis first: up, down, and out at both ends."""
     rise, fall = (rate / axis.width for rate in segment_rates(w, edge.length))  # (3), but for D
     up, down, exit_up, exit_down = (np.zeros_like(centre) for _ in range(4))
     if axis.periodic:

@@ -1,4 +1,4 @@
-"""Where the equations live: cells of one or two axes, and what happens at their ends.
+"""Grids for equations in one or two dimensions: axes, cells, and boundary conditions.
 
 An axis of n cells from low to high has the width ``h = (high - low) / n`` and the centres ``low +
 (i + 1/2) h``; its ends are faces, not centres. A density is a tensor of the shape of the cells,
@@ -26,18 +26,20 @@ from ornstein.errors import OrnsteinError
 
 @dataclass(frozen=True)
 class Reflecting:
-    """No flux through this end: mass stays, ``A p - (D p)' = 0``."""
+    """A reflecting end: no flux through it, so mass is conserved, ``A p - (D p)' = 0``."""
 
 
 @dataclass(frozen=True)
 class Absorbing:
-    """Paths that reach this end are gone: ``p = 0`` there. Backward, it is the end where
-    functionals stop."""
+    """An absorbing end: paths that reach it are removed, ``p = 0``.
+
+    In a backward equation it is the end where functionals stop.
+    """
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """What leaves at this end comes back at the other, which must be periodic too."""
+    """A periodic end: paths that leave return at the other end, which must be periodic too."""
 
 
 Boundary = Reflecting | Absorbing | Periodic
@@ -46,15 +48,20 @@ Boundary = Reflecting | Absorbing | Periodic
 
 @dataclass(frozen=True)
 class Axis:
-    """``cells`` equal cells from ``low`` to ``high``.
+    """An axis of equal cells from ``low`` to ``high``, with a boundary condition at each end.
 
     Args:
         low, high: the ends, in the units of the state.
-        cells: at least 3.
-        lower, upper: what happens at the ends.
+        cells: number of cells, at least 3.
+        lower, upper: the boundary conditions, `Reflecting`, `Absorbing` or `Periodic`.
 
     Raises:
         OrnsteinError: for ends out of order, too few cells, or one periodic end without the other.
+
+    Example:
+        >>> axis = orn.Axis(-1.0, 1.0, 200, upper=orn.pde.Absorbing())
+        >>> axis.width, axis.centres.shape
+        (0.01, torch.Size([200]))
     """
 
     low: float
@@ -81,26 +88,34 @@ class Axis:
 
     @property
     def periodic(self) -> bool:
-        """Whether the ends are one."""
+        """Whether both ends of the axis are periodic."""
         return isinstance(self.lower, Periodic)
 
     @property
     def width(self) -> float:
-        """``h``, the width of a cell."""
+        """The width ``h = (high - low) / cells`` of a cell."""
         return (self.high - self.low) / self.cells
 
     @property
     def centres(self) -> Float[Tensor, " n"]:
-        """The middle of each cell, float64."""
+        """The middle of each cell, ``(n,)``, float64."""
         return self.low + self.width * (torch.arange(self.cells, dtype=torch.float64) + 0.5)
 
 
 @dataclass(frozen=True, init=False)
 class Grid:
-    """The cells of one or two axes.
+    """The cells of one or two axes, on which densities and functions are tensors.
 
     Args:
         axes: one `Axis` for a state ``(b, 1)``, two for ``(b, 2)``.
+
+    Raises:
+        OrnsteinError: for another number of axes.
+
+    Example:
+        >>> grid = orn.Grid(orn.Axis(-3, 3, 60), orn.Axis(0, 1, 20))
+        >>> grid.shape, grid.centres.shape
+        ((60, 20), torch.Size([1200, 2]))
     """
 
     axes: tuple[Axis, ...]
@@ -114,23 +129,25 @@ class Grid:
 
     @property
     def dim(self) -> int:
-        """Dimension of the state, 1 or 2."""
+        """The dimension of the state, 1 or 2."""
         return len(self.axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Cells along each axis."""
+        """The number of cells of each axis."""
         return tuple(axis.cells for axis in self.axes)
 
     @property
     def volume(self) -> float:
-        """Length or area of one cell."""
+        """The length or area of one cell."""
         return math.prod(axis.width for axis in self.axes)
 
     @cached_property
     def centres(self) -> Float[Tensor, "cells d"]:
-        """Centres of all cells as a batch of states, float64, the last axis fastest:
-        ``fn(centres).reshape(grid.shape)``."""
+        """The centres of all cells as a batch of states, float64, the last axis fastest.
+
+        A function is evaluated by ``fn(centres).reshape(grid.shape)``.
+        """
         if self.dim == 1:
             return self.axes[0].centres[:, None]
         return torch.stack(
@@ -138,7 +155,11 @@ class Grid:
         ).flatten(0, -2)
 
     def evaluate(self, fn: Callable[[Tensor], Tensor]) -> Float[Tensor, "*cells"]:
-        """A function ``(b, d) -> (b,)`` at the centres."""
+        """Return a function ``(b, d) -> (b,)`` at the centres of the cells, float64.
+
+        Raises:
+            OrnsteinError: if the function returns another shape.
+        """
         values = fn(self.centres)
         if values.shape != (math.prod(self.shape),):
             raise OrnsteinError(
@@ -149,10 +170,10 @@ class Grid:
         return values.detach().double().reshape(self.shape)
 
     def density(self, fn: Callable[[Tensor], Tensor]) -> Float[Tensor, "*cells"]:
-        """A density ``(b, d) -> (b,)`` at the centres, scaled to the mass 1 by (1).
+        """Return a density ``(b, d) -> (b,)`` at the centres, scaled to the mass 1.
 
         Raises:
-            OrnsteinError: if the cells hold less than 0.99 or more than 1.01 of it: the grid is too
+            OrnsteinError: if the mass on the cells is below 0.99 or above 1.01: the grid is too
                 small or too coarse.
         """
         values = self.evaluate(fn)
@@ -165,14 +186,14 @@ class Grid:
         return values / mass
 
     def integrate(self, values: Float[Tensor, "*batch_and_cells"]) -> Float[Tensor, "*batch"]:
-        """The integral (1) over the last one or two dimensions."""
+        """Return the integral ``sum_i p_i h`` over the last one or two dimensions."""
         return values.sum(tuple(range(-self.dim, 0))) * self.volume  # (1)
 
     def mean(self, density: Float[Tensor, "*cells"]) -> Float[Tensor, " d"]:
-        """``E[x]`` under a density of mass 1."""
+        """Return the mean ``E[x]``, ``(d,)``, under a density of mass 1."""
         return self.volume * density.reshape(-1) @ self.centres
 
     def covariance(self, density: Float[Tensor, "*cells"]) -> Float[Tensor, "d d"]:
-        """``Cov[x]`` under a density of mass 1."""
+        """Return the covariance ``Cov[x]``, ``(d, d)``, under a density of mass 1."""
         centred = self.centres - self.mean(density)
         return self.volume * (density.reshape(-1, 1) * centred).mT @ centred

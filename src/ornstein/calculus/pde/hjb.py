@@ -1,4 +1,4 @@
-"""The Hamilton-Jacobi-Bellman equation and optimal control.
+"""The Hamilton-Jacobi-Bellman equation on a grid: stochastic optimal control by Hopf-Cole.
 
 A control u is added to ``dX = A dt + g dB`` through the noise, ``dX = (A + g u) dt + g dB``, at the
 cost
@@ -29,15 +29,19 @@ from ornstein.calculus.pde.fokker_planck import check_values
 from ornstein.calculus.pde.grid import Grid
 from ornstein.calculus.pde.kolmogorov_backward import KolmogorovBackward
 from ornstein.calculus.pde.uniformisation import Uniformisation
+from ornstein.core.numerics.tables import cell
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.noise_type import General, driving
 from ornstein.core.processes.sde import Equation
 from ornstein.errors import OrnsteinError
 
+_MAX_VARIATION = 700  # of the terminal cost: exp(-700) is the smallest normal number in float64
+_TOLERANCE = 1e-60  # of the time steps: V = -log phi also needs the digits of tiny phi
+
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """The value and the optimal control, on the grid and between its points.
+    """The value function and the optimal control, on the grid and between its points.
 
     Args:
         grid: the cells.
@@ -53,8 +57,9 @@ class Control:
     u: Float[Tensor, "k *cells m"]
 
     def __call__(self, x: Float[Tensor, "b d"], t: Time) -> Float[Tensor, "b m"]:
-        """``u*(x, t)``, linear between centres and times, constant beyond the outermost: a drift
-        ``A + g u`` for `simulate`.
+        """Return ``u*(x, t)``, linear between centres and times, constant beyond the outermost.
+
+        It makes a drift ``A + g u`` for `simulate`.
 
         Args:
             x: states.
@@ -62,36 +67,37 @@ class Control:
         """
         time = torch.as_tensor(t, dtype=torch.float64)
         sign = 1.0 if self.times[-1] > self.times[0] else -1.0
-        slot = (torch.searchsorted(sign * self.times, sign * time) - 1).clamp(
-            0, len(self.times) - 2
-        )
-        part = ((time - self.times[slot]) / (self.times[slot + 1] - self.times[slot])).clamp(0, 1)
-        return torch.lerp(self._at(self.u[slot], x), self._at(self.u[slot + 1], x), part).to(x)
+        k = cell(sign * self.times, sign * time)
+        part = ((time - self.times[k]) / (self.times[k + 1] - self.times[k])).clamp(0, 1)
+        before, after = (self._interpolate(self.u[i], x) for i in (k, k + 1))
+        return torch.lerp(before, after, part).to(x)
 
-    def _at(self, field: Tensor, x: Tensor) -> Tensor:
-        """``field (*cells, d)`` at x, linear along each axis."""
-        low, part = [], []
+    def _interpolate(self, field: Tensor, x: Tensor) -> Tensor:
+        """Return ``field (*cells, d)`` at x, linear in each coordinate."""
+        low: list[Tensor] = []
+        part: list[Tensor] = []
         for k, axis in enumerate(self.grid.axes):
-            place = (x[:, k].double() - axis.low) / axis.width - 0.5
+            position = (x[:, k].double() - axis.low) / axis.width - 0.5
             if not axis.periodic:
-                place = place.clamp(0, axis.cells - 1)
-            low.append(place.floor().long())
-            part.append(place - low[-1])
+                position = position.clamp(0, axis.cells - 1)
+            low.append(position.floor().long())
+            part.append(position - low[-1])
         total = torch.zeros(len(x), field.shape[-1], dtype=torch.float64)
         for corner in product((0, 1), repeat=self.grid.dim):
-            weight = torch.stack(
-                [p if c else 1 - p for c, p in zip(corner, part, strict=True)]
-            ).prod(0)
-            cell = tuple(
-                (i + c) % axis.cells for c, i, axis in zip(corner, low, self.grid.axes, strict=True)
-            )
-            total = total + weight[:, None] * field[cell]
+            factors = [p if c else 1 - p for c, p in zip(corner, part, strict=True)]
+            indices = zip(corner, low, self.grid.axes, strict=True)
+            index = tuple((i + c) % axis.cells for c, i, axis in indices)
+            total = total + torch.stack(factors).prod(0)[:, None] * field[index]
         return total
 
 
 @dataclass(frozen=True)
 class HJB:
-    """The least cost (1) on a grid, by the Hopf-Cole transformation.
+    """Stochastic optimal control on a grid: the least cost of steering by a drift ``g u``.
+
+    The cost is ``E[int_t^T (q + |u|^2 / 2) ds + G(X_T)]``; the value function V solves the
+    Hamilton-Jacobi-Bellman equation ``d_t V = -L V - q + |g grad V|^2 / 2``, by the Hopf-Cole
+    transformation.
 
     Args:
         sde: the uncontrolled process, with drift and diffusion ``(b, d), t``.
@@ -99,18 +105,26 @@ class HJB:
             where paths do not come.
         running: the running cost ``q(x, t)``, ``(b, d), t -> (b,)``, per unit of time; 0 if left
             out.
+
+    Example:
+        >>> grid = orn.Grid(orn.Axis(-4, 4, 100))
+        >>> brownian = orn.SDE(lambda x, t: 0 * x, lambda x, t: torch.ones(()))
+        >>> target = grid.evaluate(lambda x: x[:, 0].square())
+        >>> control = orn.HJB(brownian, grid).solve(target, torch.tensor([0.0, 0.5, 1.0]))
+        >>> control.value.shape, control(torch.ones(5, 1), 0.2).shape
+        (torch.Size([3, 100]), torch.Size([5, 1]))
     """
 
     sde: Equation
     grid: Grid
     running: Callable[[Tensor, Time], Tensor] | None = None
 
-    def solve(self, terminal: Float[Tensor, "*cells"], ts: Float[Tensor, " k"]) -> Control:
-        """V and u* at each of the times.
+    def solve(self, terminal: Float[Tensor, "*cells"], times: Float[Tensor, " k"]) -> Control:
+        """Return the value function V and the optimal control u* at each of the times.
 
         Args:
             terminal: G at the centres, as `Grid.evaluate` makes it.
-            ts: times in the order in which the process runs; each interval is one step, with the
+            times: times in the order in which the process runs; each interval is one step, with the
                 coefficients at its middle.
 
         Raises:
@@ -118,19 +132,20 @@ class HJB:
                 number.
         """
         cost = check_values(terminal, self.grid, "the terminal cost")
-        least = cost.min()
-        if float(cost.max() - least) > 700:
+        lowest = cost.min()
+        if float(cost.max() - lowest) > _MAX_VARIATION:
             raise OrnsteinError(
-                f"the terminal cost varies by {float(cost.max() - least):.0f} over the grid, at"
-                " most 700 can be told apart: narrow the axes, or cap the cost"
+                f"the terminal cost varies by {float(cost.max() - lowest):.0f} over the grid, at"
+                f" most {_MAX_VARIATION} fits into float64: narrow the axes, or cap the cost"
             )
-        equation = KolmogorovBackward(self.sde, self.grid, self.running, Uniformisation(1e-60))
-        value = least - equation.solve((least - cost).exp(), ts).log()
-        u = torch.stack([self._control(v, t) for v, t in zip(value, ts, strict=True)])
-        return Control(self.grid, ts.double(), value, u)
+        stepping = Uniformisation(_TOLERANCE)
+        equation = KolmogorovBackward(self.sde, self.grid, self.running, stepping)
+        value = lowest - equation.solve((lowest - cost).exp(), times).log()
+        u = torch.stack([self._control(v, t) for v, t in zip(value, times, strict=True)])
+        return Control(self.grid, times.double(), value, u)
 
     def _control(self, value: Tensor, t: Tensor) -> Tensor:
-        """``u* = -g grad V``, by differences across two cells; one-sided at the ends."""
+        """Return ``u* = -g grad V``, by differences across two cells; one-sided at the ends."""
         gradient = []
         for k, axis in enumerate(self.grid.axes):
             v = value.movedim(k, 0)
@@ -139,10 +154,8 @@ class HJB:
             else:
                 slope = torch.gradient(v, spacing=axis.width, dim=0, edge_order=2)[0]
             gradient.append(slope.movedim(0, k))
-        slope, g = (
-            torch.stack(gradient, -1).flatten(0, -2),
-            self.sde.diffusion(self.grid.centres, t).detach().double(),
-        )
+        slope = torch.stack(gradient, -1).flatten(0, -2)
+        g = self.sde.diffusion(self.grid.centres, t).detach().double()
         if isinstance(driving(self.sde), General):
             return -(g * slope[..., None]).sum(1).reshape(*self.grid.shape, -1)  # (2)
         return -(g * slope).reshape(*self.grid.shape, self.grid.dim)  # (2)

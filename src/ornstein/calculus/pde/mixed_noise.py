@@ -1,16 +1,17 @@
-"""Noise that moves both coordinates of a plane at once: paths that jump along diagonals.
+"""Noise that moves both coordinates of a plane at once: jumps on diagonals of a grid.
 
 With ``D = g g' / 2`` and cells of widths h_1 and h_2 let e be the step to the cell that is next
 along both axes, (h_1, h_2) where D_12 >= 0 and (h_1, -h_2) where it is negative. Then
 
-    D = d_1 n_1 n_1' + d_2 n_2 n_2' + c e e',    c = |D_12| / (h_1 h_2),    d_1 = D_11 - c h_1^2,    d_2 = D_22 - c h_2^2,  (1)
+    D = d_1 n_1 n_1' + d_2 n_2 n_2' + c e e',    c = |D_12| / (h_1 h_2),
+    d_1 = D_11 - c h_1^2,    d_2 = D_22 - c h_2^2,                                               (1)
 
 n_i being the unit vectors of the axes: seven cells in all. The drift is split among the three with
-``w = D^-1 A``, since ``A = D w``, so that along each of them the density obeys (1) of
+``w = D^-1 A``, since ``A = D w``, so that in each direction the density obeys (1) of
 `ornstein.calculus.pde.generator`, with ``w . e`` in the place of A / D and c, d_1 or d_2 in the
-place of D. Drifts in detailed balance, ``w = -grad U``, keep their stationary density exact; the
-rest is second order in the widths inside, first order in the row of cells at an end, which has no
-diagonals out. The rates are not negative if
+place of D. Drifts in detailed balance, ``w = -grad U``, have an exact stationary density; otherwise
+the error is second order in the widths inside, first order in the row of cells at an end, which has
+no diagonals out. The rates are not negative if
 
     |D_12| / D_22  <=  h_1 / h_2  <=  D_11 / |D_12|                                              (2)
 
@@ -35,7 +36,7 @@ from ornstein.errors import OrnsteinError
 
 
 def is_mixed(sde: Equation, grid: Grid) -> bool:
-    """Whether a Brownian motion may drive more than one coordinate."""
+    """Return whether one Brownian motion may drive both coordinates of the plane."""
     return isinstance(driving(sde), General | Scalar) and grid.dim == 2
 
 
@@ -48,7 +49,7 @@ class Mixed(NamedTuple):
     direction: int
 
     def covariance(self, x: Tensor) -> Tensor:
-        """D at x, ``(b, 2, 2)``."""
+        """Return ``D = g g' / 2`` at x, ``(b, 2, 2)``."""
         if isinstance(driving(self.sde), Scalar):
             g = coefficient(self.sde.diffusion, x, self.t, "diffusion", (len(x), 2))[..., None]
         else:
@@ -56,19 +57,18 @@ class Mixed(NamedTuple):
         return g @ g.mT / 2
 
     def pull(self, x: Tensor) -> Tensor:
-        """``w = D^-1 A`` at x, ``(b, 2)``."""
-        a, d = (
-            self.direction * coefficient(self.sde.drift, x, self.t, "drift", (len(x), 2)),
-            self.covariance(x),
-        )
-        least = 1e-12 * max(axis.width for axis in self.grid.axes) * float(a.abs().max()) + 1e-300
-        return torch.linalg.solve(d + least * torch.eye(2, dtype=d.dtype), a)
+        """Return ``w = D^-1 A`` at x, ``(b, 2)``."""
+        a = self.direction * coefficient(self.sde.drift, x, self.t, "drift", (len(x), 2))
+        d = self.covariance(x)
+        floor = 1e-12 * max(axis.width for axis in self.grid.axes) * float(a.abs().max()) + 1e-300
+        return torch.linalg.solve(d + floor * torch.eye(2, dtype=d.dtype), a)
 
     def parts(self) -> tuple[Array, Array, Array]:
-        """d_1, d_2 of (1) in the cells, and c with the sign of D_12.
+        """Return d_1 and d_2 of the splitting of D in the cells, and c with the sign of D_12.
 
         Raises:
-            OrnsteinError: where (2) does not hold.
+            OrnsteinError: where a rate would be negative, with the ratios of widths that are
+                possible.
         """
         d = self.covariance(self.grid.centres).reshape(*self.grid.shape, 2, 2).numpy()
         first, second, cross = d[..., 0, 0], d[..., 1, 1], d[..., 0, 1]
@@ -87,19 +87,16 @@ class Mixed(NamedTuple):
                 f" D_22 to D_11 / |D_12| everywhere; {fix}"
             )
         c = np.abs(cross) / (h1 * h2)
-        return (
-            np.maximum(first - c * h1**2, 0),
-            np.maximum(second - c * h2**2, 0),
-            np.copysign(c, cross),
-        )  # (1)
+        d1 = np.maximum(first - c * h1**2, 0)
+        d2 = np.maximum(second - c * h2**2, 0)
+        return d1, d2, np.copysign(c, cross)  # (1)
 
 
-def add_diagonals(found: dict[str, list[Any]], mixed: Mixed, c: Array) -> None:
-    """Puts the rates along diagonals behind those along the axes, and what they carry out of
-    absorbing ends to those ends'.
+def add_diagonals(parts: dict[str, list[Any]], mixed: Mixed, c: Array) -> None:
+    """Add the rates on diagonals to those of the axes, and the absorption to that of the ends.
 
     Args:
-        found: ``steps``, ``up`` and ``down`` for each direction, ``exit_up`` and ``exit_down`` for
+        parts: ``steps``, ``up`` and ``down`` for each direction, ``exit_up`` and ``exit_down`` for
             each axis, as `Generator` has them.
         mixed: the coefficients.
         c: with its sign, as `Mixed.parts` gives it.
@@ -107,61 +104,89 @@ def add_diagonals(found: dict[str, list[Any]], mixed: Mixed, c: Array) -> None:
     for sign in (1, -1):
         weight = np.maximum(sign * c, 0.0)
         if weight.any():
-            up, down = _diagonal(found, mixed, weight, sign)
+            up, down = _diagonal(parts, mixed, weight, sign)
             for name, value in (("steps", (1, sign)), ("up", up), ("down", down)):
-                found[name].append(value)
+                parts[name].append(value)
 
 
-def _diagonal(
-    found: dict[str, list[Any]], mixed: Mixed, weight: Array, sign: int
-) -> tuple[Array, Array]:
-    """Rates along (1, sign), up and down the first axis, with D = ``weight``."""
-    axes, step = mixed.grid.axes, np.array([[1], [sign]])
-    cells, ring = (
-        np.array([[axis.cells] for axis in axes]),
-        np.array([[axis.periodic] for axis in axes]),
-    )
+class _Segments(NamedTuple):
+    """The segments along a diagonal of which an end, or both, are cells.
+
+    Attributes:
+        start: indices of the lower cell, ``(2, segments)``; -1 or the number of cells outside.
+        begins, ends: whether the lower and the upper end are cells.
+        low, high: the part of the segment inside the grid, a fraction of the step.
+    """
+
+    start: Array
+    begins: Array
+    ends: Array
+    low: Array
+    high: Array
+
+
+def _segments(mixed: Mixed, sign: int) -> _Segments:
+    """Return the segments in the direction (1, sign) that have an end in a cell."""
+    axes = mixed.grid.axes
+    cells = np.array([[axis.cells] for axis in axes])
+    periodic = np.array([[axis.periodic] for axis in axes])
     ranges = [
         np.arange(axis.cells) if axis.periodic else np.arange(-1, axis.cells + 1) for axis in axes
     ]
     start = np.stack(np.meshgrid(*ranges, indexing="ij")).reshape(2, -1)
     begins, ends = (
-        np.all(ring | ((cell >= 0) & (cell < cells)), axis=0) for cell in (start, start + step)
+        np.all(periodic | ((cell >= 0) & (cell < cells)), axis=0)
+        for cell in (start, start + np.array([[1], [sign]]))
     )
-    some = np.logical_or(begins, ends)
-    start, begins, ends = start[:, some], begins[some], ends[some]
-    low, high = (
-        np.where(begins, 0.0, 0.5),
-        np.where(ends, 1.0, 0.5),
-    )  # an end of the grid is half a step away
-    part = low + (high - low) * (1 + NODES[:, None]) / 2
-    x = [
-        axis.low + axis.width * (k + 0.5 + s * part)
-        for axis, k, s in zip(axes, start, (1, sign), strict=True)
-    ]
-    x = [
-        np.where(p, a.low + np.mod(v - a.low, a.high - a.low), v)
-        for v, a, p in zip(x, axes, ring[:, 0], strict=True)
-    ]
-    w = mixed.pull(torch.from_numpy(np.stack([v.T.reshape(-1) for v in x], -1))).numpy()
-    along = w @ np.array([axes[0].width, sign * axes[1].width])
-    rise, fall = segment_rates(along.reshape(-1, len(NODES)), high - low)
-    end = np.where(ring, (start + step) % cells, start + step)
+    inside = np.logical_or(begins, ends)
+    start, begins, ends = start[:, inside], begins[inside], ends[inside]
+    # an end of the grid is half a step away
+    low, high = np.where(begins, 0.0, 0.5), np.where(ends, 1.0, 0.5)
+    return _Segments(start, begins, ends, low, high)
+
+
+def _segment_points(mixed: Mixed, segments: _Segments, sign: int) -> Tensor:
+    """Return the Gauss points of all segments as states, ``(segments * points, 2)``."""
+    part = segments.low + (segments.high - segments.low) * (1 + NODES[:, None]) / 2
+    columns: list[Array] = []
+    for axis, k, s in zip(mixed.grid.axes, segments.start, (1, sign), strict=True):
+        x = axis.low + axis.width * (k + 0.5 + s * part)
+        if axis.periodic:
+            x = axis.low + np.mod(x - axis.low, axis.high - axis.low)
+        columns.append(x.T.reshape(-1))
+    return torch.from_numpy(np.stack(columns, -1))
+
+
+def _diagonal(
+    parts: dict[str, list[Any]], mixed: Mixed, weight: Array, sign: int
+) -> tuple[Array, Array]:
+    """Return the rates along (1, sign), up and down the first axis, with D = ``weight``."""
+    axes = mixed.grid.axes
+    segments = _segments(mixed, sign)
+    w = mixed.pull(_segment_points(mixed, segments, sign)).numpy()
+    slope = w @ np.array([axes[0].width, sign * axes[1].width])
+    length = segments.high - segments.low
+    rise, fall = segment_rates(slope.reshape(-1, len(NODES)), length)
+    start, begins, ends = segments.start, segments.begins, segments.ends
+    cells = np.array([[axis.cells] for axis in axes])
+    periodic = np.array([[axis.periodic] for axis in axes])
+    end = start + np.array([[1], [sign]])
+    end = np.where(periodic, end % cells, end)
     up, down = np.zeros_like(weight), np.zeros_like(weight)
-    for rates, here, there, is_cell, goes_on, rate in (
+    for rates, source, target, is_cell, continues, rate in (
         (up, start, end, begins, ends, rise),
         (down, end, start, ends, begins, fall),
     ):
-        at = tuple(here[:, is_cell & goes_on])
-        rates[at] = weight[at] * rate[is_cell & goes_on]
-        left = is_cell & ~goes_on
+        at = tuple(source[:, is_cell & continues])
+        rates[at] = weight[at] * rate[is_cell & continues]
+        leaving = is_cell & ~continues
         for k, axis in enumerate(axes):
             for name, side, beyond in (
-                ("exit_up", axis.upper, there[k] >= axis.cells),
-                ("exit_down", axis.lower, there[k] < 0),
+                ("exit_up", axis.upper, target[k] >= axis.cells),
+                ("exit_down", axis.lower, target[k] < 0),
             ):
                 if isinstance(side, Absorbing):
-                    gone, left = left & beyond, left & ~beyond
-                    at = tuple(here[:, gone])
-                    np.add.at(found[name][k], at, weight[at] * rate[gone])
+                    absorbed, leaving = leaving & beyond, leaving & ~beyond
+                    at = tuple(source[:, absorbed])
+                    np.add.at(parts[name][k], at, weight[at] * rate[absorbed])
     return up, down

@@ -1,5 +1,7 @@
-"""What the rates of a grid are made of: coefficients, and (2) to (4) of
-`ornstein.calculus.pde.generator` for a segment."""
+"""Jump rates of a segment of a grid, and the coefficients of an equation on a grid.
+
+The rates are (2) to (4) of `ornstein.calculus.pde.generator`.
+"""
 
 __all__ = ["NODES", "Array", "coefficient", "finite", "segment_rates"]
 
@@ -10,20 +12,22 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from ornstein.core.numerics.quadrature import gauss_legendre
 from ornstein.core.processes.linear import Time
 from ornstein.errors import OrnsteinError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 """Numbers in float64."""
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(3)
+_NODES, _WEIGHTS = (part.numpy() for part in gauss_legendre(3))
 NODES: Array = _NODES
 """Three Gauss points on [-1, 1]."""
 _MOMENTS = np.stack((_WEIGHTS / 2, 3 * _WEIGHTS * NODES))
 
 
 def segment_rates(w: Array, length: Array) -> tuple[Array, Array]:
-    """``B(-P) / l`` and ``B(P) / l`` with the factor (4): how fast paths go up and down a segment,
-    but for D and a length.
+    """Return the rates at which paths go up and down a segment, but for D and a length.
+
+    They are ``B(-P) / l`` and ``B(P) / l``, with the correction factor of the mean displacement.
 
     Args:
         w: ``A / D`` at the Gauss points, ``(segments, 3, *rest)``.
@@ -33,24 +37,31 @@ def segment_rates(w: Array, length: Array) -> tuple[Array, Array]:
     shape = (len(w), *w.shape[2:])
     length = length.reshape(-1, *[1] * (len(shape) - 1))
     peclet, change = (length * moments[:, i].reshape(shape) for i in (0, 1))
-    both = (1 - change / 6 / (1 + change**2 + peclet**2)) / length  # (4)
-    with_it, against = _bernoulli(np.abs(peclet))
-    return both * np.where(peclet > 0, with_it, against), both * np.where(
-        peclet > 0, against, with_it
-    )
+    factor = (1 - change / 6 / (1 + change**2 + peclet**2)) / length  # (4)
+    downstream, upstream = _bernoulli(np.abs(peclet))
+    up = factor * np.where(peclet > 0, downstream, upstream)
+    down = factor * np.where(peclet > 0, upstream, downstream)
+    return up, down
 
 
 def _bernoulli(z: Array) -> tuple[Array, Array]:
-    """``B(-z) = B(z) + z`` and ``B(z) = z / (e^z - 1)`` for z >= 0; nothing is subtracted."""
+    """Return ``B(-z) = B(z) + z`` and ``B(z) = z / (e^z - 1)`` for z >= 0, without subtraction."""
     with np.errstate(over="ignore"):
-        against = np.where(z < 1e-9, 1.0, z / np.maximum(np.expm1(z), 1e-300))
-    return against + z, against
+        upstream = np.where(z < 1e-9, 1.0, z / np.maximum(np.expm1(z), 1e-300))
+    return upstream + z, upstream
 
 
 def coefficient(
     fn: Callable[[Tensor, Time], Tensor], x: Tensor, t: Time, name: str, shape: tuple[int, ...]
 ) -> Tensor:
-    """A coefficient in float64, of this shape; -1 stands for any number.
+    """Return a coefficient of an equation in float64, expanded to a shape.
+
+    Args:
+        fn: the coefficient, ``(b, d), t``.
+        x: states.
+        t: the time.
+        name: for errors.
+        shape: the shape of the result; a last entry of -1 stands for any number.
 
     Raises:
         OrnsteinError: if it is not finite, or of another shape.
@@ -67,7 +78,7 @@ def coefficient(
 
 
 def finite(value: Tensor, name: str, t: Time) -> Tensor:
-    """The value, or `OrnsteinError` if a number in it is not finite."""
+    """Return a value, or raise `OrnsteinError` if a number in it is not finite."""
     if not math.isfinite(float(value.sum())):
         raise OrnsteinError(
             f"the {name} is not finite everywhere on the grid at t={float(t):g}: move the ends of"
