@@ -11,6 +11,8 @@ from jaxtyping import TypeCheckError
 
 from ornstein.reference.targets import GaussianMixture
 
+pytestmark = pytest.mark.timeout(900)  # starts a process
+
 GUILTY = """
 import random
 import numpy as np

@@ -8,6 +8,7 @@ import pytest
 
 import ornstein as orn
 from ornstein._renamed import RENAMED
+from test_architecture import FLOORS
 
 ROOT = Path(__file__).parents[1]
 TABLE = re.compile(r"(?:^\| old name .*\n)(?:^\|.*\n)+", re.MULTILINE)
@@ -54,6 +55,25 @@ def test_pages_have_lines_of_readable_width_and_links_that_exist(page):
     assert not wide, f"lines over 130 columns: {wide}"
     links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
     assert not [link for link in links if not ((ROOT / page).parent / link).exists()]
+
+
+def test_the_rooms_of_the_contributing_page_are_those_of_the_house():
+    rows = re.findall(r"^\| (\d+) \| `([\w.]+)` \|", read("CONTRIBUTING.md"), re.MULTILINE)
+    rooms = {
+        room: floor for room, floor in FLOORS.items() if room not in ("", "errors", "_renamed")
+    }
+    assert {room: int(floor) for floor, room in rows} == rooms
+    assert [int(floor) for floor, _ in rows] == sorted(rooms.values())
+
+
+def test_the_glossary_is_in_the_order_of_the_alphabet_and_names_what_exists():
+    text = read("docs/glossary.md")
+    terms = [term.lower().replace("-", " ") for term in re.findall(r"^\*\*(.+?)\.\*\*", text, re.M)]
+    assert len(terms) > 50 and terms == sorted(set(terms))
+    for name in re.findall(r"`orn\.([\w.]+)", text):
+        found = orn
+        for part in name.split("."):
+            found = getattr(found, part)
 
 
 if __name__ == "__main__":

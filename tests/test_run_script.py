@@ -104,7 +104,7 @@ class TestInstallation:
         assert machine.prepare("demo") == []
 
     def test_is_repeated_when_the_version_of_the_package_changes(self, machine):
-        """The version is declared in the package; other changes of its code need no installation."""
+        """The version is declared in the package; its other lines do not matter."""
         package = machine.root / "src" / "ornstein"
         package.mkdir()
         machine.prepare("demo")

@@ -41,6 +41,28 @@ class TestTrain:
     def test_takes_labels_from_a_file(self, labelled):
         assert orn.load(labelled / "run").labels == 2
 
+    def test_takes_conditions_from_files_for_the_other_verbs_to_give(self, points, tmp_path):
+        """A model of points given an age: samples and likelihoods are those of the library."""
+        np.save(tmp_path / "age.npy", np.linspace(20, 60, 400)[:, None])
+        given = ["--conditions", f"age={tmp_path / 'age.npy'}", "--no-progress"]
+        out = tmp_path / "run"
+        run("train", "--data", points / "x.npy", "--out", out, "--steps", 2, *given)
+        run("sample", out, "--n", 3, "--condition", "age=40", "--guidance", 1.5)
+        model = orn.load(out)
+        expected = model.sample(3, conditions={"age": 40}, guidance=1.5).numpy()
+        assert np.array_equal(np.load(out / "samples" / "samples.npy"), expected)
+        run("likelihood", out, "--data", points / "x.npy", "--n", 4, "--condition", "age=40")
+        likelihood = model.log_likelihood(np.load(points / "x.npy")[:4], conditions={"age": 40})
+        written = np.loadtxt(out / "likelihood" / "likelihood.csv", delimiter=",", skiprows=1)[:, 1]
+        assert np.allclose(written, likelihood.value, rtol=1e-6)
+
+    def test_imports_modules_that_register_kinds_of_data(self, tmp_path, monkeypatch):
+        """A module of the user's is imported from the current folder before the work."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "imported_first.py").write_text("raise ValueError('seen')\n")
+        with pytest.raises(SystemExit):
+            run("train", "--data", "iris", "--out", "run", "--import", "imported_first")
+
     def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_resumes(self, points, tmp_path):
         """Status 130, a hint, a folder that loads; the resumed run ends where an undisturbed one
         does."""
@@ -171,7 +193,7 @@ MISTAKES = [
     (["sample", "{run}", "--label", "1"], "trained without"),
     (["sample", "{run}", "--n", "0"], "n=0"),
     (["sample", "{run}", "--n", "999999999999999999"], "GB of memory"),
-    (["sample", "{run}-not"], "config.json"),
+    (["sample", "{run}-not"], "no such folder"),
     (["sample", ""], "is empty"),
     (["sample", "{run}", "--out="], "--out is empty"),
     (["density", "funel", "--out", "{run}-d"], "Did you mean 'funnel'"),
@@ -226,7 +248,7 @@ def test_results_that_cannot_be_written_are_a_mistake_too(points, tmp_path, caps
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit on files of the shell")
 def test_a_disk_that_fills_up_is_named_with_the_file(points, tmp_path):
     """Files are limited to 4 kB: samples.npy of 64 kB cannot be written."""
-    given = ["sample", points / "run", "--n", 8000, "--training-steps", 1, "--out", tmp_path / "s"]
+    given = ["sample", points / "run", "--n", 8000, "--steps", 1, "--out", tmp_path / "s"]
     shell = f"ulimit -f 4; exec {' '.join([*VERB, *map(str, given)])}"
     done = subprocess.run(
         ["bash", "-c", shell],

@@ -243,7 +243,7 @@ def test_numbers_show_two_digits_of_their_error():
     ("folder", "data", "options", "words"),
     [
         ("table", "no-such-file", [], "no such file"),
-        ("nothing", "table.csv", [], "config.json"),
+        ("nothing", "table.csv", [], "no such folder"),
         ("table", "density.npy", [], "(n, 3)"),
         ("pictures", "table.csv", [], "(n, 4, 4)"),
         ("pictures", "scaled.npy", [], "none of this model's, 0 to 4 in steps of 1"),

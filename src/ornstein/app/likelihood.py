@@ -126,8 +126,8 @@ class LikelihoodCommand:
             divergence=rule,
             label=None,
             conditions=dict(conditions),
-            **{_progress_argument(): _Report(len(x), self.batch)},
         )
+        given[_progress_argument()] = _Report(len(x), self.batch)
         return Scores(
             model.log_likelihood(x, **given),
             torch.cat([b.value for b in bounds]),

@@ -65,7 +65,7 @@ def argument_help(call: Callable[..., Any]) -> dict[str, str]:
     entries = re.findall(
         r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", section[1] if section else "", re.M
     )
-    words = {}
+    words: dict[str, str] = {}
     for names, description in entries:
         line = " ".join(description.replace("`", "").split())
         words |= {name.strip(): line[:1].upper() + line[1:] for name in names.split(",")}

@@ -1,4 +1,4 @@
-"""``ornstein sample``: draw from a model in a run folder what ``model.sample`` draws, bit for bit."""
+"""``ornstein sample``: draw from a saved model what ``model.sample`` draws, bit for bit."""
 
 __all__ = ["SampleCommand"]
 

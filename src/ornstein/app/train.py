@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from ornstein.app.options import Imports, arguments, takes
+from ornstein.app.options import Imports, arguments, condition_values, takes
 from ornstein.errors import DataError
 from ornstein.inference.manifest import Manifest, options
 from ornstein.training.fit import fit
@@ -29,6 +29,13 @@ class TrainCommand:
     recipe: Annotated[str, tyro.conf.arg(help=f"One of auto, {', '.join(RECIPES)}.")] = "auto"
     labels: Path | None = None
     """A file of classes, .npy or text, one per sample; by default those of the data."""
+    conditions: Annotated[
+        tuple[str, ...] | None,
+        tyro.conf.arg(
+            aliases=["--condition"],
+            help="More to condition on, name=rows.npy each: (n,) classes or (n, dim) numbers.",
+        ),
+    ] = None
     imports: Imports = ()
     progress: bool = True
     """Show the progress on the terminal."""
@@ -38,7 +45,8 @@ class TrainCommand:
         manifest = Manifest("train", options(self))
         labels = None if self.labels is None else read_labels(self.labels)
         try:
-            model = fit(**arguments(self, fit, labels=labels))
+            conditions = condition_values(self.conditions) or None
+            model = fit(**arguments(self, fit, labels=labels, conditions=conditions))
         except KeyboardInterrupt:
             print(
                 f"\nstopped; the last checkpoint is in {self.out}: the same command resumes from"
