@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.core.methods import Adams, Adaptive
-from ornstein.core.methods.adams import Errors, _weights
 from ornstein.core import processes as p
+from ornstein.core.methods import Adams, Adaptive
+from ornstein.core.methods.adams import Errors, adams_weights
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random.noise import Noise
@@ -82,7 +82,7 @@ def solve(drift, times, method, x=POINTS, watch=()):
 def three_rules(nodes, now, then):
     """Weights of the predictor, and, the new slope first, of the corrector and of the corrector of
     one order less."""
-    (rise, ahead), correct, miss = _weights(tuple(nodes), now, then)
+    (rise, ahead), correct, miss = adams_weights(tuple(nodes), now, then)
     new = np.concatenate([[1.0], -ahead])
     full = np.concatenate([[0.0], rise]) + correct * new
     return rise, full, full - miss * new
@@ -197,7 +197,7 @@ class TestAccuracy:
 
     def test_a_first_step_that_is_too_long_is_taken_again(self):
         drift, times, exact = PROBLEMS["forced"]
-        end, _ = solve(drift, times, Adams(1e-6, first=1.0))
+        end, _ = solve(drift, times, Adams(1e-6, initial_step=1.0))
         assert float((end - exact).abs().max()) < 1e-4
 
     def test_a_slope_that_is_not_finite_further_out_is_approached_in_shorter_steps(self):
@@ -207,7 +207,7 @@ class TestAccuracy:
         end, _ = solve(
             lambda x, t: x.where(x < 3, math.nan),
             grid,
-            Adams(1e-8, first=5.0),
+            Adams(1e-8, initial_step=5.0),
             torch.ones(1, 1, dtype=F64),
         )
         assert float(end) == pytest.approx(math.e, rel=1e-6)
@@ -243,7 +243,7 @@ class TestErrors:
         """``x' = cos 2t + t`` with the weight that keeps the sign, against the steps replayed."""
         fn, errors = lambda t: math.cos(2 * t) + t, Errors()
         drift = Counted(lambda x, t: torch.full_like(x, fn(float(t))))
-        method = Adams(1e-6 if back > 1 else 1e-4, back, weigh=lambda e, x, v, t: e)
+        method = Adams(1e-6 if back > 1 else 1e-4, back, error_parts=lambda e, x, v, t: e)
         end = simulate(
             SDE(drift),
             torch.zeros(1, 1, dtype=F64),
@@ -272,7 +272,7 @@ class TestErrors:
         end, _ = solve(
             lambda x, t: torch.full_like(x, fn(float(t))),
             (0.0, 3.0),
-            Adams(tol, weigh=weigh),
+            Adams(tol, error_parts=weigh),
             start,
             [errors],
         )
@@ -289,11 +289,11 @@ class TestErrors:
             return e[:, :1]
 
         cancelling = Adams(
-            1e-6, weigh=lambda e, x, v, t: torch.cat([part(e, x, v, t), -part(e, x, v, t)], 1)
+            1e-6, error_parts=lambda e, x, v, t: torch.cat([part(e, x, v, t), -part(e, x, v, t)], 1)
         )
         end, count = solve(drift, times, cancelling, watch=[errors])
         assert float(errors.value.abs().max()) < 1e-18
-        other, same = solve(drift, times, Adams(5e-7, weigh=part))
+        other, same = solve(drift, times, Adams(5e-7, error_parts=part))
         assert count == same
         torch.testing.assert_close(end, other, rtol=1e-12, atol=1e-12)
 
@@ -305,7 +305,7 @@ class TestErrors:
             seen.append((e.shape, float((v - oscillator(x, t)).abs().max()), t))
             return e.abs().sum(1, keepdim=True)
 
-        solve(oscillator, (0.0, 2.0), Adams(1e-8, weigh=weigh))
+        solve(oscillator, (0.0, 2.0), Adams(1e-8, error_parts=weigh))
         assert all(shape == (3, 2) and gap < 1e-5 for shape, gap, _ in seen)
         assert seen[-1][2] == 2.0
 
@@ -417,16 +417,16 @@ class TestRefusals:
         with pytest.raises(OrnsteinError, match=r"on a grid \(n,\) that all samples share"):
             simulate(SDE(oscillator), x, times[:, None].expand(-1, 3), Adams())
 
-    @pytest.mark.parametrize("most", [1, 7])
-    def test_more_evaluations_than_are_allowed(self, most):
+    @pytest.mark.parametrize("limit", [1, 7])
+    def test_more_evaluations_than_are_allowed(self, limit):
         with pytest.raises(
             OrnsteinError,
-            match=f"took {most} evaluations and reached t=.* of 6: loosen tol or raise most",
+            match=f"took {limit} evaluations and reached t=.* of 6: .*raise max_evaluations",
         ):
-            solve(oscillator, (0.0, 6.0), Adams(1e-6, most=most))
+            solve(oscillator, (0.0, 6.0), Adams(1e-6, max_evaluations=limit))
         _, count = solve(oscillator, (0.0, 6.0), Adams(1e-6))
-        solve(oscillator, (0.0, 6.0), Adams(1e-6, most=count))
+        solve(oscillator, (0.0, 6.0), Adams(1e-6, max_evaluations=count))
 
     def test_a_slope_that_is_never_finite_ends_in_an_error(self):
         with pytest.raises(OrnsteinError, match="took 50 evaluations and reached t=0 of 1"):
-            solve(lambda x, t: x * math.nan, (0.0, 1.0), Adams(most=50))
+            solve(lambda x, t: x * math.nan, (0.0, 1.0), Adams(max_evaluations=50))

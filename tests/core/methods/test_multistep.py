@@ -10,12 +10,11 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from ornstein.core.methods import Ancestral, Multistep
-from ornstein.core.methods import multistep as exponential
-from ornstein.core.methods.exponential_weights import middle
-from ornstein.core.methods.multistep import rows
-from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core import processes as p
+from ornstein.core.methods import Ancestral, Multistep
+from ornstein.core.methods.exponential_weights import middle
+from ornstein.core.methods.multistep import step_coefficients
+from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
@@ -24,7 +23,7 @@ from ornstein.core.random.noise import Noise, NormalStream
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.timesteps.clock import Asinh, Log, Ratio
 from ornstein.errors import OrnsteinError
-from ornstein.inference.sampling.sample import automatic
+from ornstein.inference.sampling.samplers import default_sampler
 from ornstein.reference.targets import GaussianMixture, Normal
 from problems import LAWS, NormalPosterior, mixture
 
@@ -40,7 +39,7 @@ def starts(posterior, n: int = 16) -> torch.Tensor:
 
 
 def run(posterior, x, n: int, sampler=None) -> torch.Tensor:
-    sampler = sampler or automatic(posterior)
+    sampler = sampler or default_sampler(posterior)
     return simulate(
         Reverse(posterior, 0.0), x, posterior.sde.times(n, sampler.spacing), sampler.method
     )
@@ -126,15 +125,20 @@ class TestAuto:
     def test_the_last_step_leaves_no_noise(self, sde):
         """Data in one point, of which auto is not told: x is alpha_t times the point plus noise,
         all of which must go."""
-        posterior, times = Point(sde), sde.times(10, automatic(mixture().posterior(sde)).spacing)
+        posterior, times = (
+            Point(sde),
+            sde.times(10, default_sampler(mixture().posterior(sde)).spacing),
+        )
         noise = Noise(0).normal((64, 2), F64)
         x = float(sde.alpha(sde.T)) * posterior.value + float(sde.sigma(sde.T)) * noise
         for method in (Multistep(3, 0.0), Multistep(2, 0.0, weights=middle)):
-            last = rows(method, posterior.sde, 0.0, times)[-1]
+            last = step_coefficients(method, posterior.sde, 0.0, times)[-1]
             assert (last.keep, last.weights, last.kappa) == (0.0, (1.0,), 0.0)
         sigma = float(sde.sigma(times[-2]))
         left = (
-            simulate(Reverse(posterior, 0.0), x, times, automatic(mixture().posterior(sde)).method)
+            simulate(
+                Reverse(posterior, 0.0), x, times, default_sampler(mixture().posterior(sde)).method
+            )
             - posterior.value
         )
         assert sigma < 0.2
@@ -187,7 +191,7 @@ class TestWeights:
     def test_are_the_integrals_of_the_interpolating_polynomial(self, d, clock, eta):
         sde, order, k = p.VP(), 3, 5
         times = sde.times(9)
-        row = rows(Multistep(order, d, clock), sde, eta, times)[k]
+        row = step_coefficients(Multistep(order, d, clock), sde, eta, times)[k]
         keep, b = reference_row(sde, times, k, order, d, clock, eta)
         assert row.keep == pytest.approx(keep, rel=1e-10)
         assert row.weights == pytest.approx(b, rel=1e-7)
@@ -199,7 +203,7 @@ class TestWeights:
         """Steps of ``dX = a(t) X dt + eta g dB`` by quadrature in t: a is what is left of the drift
         when F = 0."""
         times = sde.times(6)
-        found = rows(Multistep(1, d), sde, eta, times)
+        found = step_coefficients(Multistep(1, d), sde, eta, times)
 
         def rate(t):
             var = INF if d == INF else float(sde.alpha(t)) ** 2 * d**2 + float(sde.sigma(t)) ** 2
@@ -478,7 +482,7 @@ class Listed(LinearSDE):
 class TestRows:
     def test_are_remembered_for_grids_that_all_samples_share(self):
         sde, x = p.VP(0.1, 17.25), Noise(0).normal((3, 2), F64)
-        flow, info = Reverse(mixture().posterior(sde), 0.0), exponential.rows.cache_info
+        flow, info = Reverse(mixture().posterior(sde), 0.0), step_coefficients.cache_info
         before = info()
         first = simulate(flow, x, sde.times(5), Multistep(3))
         assert torch.equal(simulate(flow, x, sde.times(5), Multistep(3)), first)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
+from ornstein.core import processes as p
 from ornstein.core.methods import (
     Ancestral,
     AncestralStep,
@@ -26,9 +27,8 @@ from ornstein.core.methods import (
     Singlestep,
 )  # fmt: skip
 from ornstein.core.methods.exponential_weights import even, exact, middle, middle_bh1
-from ornstein.core.methods.runge_kutta import bogacki_shampine, heun, midpoint, rk4
+from ornstein.core.methods.runge_kutta import bogacki_shampine, midpoint, rk4
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core import processes as p
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
@@ -50,7 +50,7 @@ ODE_METHODS: list[Method] = [
     EulerMaruyama(),
     Heun(),
     Ancestral(),
-    *map(RungeKutta, (midpoint, heun, bogacki_shampine, rk4)),
+    *map(RungeKutta, (midpoint, bogacki_shampine, rk4)),
     *(Multistep(order, d) for order in (1, 2, 3, 4) for d in DATA_STDS),
     *(
         Multistep(3, d, clock)
@@ -84,8 +84,6 @@ BOUNDED: list[tuple[Method, int]] = [
     (Multistep(4, INF, Index(), even), 2),
 ]
 
-CORRECTED = [Multistep(3, corrector=3)]  # needs twice the steps to be asymptotic
-
 # Expectations at eta: order of the error in E[x^2], E[cos x] in one dimension. With eta = 1 the
 # kernel of `Ancestral` has the exact mean and variance of x_s | x_t and only its third cumulant,
 # O(h^3) per step, is off: order 2 where the posterior of one coordinate does not depend on the
@@ -110,16 +108,25 @@ def grid(sde: LinearSDE, n: int, high: float, low: float, even_in: str = "t") ->
 
 
 PROBLEMS = {  # process, dimension, from and to as fractions of T, clock
-    "VP": (p.VP(), 2, 0.9, 0.1, "t"),
-    "RectifiedFlow": (p.RectifiedFlow(), 2, 0.9, 0.1, "t"),
-    "EDM": (p.EDM(), 1, 0.2, 0.005, "log t"),
+    "VP": (p.VP(), 2, 0.5, 0.1, "t"),
+    "RectifiedFlow": (p.RectifiedFlow(), 2, 0.6, 0.2, "t"),
+    "EDM": (p.EDM(), 1, 0.05, 0.005, "log t"),
 }
+
+
+def step_numbers(name: str, method: Method, order: int) -> tuple[int, int]:
+    """Return two numbers of steps from which on the error is asymptotic: slopes within 0.16."""
+    if not isinstance(method, Multistep):
+        return (40, 80) if order == 2 else (20, 40)
+    if name == "VP" and method.order == method.corrector == 3:
+        return 640, 1280
+    return {1: (20, 40), 2: (40, 80), 3: (80, 160), 4: (160, 320)}[order]
 
 
 def gentle(times: torch.Tensor) -> torch.Tensor:
     """The grid with a first step in parts that grow from almost nothing: a multistep method starts
     with order 1."""
-    parts = 1.2 ** torch.arange(-50, 0, dtype=F64)
+    parts = 1.4 ** torch.arange(-24, 0, dtype=F64)
     return torch.cat([times[:1], times[0] + parts * (times[1] - times[0]), times[1:]])
 
 
@@ -148,11 +155,7 @@ def test_probability_flow_of_a_mixture_converges_at_the_declared_order(name, met
     sde, d, high, low, clock = PROBLEMS[name]
     x, exact_end = reference(name)
     flow, errors = Reverse(mixture(d).posterior(sde), eta=0.0), []
-    sizes = {3: (160, 320), 4: (640, 1280), 5: (1280, 2560)}.get(
-        order + bool(method in CORRECTED), (80, 160)
-    )
-    if not isinstance(method, Multistep):
-        sizes = (80, 160)
+    sizes = step_numbers(name, method, order)
     for n in sizes:
         times = grid(sde, n, high, low, clock)
         found = simulate(

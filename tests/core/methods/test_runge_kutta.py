@@ -9,10 +9,10 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
+from ornstein.core import processes as p
 from ornstein.core.methods import Adaptive, RungeKutta
 from ornstein.core.methods.runge_kutta import bogacki_shampine, dormand_prince, heun, midpoint, rk4
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
@@ -202,7 +202,7 @@ class TestAdaptive:
             Reverse(mixture().posterior(sde), 0.0),
             x,
             times,
-            Adaptive(rtol=1e-4, atol=1e-4, first=1.0),
+            Adaptive(rtol=1e-4, atol=1e-4, initial_step=1.0),
         )
         assert float((found - end).square().mean().sqrt()) < 1e-3
 
@@ -218,7 +218,10 @@ class TestAdaptive:
             simulate(Reverse(posterior, 0.0), x, sde.times(3)[:, None].expand(-1, 8), Adaptive())
         with pytest.raises(OrnsteinError, match="took 3 steps"):
             simulate(
-                Reverse(posterior, 0.0), x, torch.tensor([1.0, 0.0], dtype=F64), Adaptive(most=3)
+                Reverse(posterior, 0.0),
+                x,
+                torch.tensor([1.0, 0.0], dtype=F64),
+                Adaptive(max_steps=3),
             )
         for method in (Adaptive(), RungeKutta(rk4)):
             with pytest.raises(OrnsteinError, match="solves an ODE"):

@@ -12,8 +12,8 @@ import math
 import pytest
 import torch
 
-from ornstein.core.methods import Ancestral, Heun, Multistep, PredictorCorrector
 from ornstein.core import processes as p
+from ornstein.core.methods import Ancestral, Heun, Multistep, PredictorCorrector
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate

@@ -1,5 +1,4 @@
-"""Methods for general equations: held to the strong and weak orders of the table in
-`ornstein.core.processes.solver_orders`, and to exact laws."""
+"""Methods for general equations: their declared strong and weak orders, and exact laws."""
 
 import math
 from functools import cache
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.core.processes.solver_orders import FITS, kind, strong_order
+from ornstein.core.methods.base import require_fit
 from ornstein.core.solvers.solve import default_method
 from ornstein.errors import OrnsteinError
 
@@ -138,11 +137,11 @@ def method(name):
     return getattr(orn.methods, name)()
 
 
-def distances(name: str, on: Problem, steps) -> torch.Tensor:
+def distances(scheme, on: Problem, steps) -> torch.Tensor:
     """From the solution, ``(len(steps), n)``: one for each path, all methods and steps on the same
     paths."""
     ends = [
-        orn.solve(on.sde, on.x, torch.linspace(0, T, k + 1, dtype=F64), method(name), on.path)[-1]
+        orn.solve(on.sde, on.x, torch.linspace(0, T, k + 1, dtype=F64), scheme, on.path)[-1]
         for k in steps
     ]
     return torch.stack([(end - on.exact).abs().reshape(len(end), -1).mean(1) for end in ends])
@@ -150,26 +149,30 @@ def distances(name: str, on: Problem, steps) -> torch.Tensor:
 
 class TestStrongOrder:
     @pytest.mark.parametrize(("name", "on"), CASES)
-    def test_slope_is_the_order_of_the_table(self, name, on):
+    def test_slope_is_the_order_that_is_declared(self, name, on):
         """Within 0.1, with a standard error of the slope below 0.03."""
         at = problem(on, 1000 if name == "LogODE" else 2000)
         steps = at.steps[:-1] if name == "ImplicitEuler" else at.steps  # each of its steps is some
-        found = fitted(distances(name, at, steps), steps)
+        found = fitted(distances(method(name), at, steps), steps)
         assert found.stderr < 0.03, found
-        assert found.slope == pytest.approx(FITS[name].strong[on.split()[0]], abs=0.1), found
+        assert found.slope == pytest.approx(method(name).solves.strong[on.split()[0]], abs=0.1), (
+            found
+        )
 
     def test_log_ode_is_of_order_2_where_the_drift_commutes_too(self):
         """Then (3) is exact, and the error is that of Runge-Kutta, whose fifth power of dB has mean
-        0: better than the table."""
+        0: better than declared."""
         at = problem("diagonal stratonovich", 2000)
         steps = at.steps[:-1]
-        assert fitted(distances("LogODE", at, steps), steps).slope == pytest.approx(2, abs=0.1)
+        assert fitted(distances(method("LogODE"), at, steps), steps).slope == pytest.approx(
+            2, abs=0.1
+        )
 
     def test_srk_is_no_less_accurate_than_the_known_numbers(self):
         """Errors at step 2^-7 on GBM(0.5, 0.8) of Euler, Milstein and SRK, 5.5e-2, 5.2e-3, 1.8e-4
         elsewhere, to 3 standard errors."""
         for name, known in (("EulerMaruyama", 5.5e-2), ("Milstein", 5.2e-3), ("SRK", 1.8e-4)):
-            error = distances(name, problem("diagonal ito", 2000), (128,))[0]
+            error = distances(method(name), problem("diagonal ito", 2000), (128,))[0]
             assert float(error.mean()) < known + 3 * float(error.std()) / math.sqrt(len(error))
 
 
@@ -244,7 +247,7 @@ class TestLogODE:
         )
 
 
-# Orders in E X and E X^2, and the sense. Better than the table: SRK's mean, in which its error of
+# Orders in E X and E X^2, and the sense. Better than declared: SRK's mean, in which its error of
 # order 3/2 has no part, and LogODE, which is of weak order 2 where the noise commutes.
 WEAK = {
     "EulerMaruyama": ((1, 1), "ito"),
@@ -382,12 +385,75 @@ class TestFits:
         ],
     )
     def test_default_fits(self, sde):
-        assert strong_order(default_method(sde), sde) == max(
-            fit.strong[kind(sde)]
-            for name, fit in FITS.items()
-            if name == type(default_method(sde)).__name__
-        )
+        method = default_method(sde)
+        assert method.solves.fits(sde)
+        require_fit(method, sde)
         orn.solve(sde, torch.ones(2, 2, dtype=F64), [0.0, 0.1])
+
+
+class HalfDrift(orn.methods.SDEMethod):
+    """A method from outside the library: two Euler steps for the drift, one for additive noise."""
+
+    order = 1
+    solves = orn.methods.SolverOrders(("ito",), {"additive": 1.0, "diagonal": 0.5}, weak=1)
+
+    def step(self, sde, x, t, s, stream, memory):
+        h = (s - t) / 2
+        y = x + h * sde.drift(x, t)
+        noise = sde.diffusion(x, t) * stream.increment(t, s)
+        return orn.simulation.Step(y + h * sde.drift(y, t + h) + noise, evaluations=2)
+
+
+class MyEuler(orn.EulerMaruyama):
+    """A subclass, which inherits what its base declares."""
+
+
+class Silent(orn.methods.SDEMethod):
+    """A method that does not say what it solves."""
+
+    order = 1
+
+    def step(self, sde, x, t, s, stream, memory):
+        return orn.simulation.Step(x)
+
+
+class TestMethodsFromOutside:
+    @pytest.mark.parametrize("make", [MyEuler, HalfDrift])
+    @pytest.mark.parametrize("on", ["diagonal ito", "additive"])
+    def test_have_the_strong_order_they_declare(self, make, on):
+        at = problem(on, 2000)
+        found = fitted(distances(make(), at, at.steps), at.steps)
+        assert found.stderr < 0.03, found
+        assert found.slope == pytest.approx(make.solves.strong[on.split()[0]], abs=0.1), found
+
+    def test_a_subclass_takes_the_steps_of_its_base(self):
+        sde, x = geometric(), torch.ones(4, dtype=F64)
+        times = torch.linspace(0, T, 9, dtype=F64)
+        for run in (orn.simulate, orn.solve):
+            methods = MyEuler(), orn.EulerMaruyama()
+            ours, theirs = (run(sde, x, times, method, orn.Noise(3)) for method in methods)
+            assert torch.equal(ours, theirs)
+
+    def test_run_in_solve_simulate_and_with_adaptive_steps(self):
+        sde, x = swinging(), torch.ones(4, dtype=F64)
+        times = torch.linspace(0, T, 9, dtype=F64)
+        end = orn.simulate(sde, x, times, HalfDrift(), orn.Noise(1))
+        assert torch.equal(end, orn.solve(sde, x, times, HalfDrift(), orn.Noise(1))[-1])
+        path = orn.BrownianPath((4,), seed=1, dtype=F64)
+        adaptive = orn.methods.AdaptiveSDE(HalfDrift(), 1e-2, 1e-2)
+        fine = orn.solve(sde, x, torch.linspace(0, T, 513, dtype=F64), HalfDrift(), path)[-1]
+        near = orn.solve(sde, x, [0.0, T], adaptive, path)[-1]
+        assert float((near - fine).abs().max()) < 0.05
+
+    def test_are_refused_where_they_declare_nothing(self):
+        x = torch.ones(3, 2, dtype=F64)
+        with pytest.raises(OrnsteinError, match=r"HalfDrift.*general noise.*EulerMaruyama"):
+            orn.solve(crossed(), x, [0.0, 1.0], HalfDrift())
+        with pytest.raises(OrnsteinError, match=r"HalfDrift.*stratonovich.*StratonovichHeun") as e:
+            orn.solve(geometric("stratonovich"), x, [0.0, 1.0], HalfDrift())
+        assert "MyEuler" not in str(e.value)  # the list is of the library's methods
+        with pytest.raises(OrnsteinError, match=r"Silent does not declare.*solves ="):
+            orn.solve(geometric(), x, [0.0, 1.0], Silent())
 
 
 class TestSolve:

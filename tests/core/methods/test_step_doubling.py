@@ -126,5 +126,5 @@ class TestRefusals:
     def test_tolerances(self):
         with pytest.raises(OrnsteinError, match="not both 0"):
             orn.methods.AdaptiveSDE(orn.SRK(), 0.0, 0.0)
-        with pytest.raises(OrnsteinError, match="deepest"):
-            run(orn.methods.AdaptiveSDE(orn.Milstein(), 0.0, 1e-9, deepest=3))
+        with pytest.raises(OrnsteinError, match="max_halvings"):
+            run(orn.methods.AdaptiveSDE(orn.Milstein(), 0.0, 1e-9, max_halvings=3))

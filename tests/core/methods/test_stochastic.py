@@ -1,4 +1,4 @@
-"""`AncestralStep`, `Churn` and `RePaint`: they leave laws alone, are their inner method where they add
+"""`AncestralStep`, `Churn` and `RePaint`: they preserve laws, are their inner method where they add
 nothing, and refuse what they must.
 
 For Gaussian data every run is linear in its start and its random numbers, so variances come without
@@ -12,6 +12,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from ornstein.core import processes as p
 from ornstein.core.methods import (
     Ancestral,
     AncestralStep,
@@ -21,7 +22,6 @@ from ornstein.core.methods import (
     RePaint,
     Singlestep,
 )
-from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise, NormalStream
@@ -275,3 +275,18 @@ class TestRefuses:
 def test_methods_with_memory_are_refused(outer):
     with pytest.raises(OrnsteinError, match="needs no memory"):
         outer(Multistep(2))
+
+
+class TestChurnBeyondTheEndOfAProcess:
+    @pytest.mark.parametrize("sde", [p.VP(), p.RectifiedFlow(), p.OU()], ids=repr)
+    def test_a_level_that_is_raised_beyond_t_is_refused(self, sde):
+        x = Noise(0).normal((4, 2), F64)
+        with pytest.raises(OrnsteinError, match=r"Churn\(high=inf\).*choose high below"):
+            churn = Churn(Singlestep(), high=math.inf)
+            simulate(Reverse(mixture().posterior(sde), 0.0), x, sde.times(10), churn, Noise(1))
+
+    def test_a_lower_limit_is_accepted(self):
+        sde, x = p.VP(), Noise(0).normal((4, 2), F64)
+        churn = Churn(Singlestep(), high=100.0)
+        flow = Reverse(mixture().posterior(sde), 0.0)
+        assert simulate(flow, x, sde.times(10), churn, Noise(1)).isfinite().all()

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from ornstein.core.methods import SRK, EulerMaruyama
 from ornstein.core import processes as p
+from ornstein.core.methods import SRK, EulerMaruyama
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random import BrownianPath

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ornstein.core.methods import Ancestral, Heun, Multistep, Singlestep
-from ornstein.core.methods.multistep import rows
+from ornstein.core.methods.multistep import step_coefficients
 from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
@@ -21,7 +21,8 @@ from ornstein.core.simulation.loop import simulate
 from ornstein.core.solvers.error_estimate import Discretisation
 from ornstein.core.timesteps.clock import Asinh, Log
 from ornstein.errors import OrnsteinError
-from ornstein.inference.sampling.sample import automatic, sample
+from ornstein.inference.sampling.sample import sample
+from ornstein.inference.sampling.samplers import default_sampler
 from problems import NormalPosterior, mixture
 
 F64 = torch.float64
@@ -32,12 +33,12 @@ def affine_run(sde, times, x, method, lower: bool):
     """The run step by step with the closed form of F; each step of the order it has, or of one
     less."""
     reverse = Reverse(NormalPosterior(sde, MU, VAR), 0.0)
-    top = rows(method, reverse.process, reverse.eta, times)
+    top = step_coefficients(method, reverse.process, reverse.eta, times)
     alpha2, sigma2 = sde.alpha(times).square(), sde.sigma(times).square()
     f = (MU * sigma2 / (alpha2 * VAR + sigma2)).tolist()
     for k, row in enumerate(top):
         order = len(row.weights) - 1 if lower else len(row.weights)
-        used = rows(
+        used = step_coefficients(
             Multistep(max(order, 1), method.data_std, method.clock),
             reverse.process,
             reverse.eta,
@@ -81,7 +82,7 @@ def test_is_close_to_the_error_of_a_mixture_and_on_the_safe_side(sde, n, factor)
     """Medians over 64 samples, against 200 steps; the factor grows with n, since the estimate falls
     with one order less."""
     posterior = mixture().posterior(sde)
-    auto, watch = automatic(posterior), Discretisation()
+    auto, watch = default_sampler(posterior), Discretisation()
     x = sde.prior((64, 2), posterior.data_std**2).std * Noise(0).normal((64, 2), F64)
     flow = Reverse(posterior, 0.0)
     end = simulate(flow, x, sde.times(n, auto.spacing), auto.method, watch=[watch])

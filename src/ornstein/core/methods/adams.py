@@ -1,7 +1,8 @@
-"""A multistep method of variable step and one evaluation per step, for smooth ODEs to a tolerance.
+"""The Adams-Bashforth-Moulton method with variable steps, for smooth ODEs to a tolerance.
 
-With nodes ``t_0 > t_1 > ...`` (newest first), slopes ``v_j`` there, and I[...] the integral over
-the step of the polynomial through the slopes in brackets, a step of k back values is
+It solves the probability flow for log-likelihoods, where an evaluation is expensive: one evaluation
+per step. With nodes ``t_0 > t_1 > ...`` (newest first), slopes ``v_j`` there, and I[...] the
+integral over the step of the polynomial through the slopes in brackets, a step of k back values is
 
     p = x_t + I[v_0 .. v_{k-1}],    v = drift(p, s),    x_s = x_t + I[v, v_0 .. v_{k-1}],        (1)
     e = x_s - (x_t + I[v, v_0 .. v_{k-2}]).                                                      (2)
@@ -16,7 +17,7 @@ Adams and Bashforth predict, Adams and Moulton correct, and v serves the next st
 Wanner 1993, section III.1 and III.5.
 """
 
-__all__ = ["Adams", "Errors"]
+__all__ = ["Adams", "ErrorParts", "Errors", "History", "adams_weights"]
 
 import math
 from collections.abc import Callable
@@ -27,26 +28,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.multistep import require_ode
+from ornstein.core.methods.base import ODEMethod, require_ode
+from ornstein.core.numerics.quadrature import gauss_legendre
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import NoiseStream
-from ornstein.core.simulation.method import Method, Step
+from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
-START = 5.0  # how much longer a step may be than the last, until there are slopes enough
-LEGENDRE = np.stack(np.polynomial.legendre.leggauss(5)) / 2 + [
-    [0.5],
-    [0.0],
-]  # nodes and weights on [0, 1], exact for 10 nodes
+# Factors by which one step may be longer or shorter than the step before it.
+_LONGEST_START = 5.0  # until there are as many slopes as the predictor has
+_LONGEST = 2.0
+_SHORTEST = 0.3
+_SHORTEST_REFUSED = 0.25  # after a step that was refused
+_SAFETY = 0.85  # fraction of the step that would just meet the tolerance
+_SMALLEST_ERROR = 1e-8  # relative to the tolerance, against division by 0
+_NOT_FINITE = 1e9  # stands for an error that is infinite or NaN
+_STRETCH = 1.01  # a step may be longer by this factor to end at a time of the grid
+_NODES, _WEIGHTS = (part.numpy() for part in gauss_legendre(5, 0.0, 1.0))  # exact to degree 9
 
-Weigh = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-"""``(error, x, slope, t) -> (b, m)``: what an error of the state means, in parts with their
-signs."""
+ErrorParts = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""``(error, x, slope, t) -> (b, m)``: what an error of the state means, in m parts with signs."""
 
 
 class History(NamedTuple):
-    """Times and slopes ``(k, b, *event)`` of the last evaluations, newest first; the next step
-    length; the sizes of the weighed errors, summed, ``(b,)``."""
+    """What `Adams` remembers between two times of the grid.
+
+    Attributes:
+        nodes: times of the last evaluations, newest first.
+        slopes: the slopes there, ``(k, b, *event)``.
+        length: length of the next step.
+        error: sum over the steps of the sizes of their errors, ``(b,)``.
+    """
 
     nodes: tuple[float, ...]
     slopes: Tensor
@@ -55,28 +67,29 @@ class History(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Adams(Method):
-    """The method (1) between the times of the grid, which may be just a start and an end.
+class Adams(ODEMethod):
+    """Adams-Bashforth-Moulton with variable steps between the times of the grid, for smooth ODEs.
 
-    Where an evaluation is dear and the solution smooth, it needs half of what a Runge-Kutta pair
-    does. The whole batch takes the same steps: sample i therefore depends on its batch, by less
-    than the tolerance.
+    The grid may be just a start and an end. Where an evaluation is expensive and the solution
+    smooth, the method needs half of the evaluations of a Runge-Kutta pair. The whole batch takes
+    the same
+    steps: sample i therefore depends on its batch, by less than the tolerance. Hairer, Norsett and
+    Wanner 1993, section III.5.
 
     Args:
-        tol: the largest error of a step over the batch: the sum of the sizes of the parts that
-            ``weigh`` makes of it.
-        back: slopes k that are kept, which is the order of the predictor.
-        weigh: turns an error (2) into parts of a number per sample; by default its root mean square
-            over ``1 + |x|``.
-        first: length of the first step as a fraction of the first interval.
-        most: evaluations allowed between two times of the grid.
+        tol: the largest error of a step over the batch: the sum of the sizes of its parts.
+        back: number k of slopes that are remembered, which is the order of the predictor.
+        error_parts: turns the error of a step into parts of a number per sample; by default its
+            root mean square relative to ``1 + |x|``.
+        initial_step: length of the first step as a fraction of the first interval.
+        max_evaluations: evaluations allowed between two times of the grid.
     """
 
     tol: float = 1e-5
     back: int = 4
-    weigh: Weigh | None = None
-    first: float = 1e-3
-    most: int = 10_000
+    error_parts: ErrorParts | None = None
+    initial_step: float = 1e-3
+    max_evaluations: int = 10_000
 
     def __post_init__(self) -> None:
         if not (self.tol > 0 and 1 <= self.back <= 8):
@@ -86,15 +99,11 @@ class Adams(Method):
 
     @property
     def order(self) -> int:
-        """Of the corrector."""
+        """The order of the corrector, one more than that of the predictor."""
         return self.back + 1
 
-    def noisy(self, sde: Any) -> bool:
-        """Never."""
-        return False
-
     def start(self, sde: Any, times: Tensor) -> None:
-        """Refuses SDEs, a `Reverse` in its own time, and per-sample times."""
+        """Raise for SDEs, for a `Reverse` process, and for per-sample times."""
         require_ode(self, sde)
         if times.ndim > 1 or isinstance(sde, Reverse):
             raise OrnsteinError(
@@ -105,62 +114,68 @@ class Adams(Method):
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """As many steps as the tolerance needs."""
-        now, end, evaluations = float(t), float(s), 0
+        """Take as many steps as the tolerance needs.
+
+        Raises:
+            OrnsteinError: if ``max_evaluations`` do not suffice.
+        """
+        now = float(t)
+        end = float(s)
+        evaluations = 0
         if memory is None:
             slope = sde.drift(x, torch.tensor(now, dtype=torch.float64))
-            memory, evaluations = (
-                History((now,), slope[None], self.first * (end - now), x.new_zeros(len(x))),
-                1,
-            )
+            length = self.initial_step * (end - now)
+            memory = History((now,), slope[None], length, x.new_zeros(len(x)))
+            evaluations = 1
         while now != end:
-            if evaluations >= self.most:
+            if evaluations >= self.max_evaluations:
                 raise OrnsteinError(
-                    f"{self} took {self.most} evaluations and reached t={now:g} of {end:g}: loosen"
-                    " tol or raise most"
+                    f"{self} took {self.max_evaluations} evaluations and reached t={now:g} of"
+                    f" {end:g}: loosen tol or raise max_evaluations"
                 )
-            h, rest = memory.length, end - now
-            h = rest if abs(rest) <= 1.01 * abs(h) else rest / 2 if abs(rest) < 1.5 * abs(h) else h
-            then = end if h == rest else now + h
+            h = _towards(end - now, memory.length)
+            then = end if h == end - now else now + h
             y, slopes, error = self._try(sde, x, now, then, memory)
             evaluations += 1
             error = error.detach()
             worst = float(error.abs().sum(1).max()) / self.tol
-            worst = worst if math.isfinite(worst) else 1e9
-            factor = 0.85 * max(worst, 1e-8) ** (-1 / (min(self.back, len(memory.nodes)) + 1))
+            worst = worst if math.isfinite(worst) else _NOT_FINITE
+            order = min(self.back, len(memory.nodes)) + 1
+            factor = _SAFETY * max(worst, _SMALLEST_ERROR) ** (-1 / order)
             if worst > 1:
-                memory = memory._replace(length=h * max(0.25, factor))
+                memory = memory._replace(length=h * max(_SHORTEST_REFUSED, factor))
                 continue
-            longest = 2.0 if len(memory.nodes) == self.back else START
-            nodes, length = (then, *memory.nodes)[: self.back], h * min(longest, max(0.3, factor))
-            x, now, memory = (
-                y,
-                then,
-                History(nodes, slopes[: self.back], length, memory.error + error.sum(1).abs()),
+            longest = _LONGEST if len(memory.nodes) == self.back else _LONGEST_START
+            memory = History(
+                (then, *memory.nodes)[: self.back],
+                slopes[: self.back],
+                h * min(longest, max(_SHORTEST, factor)),
+                memory.error + error.sum(1).abs(),
             )
+            x = y
+            now = then
         return Step(x, memory=memory, evaluations=evaluations)
 
     def _try(
         self, sde: Any, x: Tensor, now: float, then: float, memory: History
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The state (1), the slopes with the new one, and the error (2) as it is weighed."""
-        weights, correct, miss = _weights(memory.nodes, now, then)
-        rows = torch.from_numpy(weights).to(memory.slopes) @ memory.slopes.flatten(1)
-        rise, expected = rows.reshape(2, *x.shape).unbind()
+        """Return the state (1), the slopes with the new one, and the parts of the error (2)."""
+        weights, correct, miss = adams_weights(memory.nodes, now, then)
+        both = torch.from_numpy(weights).to(memory.slopes) @ memory.slopes.flatten(1)
+        rise, extrapolated = both.reshape(2, *x.shape).unbind()
         slope = sde.drift(x + rise, torch.tensor(then, dtype=torch.float64))
-        off = slope - expected
-        x = torch.add(x + rise, off, alpha=correct)  # (3)
-        return (
-            x,
-            torch.cat([slope[None], memory.slopes]),
-            (self.weigh or _relative)(miss * off, x, slope, then),
-        )
+        difference = slope - extrapolated
+        x = torch.add(x + rise, difference, alpha=correct)  # (3)
+        parts = (self.error_parts or _relative)(miss * difference, x, slope, then)
+        return x, torch.cat([slope[None], memory.slopes]), parts
 
 
 @dataclass
 class Errors:
-    """A watcher that keeps the summed sizes of the weighed errors of an `Adams` run, ``(b,)``, and
-    counts its evaluations."""
+    """A watcher that collects the errors of an `Adams` run, ``(b,)``, and counts its evaluations.
+
+    ``value`` is the sum over the steps of the sizes of their errors.
+    """
 
     value: Tensor = field(default_factory=lambda: torch.zeros(()))
     evaluations: int = 0
@@ -170,22 +185,39 @@ class Errors:
         self.evaluations += step.evaluations
 
 
-def _weights(nodes: tuple[float, ...], a: float, b: float) -> tuple[np.ndarray, float, float]:
-    """Weights of the slopes in I[v_0 ..] and in P(s), and the factors of v - P(s) in (3), by
-    Gauss-Legendre quadrature on [a, b], which has no node inside."""
+def adams_weights(nodes: tuple[float, ...], a: float, b: float) -> tuple[np.ndarray, float, float]:
+    """Return the weights of a step from a to b, by Gauss-Legendre quadrature.
+
+    Args:
+        nodes: times of the slopes, newest first; none of them between a and b.
+        a, b: start and end of the step.
+
+    Returns:
+        The weights of the slopes in ``I[v_0 ..]`` and in ``P(b)``, ``(2, k)``; the factors of ``v -
+        P(b)`` in x_s and in the error e.
+    """
     at = np.array(nodes)
-    points = a + LEGENDRE[0] * (b - a)
-    gaps, ahead, apart = points[:, None] - at, b - at, at[:, None] - at
-    np.fill_diagonal(apart, 1.0)
-    apart, weights, whole = apart.prod(1), (b - a) * LEGENDRE[1], ahead.prod()
+    points = a + _NODES * (b - a)
+    gaps = points[:, None] - at
+    ahead = b - at
+    between = at[:, None] - at
+    np.fill_diagonal(between, 1.0)
+    weights = (b - a) * _WEIGHTS
+    whole = ahead.prod()
     through = weights * gaps.prod(1)
-    rows = np.stack([through @ (1 / gaps), whole / ahead]) / apart
-    return (
-        rows,
-        float(through.sum() / whole),
-        float((weights * (points - b) * gaps[:, :-1].prod(1)).sum() / whole),
-    )
+    both = np.stack([through @ (1 / gaps), whole / ahead]) / between.prod(1)
+    correct = through.sum() / whole
+    miss = (weights * (points - b) * gaps[:, :-1].prod(1)).sum() / whole
+    return both, float(correct), float(miss)  # (3)
+
+
+def _towards(distance: float, length: float) -> float:
+    """Return a step length that avoids a very short step before the end of an interval."""
+    if abs(distance) <= _STRETCH * abs(length):
+        return distance
+    return distance / 2 if abs(distance) < 1.5 * abs(length) else length
 
 
 def _relative(error: Tensor, x: Tensor, slope: Tensor, t: float) -> Tensor:
+    """Return the root mean square of the error relative to ``1 + |x|``, ``(b, 1)``."""
     return (error / (1 + x.abs())).square().flatten(1).mean(1, keepdim=True).sqrt()

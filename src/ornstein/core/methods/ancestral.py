@@ -1,9 +1,9 @@
-"""Exact kernels: of a linear SDE towards the data, with a posterior; of any process that knows its
-transition, onwards.
+"""Exact transition kernels as methods: ancestral sampling towards the data, and noising.
 
-Generating, ``x_s ~ int q(x_s | x_t, x_0) p(x_0 | x_t) dx_0`` with the model's Gaussian ``p(x_0 |
-x_t)``; see eq. 3 of `ornstein.core.processes.linear`. No discretisation in time: the only error of
-a step is that the posterior is no Gaussian.
+Ancestral sampling draws from ``p(x_s | x_t) = int q(x_s | x_t, x_0) p(x_0 | x_t) dx_0``, with the
+model's Gaussian for ``p(x_0 | x_t)``; see eq. 3 of `ornstein.core.processes.linear`. There is no
+discretisation in time: the only error of a step is that the posterior is no Gaussian. It is the
+sampler of DDPM and DDIM, and the kernel of the importance weights of this library.
 """
 
 __all__ = ["Ancestral", "ForwardTransition"]
@@ -13,45 +13,50 @@ from typing import Any
 
 from torch import Tensor
 
+from ornstein.core.methods.base import StochasticMethod, require_reverse
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import NoiseStream
 from ornstein.core.simulation.method import Method, Step
-from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
 class Ancestral(Method):
-    """Ancestral sampling for any s < t: DDPM at ``Reverse(model, eta=1)``, DDIM at ``eta=0``, in
-    between with ``eta``.
+    """Ancestral sampling: DDPM at ``Reverse(model, eta=1)``, DDIM at ``eta=0``.
 
-    Order 1 in the ODE; weak order 1, and 2 in one dimension with eta = 1 and the posterior's exact
-    std (measured). Ho et al. 2020, algorithm 2; Song et al. 2021 (DDIM), eq. 12; the step variance
-    is that of Bao et al. 2022 (Analytic-DPM), eq. 8, when the posterior's std is right.
+    Works for any s < t and any eta in between. Order 1 in the ODE; weak order 1, and 2 in one
+    dimension with eta = 1 and the posterior's exact std (measured). Ho et al. 2020, algorithm 2;
+    Song et al. 2021 (DDIM), eq. 12; the step variance is that of Bao et al. 2022 (Analytic-DPM),
+    eq. 8, when the posterior's std is right.
 
     Args:
-        eta: overrides that of the `Reverse` process; None keeps it.
+        eta: overrides that of the `Reverse` process; None for that of the process.
+
+    Example:
+        >>> data = orn.targets.GaussianMixture(torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1))
+        >>> posterior = data.posterior(orn.VP())
+        >>> times = orn.VP().times(20)
+        >>> x = torch.randn(5, 2)
+        >>> orn.simulate(orn.Reverse(posterior), x, times, orn.Ancestral(), orn.Noise(0)).shape
+        torch.Size([5, 2])
     """
 
     eta: float | None = None
     order: int = 1
 
     def _eta(self, sde: Any) -> float:
-        if not isinstance(sde, Reverse):
-            raise OrnsteinError(
-                f"Ancestral() solves orn.Reverse(posterior), got {type(sde).__name__}: use"
-                " EulerMaruyama()"
-            )
-        return sde.eta if self.eta is None else self.eta
+        """Return the eta in use, or raise for other equations than `Reverse`."""
+        reverse = require_reverse(self, sde)
+        return reverse.eta if self.eta is None else self.eta
 
     def noisy(self, sde: Any) -> bool:
-        """If eta > 0."""
+        """Return True if the eta in use is positive."""
         return self._eta(sde) > 0
 
     def step(
         self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """One draw from the exact kernel."""
+        """Draw once from the exact kernel; return its mean for eta = 0."""
         eta = self._eta(sde)
         sde.check_step(t, s, eta)
         kernel = sde.process.posterior(x, sde.posterior(x, t), s, t, eta)
@@ -59,21 +64,19 @@ class Ancestral(Method):
 
 
 @dataclass(frozen=True)
-class ForwardTransition(Method):
-    """The transition of a `LinearSDE`, or of another process of `ornstein.laws`, on an increasing
-    grid: exact for any step."""
+class ForwardTransition(StochasticMethod):
+    """The exact transition of a process on an increasing grid of times: noising without error.
+
+    For a `LinearSDE`, or another process that has a ``transition(x, t, s)``, such as those of
+    `ornstein.laws`.
+    """
 
     order: int = 1
-
-    def noisy(self, sde: Any) -> bool:
-        """Always."""
-        return True
 
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """One draw of ``x_s | x_t`` for s > t. The first number of an entry is that of the step's
-        Brownian increment."""
+        """Draw ``x_s | x_t`` for s > t; the first normal number is the Brownian increment's."""
         law = sde.transition(x, t, s)
         z = stream.between(t, s), *(stream.normal() for _ in range(getattr(sde, "numbers", 1) - 1))
         return Step(

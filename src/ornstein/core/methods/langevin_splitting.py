@@ -1,13 +1,14 @@
-"""Underdamped Langevin dynamics and its splittings.
+"""Underdamped Langevin dynamics and its splitting methods BAOAB, OBABO and UBU.
 
-Position q and velocity v with stationary density proportional to ``rho(q) N(v; 0, 1)``,
+They sample a density rho from its score, with an error of second order in the step. Position q and
+velocity v, with the stationary density proportional to ``rho(q) N(v; 0, 1)``, follow
 
-    dq = v dt,    dv = (score(q) - friction v) dt + sqrt(2 friction) dB:                         (1)
+    dq = v dt,    dv = (score(q) - friction v) dt + sqrt(2 friction) dB.                         (1)
 
-A moves by the velocity, B kicks by the score, O is the exact Ornstein-Uhlenbeck step of the
-velocity, U solves A and O together. The letters of a method's name are its step, each of them over
-h or h / 2. Leimkuhler and Matthews 2013 (BAOAB); Bussi and Parrinello 2007 (OBABO); Zapatero 2017
-and Sanz-Serna and Zygalakis 2021 (UBU, strong order 2).
+A splitting solves parts of (1) in turn: A moves by the velocity, B kicks by the score, O is the
+exact Ornstein-Uhlenbeck step of the velocity, U solves A and O together. The letters of a method's
+name are its step, each of them over h or h / 2. Leimkuhler and Matthews 2013 (BAOAB); Bussi and
+Parrinello 2007 (OBABO); Zapatero 2017 and Sanz-Serna and Zygalakis 2021 (UBU, strong order 2).
 """
 
 __all__ = ["BAOAB", "OBABO", "UBU", "Underdamped"]
@@ -21,16 +22,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ornstein.core.methods.base import StochasticMethod
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.noise_type import ADDITIVE, NoiseType
 from ornstein.core.random.noise import NoiseStream
-from ornstein.core.simulation.method import Method, Step
+from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
+
+_SERIES_BELOW = 0.02  # friction times step below which Var n_q of (2) is taken from a power series
 
 
 @dataclass(frozen=True)
 class Underdamped:
-    """(1). A state is ``(b, 2, *event)``: positions first, then velocities.
+    """Underdamped Langevin dynamics of a position q and a velocity v.
+
+    ``dq = v dt, dv = (score(q) - friction v) dt + sqrt(2 friction) dB``. A state is ``(b, 2,
+    *event)``: positions first, then velocities.
 
     Args:
         score: ``(b, *event) -> (b, *event)``, gradient of the log-density of the position.
@@ -49,33 +56,29 @@ class Underdamped:
 
     @property
     def driving(self) -> NoiseType:
-        """The diffusion is a constant, 0 for positions."""
+        """The type of the noise: additive, as the diffusion is constant."""
         return ADDITIVE
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
-        """``(v, score(q) - friction v)``."""
+        """Return the drift ``(v, score(q) - friction v)``."""
         q, v = x.unbind(1)
         return torch.stack([v, self.score(q) - self.friction * v], 1)
 
     def diffusion(self, x: Tensor, t: Time) -> Tensor:
-        """``(0, sqrt(2 friction))``."""
+        """Return the diffusion, 0 for positions and ``sqrt(2 friction)`` for velocities."""
         return torch.tensor([0.0, math.sqrt(2 * self.friction)], dtype=x.dtype).reshape(
             1, 2, *(1 for _ in x.shape[2:])
         )
 
 
 @dataclass(frozen=True)
-class _Splitting(Method):
-    """What the three share: time runs upwards."""
+class _Splitting(StochasticMethod):
+    """A splitting of one step; the time of the grid increases."""
 
     order: int = 2
 
-    def noisy(self, sde: Any) -> bool:
-        """Always."""
-        return True
-
     def start(self, sde: Any, times: Tensor) -> None:
-        """Refuses other equations, and time that runs downwards."""
+        """Raise for other equations, and for decreasing times."""
         if not isinstance(sde, Underdamped) or times.ndim > 1 or bool(times[0] > times[-1]):
             raise OrnsteinError(
                 f"{self} solves Underdamped equations on a grid (n,) of increasing times, not"
@@ -85,7 +88,7 @@ class _Splitting(Method):
     def step(
         self, sde: Underdamped, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """One step; the score at its end is kept where the next step begins with it."""
+        """Take one step; the memory is the score at its end, where the next step begins with it."""
         q, v = x.unbind(1)
         q, v, memory = self.split(sde, q, v, float(s - t), stream, memory)
         return Step(torch.stack([q, v], 1), memory=memory)
@@ -94,24 +97,25 @@ class _Splitting(Method):
     def split(
         self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: NoiseStream, score: Any
     ) -> tuple[Tensor, Tensor, Any]:
-        """The letters over a time h: position, velocity, and the score at the new position where
-        the next step begins with it."""
+        """Return position, velocity, and the score there if the next step reuses it."""
 
 
 def _refresh(sde: Underdamped, v: Tensor, h: float, z: Tensor) -> Tensor:
-    """O: ``e^(-friction h) v + sqrt(1 - e^(-2 friction h)) z``."""
+    """Return the velocity after O, ``e^(-friction h) v + sqrt(1 - e^(-2 friction h)) z``."""
     return math.exp(-sde.friction * h) * v + math.sqrt(-math.expm1(-2 * sde.friction * h)) * z
 
 
 @dataclass(frozen=True)
 class BAOAB(_Splitting):
-    """B A O A B: the positions of a Gaussian have exactly its variance, whatever the step below
-    stability. One score per step."""
+    """The splitting B A O A B: its positions have exactly the variance of a Gaussian target.
+
+    This holds for every step below the limit of stability. One score per step. Leimkuhler and
+    Matthews 2013.
+    """
 
     def split(
         self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: NoiseStream, score: Any
     ) -> tuple[Tensor, Tensor, Any]:
-        """One step of length h."""
         v = v + h / 2 * (sde.score(q) if score is None else score)
         q = q + h / 2 * v
         v = _refresh(sde, v, h, stream.normal()[:, 1])
@@ -122,12 +126,14 @@ class BAOAB(_Splitting):
 
 @dataclass(frozen=True)
 class OBABO(_Splitting):
-    """O B A B O: velocity Verlet between two half refreshments. One score per step."""
+    """The splitting O B A B O: velocity Verlet between two half refreshments of the velocity.
+
+    One score per step. Bussi and Parrinello 2007.
+    """
 
     def split(
         self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: NoiseStream, score: Any
     ) -> tuple[Tensor, Tensor, Any]:
-        """One step of length h."""
         z = stream.normal()
         v = _refresh(sde, v, h / 2, z[:, 0]) + h / 2 * (sde.score(q) if score is None else score)
         q = q + h * v
@@ -137,31 +143,39 @@ class OBABO(_Splitting):
 
 @dataclass(frozen=True)
 class UBU(_Splitting):
-    """U B U: half a step without the score, solved exactly in both q and v, a kick, the other half.
-    One score per step.
+    """The splitting U B U, of strong order 2: half a step without score, a kick, the other half.
 
-    Over h the exact solution is ``v' = e v + n_v`` and ``q' = q + (1 - e) / c v + n_q``, ``e =
-    exp(-c h)``, with jointly normal n whose covariance is ``Var n_v = 1 - e^2``, ``Cov = (1 - e)^2 / c``, ``Var n_q = (2 c h - 3 + 4 e - e^2) / c^2``.  (2)
+    One score per step. Without the score (1) is solved exactly in q and v together: with c the
+    friction and ``e = exp(-c h)``, ``v' = e v + n_v`` and ``q' = q + (1 - e) / c v + n_q``, where
+    the n are jointly normal,
+
+        Var n_v = 1 - e^2,   Cov = (1 - e)^2 / c,   Var n_q = (2 c h - 3 + 4 e - e^2) / c^2.     (2)
+
+    Sanz-Serna and Zygalakis 2021.
     """
 
     def split(
         self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: NoiseStream, score: Any
     ) -> tuple[Tensor, Tensor, Any]:
-        """One step of length h."""
-        q, v = _glide(sde, q, v, h / 2, stream.normal())
-        q, v = _glide(sde, q, v + h * sde.score(q), h / 2, stream.normal())
+        q, v = _move_freely(sde, q, v, h / 2, stream.normal())
+        q, v = _move_freely(sde, q, v + h * sde.score(q), h / 2, stream.normal())
         return q, v, None
 
 
-def _glide(sde: Underdamped, q: Tensor, v: Tensor, h: float, z: Tensor) -> tuple[Tensor, Tensor]:
-    c, e = sde.friction, math.exp(-sde.friction * h)
-    gone, y = -math.expm1(-c * h), c * h
+def _move_freely(
+    sde: Underdamped, q: Tensor, v: Tensor, h: float, z: Tensor
+) -> tuple[Tensor, Tensor]:
+    """U: draw position and velocity after a time h without score, from z, ``(b, 2, *event)``."""
+    c = sde.friction
+    e = math.exp(-sde.friction * h)
+    decay = -math.expm1(-c * h)
+    y = c * h
     var_q = (
         (2 * y - 3 + 4 * e - e**2) / c**2
-        if y > 0.02
+        if y > _SERIES_BELOW
         else (2 / 3 * y**3 - y**4 / 2 + 7 / 30 * y**5) / c**2
     )
-    std_v, covariance = math.sqrt(-math.expm1(-2 * y)), gone**2 / c  # (2)
-    share = covariance / std_v
-    left = math.sqrt(max(var_q - share**2, 0.0))
-    return q + gone / c * v + share * z[:, 1] + left * z[:, 0], e * v + std_v * z[:, 1]
+    std_v = math.sqrt(-math.expm1(-2 * y))
+    slope = decay**2 / c / std_v  # (2): the covariance over the standard deviation of v
+    residual_std = math.sqrt(max(var_q - slope**2, 0.0))
+    return q + decay / c * v + slope * z[:, 1] + residual_std * z[:, 0], e * v + std_v * z[:, 1]

@@ -1,13 +1,14 @@
-"""The log-ODE method: over a step, an equation in Stratonovich's sense is the flow of one vector
-field, or of a few.
+"""The log-ODE method: over a step, a Stratonovich equation is replaced by ordinary equations.
 
-For ``dX = a dt + sum_j g_j o dB_j`` and a step of length h with increments dB and Levy areas A
-(`ornstein.core.random.levy_area`) let
+It is the most accurate method of this library in Stratonovich's sense, and the one for general
+noise that does not commute. For ``dX = a dt + sum_j g_j o dB_j`` and a step of length h with
+increments dB and Levy areas A (`ornstein.core.random.levy_area`) let
 
-    F = h a + sum_j dB_j g_j + sum_{j<k} A_jk [g_j, g_k],        [g_j, g_k] = (D g_k) g_j - (D g_j) g_k,  (1)
+    F = h a + sum_j dB_j g_j + sum_{j<k} A_jk [g_j, g_k],                                        (1)
+    [g_j, g_k] = (D g_k) g_j - (D g_j) g_k,
 
-and go along it for one unit of time, by the classical Runge-Kutta method. Since A is antisymmetric,
-the last sum is
+and follow this vector field for one unit of time, by the classical Runge-Kutta method. Since A is
+antisymmetric, the last sum is
 
     sum_k (D g_k) u_k,        u_k = sum_j A_jk g_j,                                              (2)
 
@@ -35,7 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.base import SDEMethod
+from ornstein.core.methods.base import STRATONOVICH, STRONG_THREE_HALVES, SDEMethod, SolverOrders
 from ornstein.core.methods.runge_kutta import RungeKutta, rk4
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.processes.noise_type import General, driving
@@ -51,20 +52,21 @@ Field = Callable[[Tensor, Any], Tensor]
 
 @dataclass(frozen=True)
 class LogODE(SDEMethod):
-    """(3), and (1) for general noise: order 4 without noise; it stays where the vector fields keep
-    it, such as on a sphere.
+    """The log-ODE method for Stratonovich equations: each step follows the flow of vector fields.
 
-    Strong order 3/2 where the noise commutes (diagonal, scalar, additive), with the areas H of the
-    path; one of order 1 has none, so that with respect to it no method is above 1. With general
-    noise it has order 1 as far as the areas A are right. They are drawn given dB and H, with the
-    right mean and variance (Davie 2014; Foster 2020), which no number of increments can better: of
-    the path itself the strong order is 1/2, with an error of about half that of a method without
-    areas. On a `BrownianPath` of order 2 they may be composed of so many pieces of a step, and the
-    order is 1 if ``pieces`` grows like 1/h.
+    Order 4 without noise. The solution stays on any manifold that the vector fields are tangent to,
+    such as a sphere. Strong order 3/2 where the noise commutes (diagonal, scalar, additive), if the
+    path has space-time areas H; a path of order 1 has none, and no method is above strong order 1
+    on it. With general noise the order is 1 if the Levy areas A are those of the path. They are
+    drawn given dB and H, with the right mean and variance (Davie 2014; Foster 2020), which no
+    function of
+    increments improves on: on the path itself the strong order is then 1/2, with about half the
+    error of a method without areas. On a `BrownianPath` of order 2 the areas may be composed of
+    ``pieces`` pieces of a step, and the order is 1 if ``pieces`` grows like 1/h.
 
     Args:
-        pieces: in which each step's area A is cut on a path that knows its own; elsewhere it has no
-            effect.
+        pieces: number of pieces of a step from which the area A is composed, on a `BrownianPath` of
+            order 2; without effect elsewhere.
 
     Raises:
         OrnsteinError: if ``pieces`` is not positive.
@@ -72,14 +74,14 @@ class LogODE(SDEMethod):
 
     pieces: int = 1
     order: int = 4
+    solves = SolverOrders(STRATONOVICH, STRONG_THREE_HALVES | {"general": 0.5}, weak=1)
 
     def __post_init__(self) -> None:
         if self.pieces < 1:
             raise OrnsteinError(f"LogODE(pieces={self.pieces}): 1 or more pieces of a step")
 
     def start(self, sde: Any, times: Tensor) -> None:
-        """Refuses equations in Ito's sense, unless their noise is additive, and general noise with
-        times of its own for each sample."""
+        """Raise for multiplicative Ito noise, and for general noise on per-sample times."""
         super().start(sde, times)
         if times.ndim > 1 and driving(sde) == General():
             raise OrnsteinError(
@@ -90,64 +92,63 @@ class LogODE(SDEMethod):
     def step(
         self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """One step (1) or (3); in a rise the time of the coefficients runs from t to s."""
+        """Take one step, by classical Runge-Kutta steps through the vector fields of the flow."""
         h = per_sample(s - t, x)
 
-        def rise(jump: Tensor | None, area: Tensor | None = None) -> Field:
-            def field(y: Tensor, u: Any) -> Tensor:
-                at = t + u * (s - t)
-                force = sde.drift(y, at) * h
-                if jump is None:
-                    return force
-                force = force + driving(sde).apply(sde.diffusion(y, at), jump)
-                return force if area is None else force + _brackets(sde, y, at, area)  # (1)
+        def motion(increment: Tensor | None, levy_area: Tensor | None = None) -> Field:
+            """Drift and noise together; the time of the coefficients runs from t to s."""
 
-            return field
+            def field(y: Tensor, u: Any) -> Tensor:
+                time = t + u * (s - t)
+                force = sde.drift(y, time) * h
+                if increment is None:
+                    return force
+                force = force + driving(sde).apply(sde.diffusion(y, time), increment)
+                return force if levy_area is None else force + _brackets(sde, y, time, levy_area)
+
+            return field  # (1)
+
+        def jump(increment: Tensor, time: Tensor) -> Field:
+            return lambda y, u: driving(sde).apply(sde.diffusion(y, time), increment)
 
         if not self.noisy(sde):
-            return Step(_flow(rise(None), x, stream), evaluations=4)
-        jump = stream.increment(t, s)
+            return Step(_flow(motion(None), x, stream), evaluations=4)
+        dB = stream.increment(t, s)
         if driving(sde) == General():
-            return Step(_flow(rise(jump, self._area(stream, jump, t, s)), x, stream), evaluations=4)
+            return Step(_flow(motion(dB, self._area(stream, dB, t, s)), x, stream), evaluations=4)
         area = stream.area(t, s)
-        even = (
-            (jump.square() + 12 / 5 * area.square() + 4 / 5 * per_sample((s - t).abs(), jump))
-            .sqrt()
-            .copysign(jump)
-        )
-        rest = (jump - even) / 2
-        x = _flow(lambda y, u: driving(sde).apply(sde.diffusion(y, t), rest + area), x, stream)
-        x = _flow(rise(even), x, stream)
-        return Step(
-            _flow(lambda y, u: driving(sde).apply(sde.diffusion(y, s), rest - area), x, stream),
-            evaluations=4,
-        )  # (3)
+        square = dB.square() + 12 / 5 * area.square() + 4 / 5 * per_sample((s - t).abs(), dB)
+        rise = square.sqrt().copysign(dB)
+        half = (dB - rise) / 2
+        x = _flow(jump(half + area, t), x, stream)
+        x = _flow(motion(rise), x, stream)
+        return Step(_flow(jump(half - area, s), x, stream), evaluations=4)  # (3)
 
-    def _area(self, stream: NoiseStream, jump: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """``(b, m, m)``."""
+    def _area(self, stream: NoiseStream, dB: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Return the Levy areas of a step, ``(b, m, m)``: of the path, or drawn."""
         if isinstance(stream, PathStream) and stream.path.order > 1:
-            return stochastic_area(stream.path, t, s, self.pieces).to(jump)
-        z = torch.stack([stream.normal() for _ in range(jump.shape[1])], -1)
-        return foster_area(jump, stream.area(t, s), abs(float(s - t)), z)
+            return stochastic_area(stream.path, t, s, self.pieces).to(dB)
+        z = torch.stack([stream.normal() for _ in range(dB.shape[1])], -1)
+        return foster_area(dB, stream.area(t, s), abs(float(s - t)), z)
 
 
 def _flow(field: Field, x: Tensor, stream: NoiseStream) -> Tensor:
-    """Along a vector field for one unit of time."""
+    """Follow a vector field for one unit of time, by one classical Runge-Kutta step."""
     unit = torch.zeros((), dtype=torch.float64)
     return RungeKutta(rk4).step(SDE(field), x, unit, unit + 1, stream, None).x
 
 
 def _brackets(sde: Equation, x: Tensor, t: Tensor, area: Tensor) -> Tensor:
-    """The sum (2)."""
+    """Return the sum (2) of the brackets."""
     g = sde.diffusion(x, t)
     directions = (g.flatten(1, -2) @ area).reshape(g.shape)  # u_k in its last dimension
 
-    def along(k: int) -> Tensor:
+    def derivative(k: int) -> Tensor:
         return torch.func.jvp(
             lambda y: sde.diffusion(y, t)[..., k], (x,), (directions[..., k].contiguous(),)
         )[1]
 
-    total = along(0)
+    total = derivative(0)
     for k in range(1, g.shape[-1]):
-        total = total + along(k)
+        total = total + derivative(k)
     return total  # (2)

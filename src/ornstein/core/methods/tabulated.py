@@ -1,12 +1,13 @@
-"""A multistep method whose grid and weights are a table: what tuning finds, or any other method
-written down.
+"""A multistep method whose grid and weights are a table, such as one that tuning optimised.
 
-Notation of `ornstein.core.methods.exponential_weights` with a finite d: in ``z = x / (alpha
-sqrt(u))`` and the angle ``phi = atan(r / d)`` the ODE is ``dz = -(w / d) F dphi``, so a linear
-multistep method is a triangle of weights in radians,
+Any linear multistep method for the probability flow can be written so. Notation of
+`ornstein.core.methods.exponential_weights` with a finite d: in ``z = x / (alpha sqrt(u))`` and the
+angle ``phi = atan(r / d)`` the ODE is ``dz = -(w / d) F dphi``, so that a method is a triangle of
+weights in radians,
 
-    z_{k+1} = a_k z_k + sum_j b_kj w_{k-j} F_{k-j} / d,     a_k = 1, sum_j b_kj = phi_k - phi_{k+1}
-    for consistency. (1)
+    z_{k+1} = a_k z_k + sum_j b_kj w_{k-j} F_{k-j} / d,                                          (1)
+
+consistent if ``a_k = 1`` and ``sum_j b_kj = phi_k - phi_{k+1}``.
 
 Levels are noise-to-signal ratios: the same table serves every process that starts from the same
 ratio.
@@ -20,35 +21,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ornstein.core.methods.base import ODEMethod
 from ornstein.core.methods.exponential_weights import GridCoefficients
-from ornstein.core.methods.multistep import (
-    Multistep,
-    MultistepState,
-    StepCoefficients,
-    advance,
-    rows,
-)
+from ornstein.core.methods.linear_multistep import MultistepState, StepCoefficients, advance
+from ornstein.core.methods.multistep import Multistep, step_coefficients
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import NoiseStream
-from ornstein.core.simulation.method import Method, Step
+from ornstein.core.simulation.method import Step
 from ornstein.core.timesteps.clock import Ratio
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class TabulatedMultistep(Method):
-    """The method (1) on the grid that belongs to it, which `spacing` gives: one evaluation per
-    step, for the ODE.
+class TabulatedMultistep(ODEMethod):
+    """A linear multistep method given by its table of weights, on the grid that belongs to them.
 
-    It is made for one number of steps, so it has no order of convergence (``order`` is 0).
+    ``z_{k+1} = a_k z_k + sum_j b_kj w_{k-j} F_{k-j} / d`` in the notation of this module: one
+    evaluation per step, for the ODE. The method `spacing` gives the grid. A table is made for one
+    number of steps, so it has no order of convergence (``order`` is 0).
 
     Args:
         ratios: ``n + 1`` noise-to-signal ratios, decreasing; infinity at a start without signal, 0
             at the data.
         weights: n rows of b, newest first, in radians.
-        data_std: d.
-        keep: n factors a; none for 1.
+        data_std: d, the standard deviation of the data.
+        keep: n factors a; empty for 1.
 
     Raises:
         OrnsteinError: if the lengths do not agree, or the method is run on another grid or an SDE.
@@ -68,12 +66,8 @@ class TabulatedMultistep(Method):
                 " ratio more than rows, a factor each"
             )
 
-    def noisy(self, sde: Any) -> bool:
-        """Never."""
-        return False
-
     def spacing(self, sde: LinearSDE, n: int) -> Tensor:
-        """The times of the ratios, in the place of a member of `ornstein.spacing`.
+        """Return the times of the table's ratios, as a member of `ornstein.spacing` would.
 
         Raises:
             OrnsteinError: for another number of steps, or a process that starts from another ratio.
@@ -83,7 +77,7 @@ class TabulatedMultistep(Method):
                 f"steps={n}: this table was made for {len(self.weights)} steps; tune again with"
                 f" steps={n}"
             )
-        start = float((-sde.log_snr(sde.T) / 2).exp())
+        start = float(sde.ratio(sde.T))
         if not torch.isclose(torch.tensor(start), torch.tensor(self.ratios[0]), rtol=1e-4):
             raise OrnsteinError(
                 f"{type(sde).__name__} starts from a noise-to-signal ratio of {start:g}, the table"
@@ -94,7 +88,7 @@ class TabulatedMultistep(Method):
         return times
 
     def start(self, sde: Any, times: Tensor) -> MultistepState:
-        """The rows, for the grid of `spacing`."""
+        """Return the coefficients of every step, on the grid that `spacing` gives."""
         if not isinstance(sde, Reverse) or sde.eta:
             raise OrnsteinError(f"{type(self).__name__} was made for orn.Reverse(posterior, eta=0)")
         if times.shape != (len(self.ratios),):
@@ -103,27 +97,30 @@ class TabulatedMultistep(Method):
                 " use its own spacing"
             )
         sde.check_step(times[:-1], times[1:], 0.0)
-        grid, found = GridCoefficients(sde.process, times, self.data_std, Ratio()), []
+        grid = GridCoefficients(sde.process, times, self.data_std, Ratio())
         if not torch.allclose(
             grid.ratio, torch.tensor(self.ratios, dtype=torch.float64), rtol=1e-4, atol=0.0
         ):
             raise OrnsteinError("these times are not the levels of the table: use its own spacing")
-        weight, scale = grid.weight.tolist(), grid.scale.tolist()
-        for k, (row, a) in enumerate(
-            zip(self.weights, self.keep or (1.0,) * len(self.weights), strict=True)
-        ):
-            b = tuple(
-                scale[k + 1] / self.data_std * row[j] * weight[k - j] for j in range(len(row))
-            )  # (1)
-            found.append(
-                StepCoefficients(float(grid.kappa[k]), a * scale[k + 1] / scale[k], b, 0.0, ())
-            )
-        return MultistepState(tuple(found))
+        weight = grid.weight.tolist()
+        scale = grid.scale.tolist()
+        factors = self.keep or (1.0,) * len(self.weights)
+        steps = []
+        for k, (row, a) in enumerate(zip(self.weights, factors, strict=True)):
+            unit = scale[k + 1] / self.data_std
+            b = tuple(unit * row[j] * weight[k - j] for j in range(len(row)))
+            keep = a * scale[k + 1] / scale[k]
+            steps.append(StepCoefficients(float(grid.kappa[k]), keep, b, 0.0, ()))  # (1)
+        return MultistepState(tuple(steps))
 
     def step(
         self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """One step (1)."""
+        """Take the next step of the table.
+
+        Raises:
+            OrnsteinError: outside of a run on the grid of the table.
+        """
         if memory is None:
             raise OrnsteinError(
                 "a table has no steps of its own: run it with simulate() on the grid of its spacing"
@@ -132,14 +129,19 @@ class TabulatedMultistep(Method):
 
 
 def tabulate(method: Multistep, reverse: Reverse, times: Tensor) -> TabulatedMultistep:
-    """A multistep method without corrector and with a finite positive ``data_std``, on one grid, as
-    a table."""
+    """Return the table of a `Multistep` method on one grid, the same method written down.
+
+    Args:
+        method: one without corrector and with a finite positive ``data_std``.
+        reverse: the equation it is to solve, with eta = 0.
+        times: the grid, ``(n + 1,)``.
+    """
     grid = GridCoefficients(reverse.process, times, method.data_std, Ratio())
-    found = [
+    weights = [
         tuple(
             float(w) * method.data_std / float(grid.scale[k + 1] * grid.weight[k - j])
             for j, w in enumerate(row.weights)
         )
-        for k, row in enumerate(rows(method, reverse.process, reverse.eta, times))
+        for k, row in enumerate(step_coefficients(method, reverse.process, reverse.eta, times))
     ]
-    return TabulatedMultistep(tuple(grid.ratio.tolist()), tuple(found), method.data_std)
+    return TabulatedMultistep(tuple(grid.ratio.tolist()), tuple(weights), method.data_std)

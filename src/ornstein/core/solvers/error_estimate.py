@@ -1,4 +1,4 @@
-"""An estimate of the discretisation error of a run, from the run itself.
+"""Estimate of the discretisation error of a multistep run, at no further evaluations.
 
 A multistep method of order p contains one of order p - 1: the same evaluations with other weights.
 If e_k is the distance of its state from the run's, a step with the linear factor A adds the
@@ -6,10 +6,10 @@ difference of the two steps,
 
     e_{k+1} = A_k e_k + sum_j (b_kj - b'_kj) F_{k-j},                                            (1)
 
-so that at the end e is what the whole run would have moved had each step been of one order less
-(the denoiser being held). It costs no evaluation. It is the error of the lower order, so it errs on
-the safe side where the run has converged, and says nothing about samples that fall to another mode,
-where no local estimate can see the difference.
+so that at the end e is the change of the final state if each step had been of one order less, with
+the same evaluations. It is the error of the lower order, which overestimates the error where the
+run has converged. It says nothing about samples that end in another mode, which no local estimate
+detects.
 """
 
 __all__ = ["Discretisation"]
@@ -19,14 +19,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ornstein.core.methods.multistep import MultistepState
+from ornstein.core.methods.linear_multistep import MultistepState
 from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
 
 @dataclass
 class Discretisation:
-    """A watcher that collects (1) along a run of `Multistep` of order 2 or more, ``watch=[error]``.
+    """A watcher that estimates the discretisation error of a run of `Multistep`.
+
+    Pass it as ``watch=[error]`` to a run of order 2 or more.
 
     Attributes:
         gap: the estimated error of each entry of the state, ``(b, *event)``, signed.
@@ -46,5 +48,5 @@ class Discretisation:
         self.gap = self.gap * row.keep + (0.0 if difference is None else difference)  # (1)
 
     def rms(self) -> Tensor:
-        """Root mean square over the entries of each sample, ``(b,)``."""
+        """Return the root mean square error over the entries of each sample, ``(b,)``."""
         return self.gap.square().flatten(1).mean(1).sqrt()

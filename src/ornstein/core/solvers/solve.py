@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.methods.base import calculus_of, noise_name
 from ornstein.core.methods.euler import EulerMaruyama
 from ornstein.core.methods.milstein import Milstein
 from ornstein.core.methods.stochastic_runge_kutta import SRK
 from ornstein.core.methods.stratonovich import StratonovichHeun
-from ornstein.core.processes.solver_orders import calculus, kind
 from ornstein.core.random.noise import Noise, NoiseSource
 from ornstein.core.simulation.loop import Watcher, check_grid, simulate
 from ornstein.core.simulation.method import Method, Step
@@ -27,8 +27,8 @@ from ornstein.errors import OrnsteinError
 def default_method(sde: Any) -> Method:
     """`SRK` for additive noise, `Milstein` for diagonal and scalar, `EulerMaruyama` for general; in
     Stratonovich's sense its Heun."""
-    noise = kind(sde)
-    if calculus(sde) == "stratonovich" and noise != "additive":
+    noise = noise_name(sde)
+    if calculus_of(sde) == "stratonovich" and noise != "additive":
         return StratonovichHeun()
     return {"additive": SRK(), "general": EulerMaruyama()}.get(noise, Milstein())
 
