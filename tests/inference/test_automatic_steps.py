@@ -5,26 +5,19 @@ from itertools import pairwise
 
 import pytest
 import torch
+from inference_problems import mixture, random_model, starts
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError
 from ornstein.inference.sampling.sample import (
-    PILOT,
-    automatic,
+    STEP_TEST_SAMPLES,
     grid,
-    sampler,
     start_states,
     steps_for,
 )
+from ornstein.inference.sampling.samplers import default_sampler, sampler
 
-F64 = torch.float64
 pytestmark = pytest.mark.usefixtures("seeded_weights")
-
-
-def mixture(scale: float = 1.0):
-    means = scale * torch.tensor([[-1.2, 0.5], [0.8, -0.4]], dtype=F64)
-    stds = scale * torch.tensor([[0.4, 0.7], [0.5, 0.3]], dtype=F64)
-    return orn.targets.GaussianMixture(means, stds, torch.tensor([0.4, 0.6]))
 
 
 def run(posterior, x_T, n, method="auto"):
@@ -43,9 +36,9 @@ def counted(posterior, **options) -> int:
 
 @pytest.mark.parametrize("sde", [orn.VP(), orn.EDM(), orn.RectifiedFlow()], ids=repr)
 def test_the_error_is_below_the_tolerance_and_a_smaller_one_takes_more_steps(sde):
-    """True rms error against 400 steps of 256 samples apart from the pilot's, in float64."""
+    """True rms error against 400 steps of 256 samples other than the test samples, in float64."""
     posterior, found = mixture().posterior(sde), []
-    x_T = start_states(posterior, 256, None, orn.Noise(5)).double()
+    x_T = starts(posterior, 256, 5)
     best = run(posterior, x_T, 400)
     for tol in (0.1, 0.01, 0.001):
         watch = orn.Evaluations()
@@ -68,7 +61,7 @@ def test_tolerances_are_in_the_units_of_the_samples():
 
 def test_the_estimate_is_the_distance_of_two_runs():
     posterior = mixture().posterior(orn.VP())
-    x_T = start_states(posterior, PILOT, None, orn.Noise(3)).double()
+    x_T = starts(posterior, STEP_TEST_SAMPLES, 3)
     found = steps_for(posterior, 0.01, "auto", x_T)
     gap = run(posterior, x_T, found.steps) - run(posterior, x_T, found.steps // 2)
     assert found.error == pytest.approx(float(gap.square().mean().sqrt()), rel=1e-9)
@@ -97,7 +90,7 @@ def test_other_methods_get_the_steps_that_they_need(method):
     """Within a tenth: for order 1 the distance to half as many steps is the error itself, of 64
     other samples."""
     posterior = mixture().posterior(orn.VP())
-    x_T = start_states(posterior, 128, None, orn.Noise(5)).double()
+    x_T = starts(posterior, 128, 5)
     x = orn.sample(posterior, 128, "auto", method, x_T=x_T, tol=0.03)
     assert float((x - run(posterior, x_T, 200)).square().mean().sqrt()) <= 1.1 * 0.03
 
@@ -116,25 +109,21 @@ def test_what_has_no_such_error_is_refused():
         with pytest.raises(OrnsteinError, match="a positive tol"):
             orn.sample(posterior, 4, "auto", tol=tol)
     with pytest.raises(OrnsteinError, match="60 steps do not meet it"):
-        steps_for(posterior, 1e-9, "auto", start_states(posterior, 4, None, orn.Noise(0)), most=60)
-
-
-def perturbed_model(data_std: float = 0.5):
-    net, generator = orn.MLP(2, 32, 2).requires_grad_(False), torch.Generator().manual_seed(0)
-    for parameter in net.parameters():
-        parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    denoiser = orn.Denoiser(net, orn.Cosine(), orn.parametrisations.edm, data_std, (2,))
-    return orn.DiffusionModel(
-        denoiser, orn.codecs.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
-    )
+        steps_for(
+            posterior, 1e-9, "auto", start_states(posterior, 4, None, orn.Noise(0)), max_steps=60
+        )
 
 
 class TestOfAModel:
     def test_the_tolerance_is_in_standard_deviations_of_the_data(self):
-        model, tol = perturbed_model(0.5), 0.02
-        pilot = start_states(model.denoiser, PILOT, None, orn.Noise(1).fold(PILOT))
+        model, tol = random_model(data_std=0.5), 0.02
+        x_test = start_states(
+            model.denoiser, STEP_TEST_SAMPLES, None, orn.Noise(1).fold(STEP_TEST_SAMPLES)
+        )
         with torch.no_grad():
-            steps = {c: steps_for(model.denoiser, tol * c, "auto", pilot).steps for c in (0.5, 1.0)}
+            steps = {
+                c: steps_for(model.denoiser, tol * c, "auto", x_test).steps for c in (0.5, 1.0)
+            }
         assert steps[0.5] > steps[1.0]  # the unit is seen
         x = model.sample(40, "auto", seed=1, tol=tol)
         torch.testing.assert_close(x, model.sample(40, steps[0.5], seed=1), rtol=1e-6, atol=1e-6)
@@ -142,7 +131,7 @@ class TestOfAModel:
         assert float(error.square().mean().sqrt()) <= tol * 0.5
 
     def test_the_number_of_steps_does_not_depend_on_the_batch(self):
-        model = perturbed_model()
+        model = random_model(data_std=0.5)
         x = model.sample(20, "auto", tol=0.02)
         torch.testing.assert_close(
             model.sample(20, "auto", tol=0.02, batch=6), x, rtol=1e-5, atol=1e-5
@@ -150,15 +139,17 @@ class TestOfAModel:
 
     def test_it_decides_for_the_run_that_follows(self):
         """The spacing counts, and noise is refused."""
-        model = perturbed_model()
+        model = random_model(data_std=0.5)
         posterior, spacing = model.denoiser, orn.spacing.uniform
-        chosen = orn.Sampler(automatic(posterior).method, 0.0, spacing)
+        chosen = orn.Sampler(default_sampler(posterior).method, 0.0, spacing)
         with torch.no_grad():
             steps = steps_for(
                 posterior,
                 0.02 * 0.5,
                 chosen,
-                start_states(posterior, PILOT, None, orn.Noise(0).fold(PILOT)),
+                start_states(
+                    posterior, STEP_TEST_SAMPLES, None, orn.Noise(0).fold(STEP_TEST_SAMPLES)
+                ),
             ).steps
         x = model.sample(5, "auto", tol=0.02, spacing=spacing)
         torch.testing.assert_close(x, model.sample(5, steps, spacing=spacing), rtol=1e-6, atol=1e-6)
@@ -167,6 +158,6 @@ class TestOfAModel:
 
     def test_a_tolerance_and_a_number_of_steps_exclude_each_other(self):
         with pytest.raises(OrnsteinError, match="tol"):
-            perturbed_model().sample(4, "auto")
+            random_model(data_std=0.5).sample(4, "auto")
         with pytest.raises(OrnsteinError, match="go together"):
-            perturbed_model().sample(4, 10, tol=0.1)
+            random_model(data_std=0.5).sample(4, 10, tol=0.1)

@@ -3,6 +3,7 @@ honoured and what refused."""
 
 import pytest
 import torch
+from inference_problems import mixture, random_model
 
 import ornstein as orn
 from ornstein.errors import OrnsteinError, UnknownNameError
@@ -11,13 +12,6 @@ pytestmark = pytest.mark.usefixtures("seeded_weights")
 
 DOUBLE = torch.float64
 METHODS = ["auto", "multistep", "ancestral", "ddim", "heun", "euler", "predictor-corrector"]
-
-
-def mixture():
-    means = torch.tensor([[-1.2, 0.5], [0.8, -0.4]], dtype=DOUBLE)
-    return orn.targets.GaussianMixture(
-        means, torch.tensor([[0.4, 0.7], [0.5, 0.3]]), torch.tensor([0.4, 0.6])
-    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -45,23 +39,10 @@ def test_a_sample_is_the_same_to_the_bit_in_batches_of_1_7_and_64(method):
     assert not torch.equal(orn.sample(posterior, 7, 8, method, seed=4), x[:7])
 
 
-def perturbed_model(**options):
-    net, generator = (
-        orn.MLP(2, 32, 2, **options).requires_grad_(False),
-        torch.Generator().manual_seed(0),
-    )
-    for parameter in net.parameters():
-        parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    denoiser = orn.Denoiser(net, orn.Cosine(), orn.parametrisations.edm, 1.0, (2,))
-    return orn.DiffusionModel(
-        denoiser, orn.codecs.Codec(torch.tensor([5.0, -2.0]), torch.tensor([2.0, 0.5]))
-    )
-
-
 @pytest.mark.parametrize("method", ["multistep", "ancestral"])
 def test_batches_of_a_model_do_not_change_its_samples(method):
     """Matrix products of another size may round differently: equal to 1e-5 for networks."""
-    model = perturbed_model()
+    model = random_model()
     whole = model.sample(70, 8, method)
     for batch in (1, 7, 64):
         torch.testing.assert_close(
@@ -70,7 +51,7 @@ def test_batches_of_a_model_do_not_change_its_samples(method):
 
 
 def test_labels_per_sample_follow_their_samples_through_batches():
-    model = perturbed_model(labels=3)
+    model = random_model(labels=3)
     label = torch.arange(20) % 3
     whole = model.sample(20, 6, label=label)
     torch.testing.assert_close(
@@ -83,7 +64,7 @@ def test_labels_per_sample_follow_their_samples_through_batches():
 
 
 def test_model_samples_are_decoded_draws_of_its_posterior():
-    model = perturbed_model()
+    model = random_model()
     z = orn.sample(model.denoiser, 9, 6, seed=2)
     torch.testing.assert_close(
         model.sample(9, 6, seed=2), z * torch.tensor([2.0, 0.5]) + torch.tensor([5.0, -2.0])
@@ -140,33 +121,42 @@ def test_steps_eta_and_spacing_are_what_was_asked_for():
     )
 
 
+class Shapeless:
+    """A posterior that does not know its event shape."""
+
+    sde = orn.VP()
+
+    def __call__(self, x, t):
+        return orn.Gaussian(x, torch.ones(()))
+
+
 def test_what_cannot_be_drawn_is_refused_with_the_reason():
-    posterior, model = mixture().posterior(orn.VP()), perturbed_model(labels=3)
+    posterior, model = mixture().posterior(orn.VP()), random_model(labels=3)
     with pytest.raises(UnknownNameError, match="Did you mean 'ancestral'"):
         orn.sample(posterior, 4, method="ancestrl")
     with pytest.raises(OrnsteinError, match=r"x_T holds 3 states for n=4"):
         orn.sample(posterior, 4, x_T=torch.zeros(3, 2))
-    with pytest.raises(OrnsteinError, match=r"n=0 samples"):
+    with pytest.raises(OrnsteinError, match="n=0"):
         orn.sample(posterior, 0)
     with pytest.raises(OrnsteinError, match="n=0"):
         model.sample(0)
-    with pytest.raises(OrnsteinError, match="0 steps"):
+    with pytest.raises(OrnsteinError, match="steps=0"):
         orn.sample(posterior, 4, steps=0)
     with pytest.raises(OrnsteinError, match="event shape"):
-        orn.sample(orn.Denoiser(orn.MLP(2, 8, 1), orn.VP()), 4)
+        orn.sample(Shapeless(), 4)
     with pytest.raises(OrnsteinError, match="labels are 0 to 2"):
         model.sample(4, label=3)
     with pytest.raises(OrnsteinError, match="labels are 0 to 2"):
         model.sample(4, label=-1)
-    with pytest.raises(OrnsteinError, match="2 classes for n=4"):
+    with pytest.raises(OrnsteinError, match="2 classes for"):
         model.sample(4, label=[0, 1])
     with pytest.raises(OrnsteinError, match=r"guidance=2.*label"):
         model.sample(4, guidance=2.0)
     with pytest.raises(OrnsteinError, match="trained without"):
-        perturbed_model().sample(4, label=0)
+        random_model().sample(4, label=0)
 
 
 def test_a_label_that_is_no_whole_number_is_refused():
     """Nothing is silently rounded."""
     with pytest.raises(OrnsteinError, match="label"):
-        perturbed_model(labels=3).sample(4, label=torch.tensor(1.5))
+        random_model(labels=3).sample(4, label=torch.tensor(1.5))

@@ -302,9 +302,7 @@ class TestEdges:
     @pytest.mark.parametrize("probes", [1, 0, -3])
     def test_fewer_than_two_probes_are_refused(self, probes):
         for rule in (Hutchinson, HutchPlusPlus):
-            with pytest.raises(
-                OrnsteinError, match=rf"{rule.__name__}\(probes={probes}\): at least 2"
-            ):
+            with pytest.raises(OrnsteinError, match=f"probes={probes}.*at least 2"):
                 rule(probes=probes)
 
     @pytest.mark.parametrize("rank", [0, -1])

@@ -147,7 +147,7 @@ def test_bad_designs_are_refused():
         lambda: LogisticRegression(design * math.nan, torch.ones(3)),
         lambda: LogisticRegression(design, torch.ones(3), prior_std=0.0),
     ):  # fmt: skip
-        with pytest.raises(OrnsteinError, match=r"needed|must"):
+        with pytest.raises(OrnsteinError, match=r"needed|must|positive"):
             make()
     with pytest.raises(OrnsteinError, match="dimension 2"):
         LogisticRegression(design, torch.ones(3)).log_prob(torch.zeros(4, 3))
@@ -213,7 +213,7 @@ def test_cox_density_is_normal_times_poisson(cox):
     units = torch.eye(1600, dtype=DOUBLE)[[i, j]]
     shift = (cox.field(units) - cox.mean).mT
     assert shift.shape == (1600, 2)
-    rows = cox._transposed(z).mT[[i, j]]
+    rows = (cox.field(torch.eye(1600, dtype=DOUBLE)) - cox.mean).mT[[i, j]]  # of L
     torch.testing.assert_close(rows @ rows.mT, cox.covariance[[i, j]][:, [i, j]])
 
 

@@ -1,4 +1,4 @@
-"""What a sampler is judged by: targets with known answers, and metrics with their errors."""
+"""Densities with known answers to test samplers on, and metrics that compare samples."""
 
 __all__ = [
     "metrics",

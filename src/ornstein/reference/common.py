@@ -1,7 +1,6 @@
-"""What targets and metrics share: the checks on what comes in, the source of random numbers, and
-what goes out."""
+"""What targets and metrics share: checks of arguments, random numbers, data files."""
 
-__all__ = ["polar", "require_batch", "root", "rows", "source", "table"]
+__all__ = ["paired_rows", "polar", "require_batch", "root", "rows", "source", "table"]
 
 from importlib.resources import files
 
@@ -15,54 +14,89 @@ from ornstein.core.processes.linear import LinearSDE, Time, as_time
 from ornstein.core.random.noise import Noise
 from ornstein.errors import DataError, OrnsteinError
 
-# keeps the numbers of exact samples apart from those of Noise(seed) used for paths and starts
+# separates the numbers of exact samples from those of Noise(seed) used for paths and starts
 _KEY = 0x65786163
 
 
-def source(seed: int, purpose: int) -> Noise:
-    """The random numbers of one ingredient of a sample: independent between purposes, prefix-stable
-    in the sample."""
-    return Noise(seed).fold(_KEY, purpose)
+def source(seed: int | Noise, purpose: int) -> Noise:
+    """The random numbers of one ingredient of a sample, independent between purposes.
+
+    Args:
+        seed: an integer or a `Noise`.
+        purpose: a key, one for each ingredient.
+    """
+    return Noise.of(seed).fold(_KEY, purpose)
 
 
 def require_batch(x: Tensor, dim: int, owner: str) -> None:
-    """Raise `OrnsteinError` unless ``x`` is ``(b, dim)``: a wrong last dimension would broadcast
-    without a word."""
+    """Raise `OrnsteinError` unless ``x`` is ``(b, dim)``, since other shapes would broadcast."""
     if x.ndim != 2 or x.shape[1] != dim:
         raise OrnsteinError(
             f"{owner} lives in dimension {dim}: pass x of shape (b, {dim}), got {tuple(x.shape)}"
         )
 
 
-def rows(x: Tensor, name: str, least: int = 1) -> Float[Tensor, "n d"]:
+def rows(x: Tensor, name: str, at_least: int = 1) -> Float[Tensor, "n d"]:
     """Samples ``(n, *event)`` as float64 rows ``(n, d)``; numbers ``(n,)`` become ``(n, 1)``.
 
+    Args:
+        x: the samples.
+        name: of the argument, for the message.
+        at_least: number of samples that are needed.
+
     Raises:
-        DataError: if there are fewer than ``least`` samples, or NaN or infinite entries.
+        DataError: if there are fewer than ``at_least`` samples, or NaN or infinite entries.
     """
-    if x.ndim == 0 or len(x) < least:
+    if x.ndim == 0 or len(x) < at_least:
         raise DataError(
-            f"{name} has shape {tuple(x.shape)}: at least {least} samples are needed, one per row"
+            f"{name} has shape {tuple(x.shape)}: at least {at_least} samples are needed, one per"
+            " row"
         )
     flat = x.detach().double().reshape(len(x), -1)
     bad = ~torch.isfinite(flat).all(1)
     if bool(bad.any()):
-        first = int(bad.nonzero()[0])
         raise DataError(
             f"{name} has NaN or infinite entries in {int(bad.sum())} of {len(x)} rows (the first is"
-            f" row {first}): find out where they come from, or drop these rows and report how many"
+            f" row {int(bad.nonzero()[0])}): find out where they come from, or drop these rows and"
+            " report how many"
         )
     return flat
 
 
-def polar(sde: LinearSDE, t: Time, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``a``, ``s^2`` and ``y = c x`` of `LinearSDE.polar`, shaped to meet the batch x, and ``log
-    c``.
+def paired_rows(
+    a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b"), at_least: int = 1
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+    """Two sets of samples as float64 rows of one space, on the device of the first.
 
-    Times are taken in float64, which costs nothing, so that after rounding a time has the same
-    coefficients in every
-    batch: the vectorised sigmoid differs from the scalar one in the last bit. ``log c`` is ``+inf``
-    at a pinned end, where the law is a point mass.
+    Args:
+        a, b: the samples.
+        names: of the two arguments, for the message.
+        at_least: number of samples that are needed of each.
+
+    Raises:
+        DataError: for too few, NaN or infinite rows, or rows of different length.
+    """
+    first, second = rows(a, names[0], at_least), rows(b, names[1], at_least)
+    if first.shape[1] != second.shape[1]:
+        raise DataError(
+            f"{names[0]} has {first.shape[1]} numbers per sample and {names[1]} has"
+            f" {second.shape[1]}: they must live in one space"
+        )
+    return first, second.to(first.device)
+
+
+def polar(sde: LinearSDE, t: Time, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The coefficients ``a`` and ``s^2`` of `LinearSDE.polar`, with ``y = c x`` and ``log c``.
+
+    All but ``log c`` are shaped to multiply the batch x. Times are taken in float64, which costs
+    nothing, so that after rounding a time has the same coefficients in every batch: the vectorised
+    sigmoid differs from the scalar one in the last bit. ``log c`` is ``+inf`` at a pinned end,
+    where the law is a point mass.
+
+    Args:
+        sde: the process.
+        t: a time, or ``(b,)`` times.
+        x: states ``(b, *event)``.
     """
     a, s, c = sde.polar(as_time(t).double())
     return (
@@ -74,17 +108,17 @@ def polar(sde: LinearSDE, t: Time, x: Tensor) -> tuple[Tensor, Tensor, Tensor, T
 
 
 def root(x: Tensor) -> Tensor:
-    """``sqrt(x)`` for ``x >= 0``, with the derivative 0 at 0 instead of infinity, which would
-    become NaN behind it."""
+    """The square root of ``x >= 0``, whose derivative at 0 is 0 instead of infinity."""
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 
 
 def table(name: str, skip: int = 0) -> Float[Tensor, "n d"]:
-    """The numbers of a data file of this package, ``exact/data/<name>``: ``(n, d)`` in float64,
-    without the first ``skip`` lines.
+    """The numbers of a data file of this package, ``reference/data/<name>``, ``(n, d)``, float64.
 
-    Quotes around a number are taken off.
+    Args:
+        name: of the file; quotes around a number are ignored.
+        skip: number of lines to skip at the beginning.
     """
     text = (
         files("ornstein.reference")

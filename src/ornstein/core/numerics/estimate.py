@@ -1,6 +1,6 @@
-"""A number that was estimated, with its error: the one result type of the library.
+"""An estimated number with its standard error: the result type of every estimate of the library.
 
-Every estimate has a value, a standard error, an interval, and what it cost. Where more is known,
+Every estimate has a value, a standard error, an interval, and a cost. Where there is more to tell,
 a subclass adds it: `ornstein.density.LogZ`, `ornstein.likelihood.LogLikelihood` and others.
 """
 
@@ -13,15 +13,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-AnyEstimate = TypeVar("AnyEstimate", bound="Estimate")
-
 NORMAL_QUANTILE = 1.959964  # of a standard normal variable at 0.975: the interval covers 95 %
 
 Kind = TypeVar("Kind", bound="Estimate")
 
 
 def normal_interval(value: Any, stderr: Any) -> tuple[Any, Any]:
-    """The 95 % interval ``value -+ 1.96 stderr`` of an estimate whose error is normal."""
+    """Return the 95 % interval ``value -+ 1.96 stderr`` of an estimate whose error is normal."""
     reach = NORMAL_QUANTILE * stderr
     return value - reach, value + reach
 
@@ -73,19 +71,17 @@ class Estimate:
 
     @property
     def evaluations(self) -> int:
-        """The cost of the estimate, where that is a number of evaluations."""
+        """The number of evaluations that the estimate took, which is its ``cost``."""
         return self.cost
 
     def shifted(self: Kind, amount: Any) -> Kind:
-        """The estimate of the quantity plus a known amount: value and interval move, errors stay.
+        """Return the estimate of the quantity plus an exact amount; the errors stay the same.
 
         Args:
             amount: a number or a tensor of the shape of the value, in the units of the value.
         """
         low, high = self.interval
-        return replace(
-            self, value=self.value + amount, interval=(low + amount, high + amount)
-        )
+        return replace(self, value=self.value + amount, interval=(low + amount, high + amount))
 
     def _total_error(self) -> Any:
         """The error that the default interval covers; subclasses with other errors add them."""

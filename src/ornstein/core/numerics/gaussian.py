@@ -1,4 +1,6 @@
-"""Gaussians with a diagonal covariance: the common currency of samplers, losses and log-weights.
+"""Gaussians with a diagonal covariance, the laws of all steps of a diffusion.
+
+Samplers draw from them, losses and log-weights evaluate their densities.
 
 Notation: a batch ``x`` has shape ``(b, *event)``. ``N(mean, std^2)`` is a product over all event
 dimensions, so
@@ -9,7 +11,7 @@ Numbers that depend on time alone come as a 0-d tensor or as ``(b,)``, one per s
 gives them the trailing dimensions to meet ``x``.
 """
 
-__all__ = ["Gaussian", "Point", "per_sample", "sum_event"]
+__all__ = ["LOG_2PI", "Gaussian", "Point", "per_sample", "sum_event"]
 
 import math
 from dataclasses import dataclass
@@ -18,9 +20,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+LOG_2PI = math.log(2 * math.pi)
+"""``log(2 pi)``: half of it in nats is the constant of a standard normal log-density."""
+
 
 def per_sample(value: Tensor, x: Tensor) -> Tensor:
-    """Shape a function of time to multiply a batch.
+    """Return a function of time, shaped to multiply a batch.
 
     A 0-d tensor stays as it is (it neither promotes the dtype of ``x`` nor minds its device); a
     ``(b,)`` tensor becomes ``(b, 1, ..., 1)`` in the dtype of ``x``.
@@ -31,36 +36,47 @@ def per_sample(value: Tensor, x: Tensor) -> Tensor:
 
 
 def sum_event(x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
-    """Sum over everything but the batch dimension."""
+    """Return the sum over all dimensions but the first, the batch."""
     return x.flatten(1).sum(1) if x.ndim > 1 else x
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """``N(mean, diag(std)^2)`` over the event dimensions.
+    """The law ``N(mean, diag(std)^2)`` over the event dimensions of a batch.
 
     Args:
         mean: ``(b, *event)``.
-        std: standard deviation, in the units of the mean; any shape that broadcasts against it.
+        std: standard deviation, in the units of the mean; any shape that broadcasts against the
+            mean.
+
+    Example:
+        >>> law = orn.Gaussian(torch.zeros(5, 2), torch.tensor(2.0))
+        >>> law.draw(orn.Noise(0).normal((5, 2))).shape, law.log_prob(torch.ones(5, 2)).shape
+        (torch.Size([5, 2]), torch.Size([5]))
     """
 
     mean: Float[Tensor, "b *event"]
     std: Tensor
 
     def draw(self, z: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
-        """``mean + std * z`` for standard normal ``z``: differentiable in all three."""
+        """Return the draw ``mean + std * z`` for standard normal ``z``."""
         return torch.addcmul(self.mean, self.std, z)
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
-        """The log-density (1) in nats."""
+        """Return the log-density at x, in nats.
+
+        ``sum_i [ -((x_i - mean_i) / std_i)^2 / 2 - log std_i - log(2 pi) / 2 ]``.
+        """
         z = (x - self.mean) / self.std
-        return sum_event(-z.square() / 2 - self.std.log()) - math.log(2 * math.pi) / 2 * math.prod(
+        return sum_event(-z.square() / 2 - self.std.log()) - LOG_2PI / 2 * math.prod(
             z.shape[1:]
         )  # (1)
 
     def kl(self, other: "Gaussian") -> Float[Tensor, " b"]:
-        """``KL(self || other) = sum_i [ log(s'/s) + (s^2 + (m - m')^2) / (2 s'^2) - 1/2 ]`` in
-        nats."""
+        """Return the Kullback-Leibler divergence ``KL(self || other)`` in nats.
+
+        ``sum_i [ log(s'/s) + (s^2 + (m - m')^2) / (2 s'^2) - 1/2 ]``.
+        """
         ratio = (self.std / other.std).square()
         shift = ((self.mean - other.mean) / other.std).square()
         return sum_event((ratio - 1 - ratio.log() + shift) / 2)
@@ -68,8 +84,7 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Point:
-    """The law of what is certain, with its density against itself, which is 1: the pinned end of a
-    bridge.
+    """The point mass, whose density against itself is 1: the law at the pinned end of a bridge.
 
     Args:
         mean: the point, broadcastable to ``(b, *event)``.
@@ -78,9 +93,9 @@ class Point:
     mean: Tensor
 
     def draw(self, z: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
-        """The point, whatever z."""
+        """Return the point, whatever the numbers z are."""
         return self.mean.expand_as(z)
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
-        """0: of the point itself; others are not asked for."""
+        """Return 0, the log-density of the point itself against the point mass."""
         return x.new_zeros(len(x))

@@ -1,5 +1,4 @@
-"""Laws on the line by quadrature: the normaliser, expectations and quantiles of any density that
-can be tabulated.
+"""Laws on the line by quadrature: normaliser, expectations and quantiles of a tabulated density.
 
 For a density ``rho`` on the line, tabulated at equidistant nodes ``u_i`` of step h between ends
 where it has died out,
@@ -22,13 +21,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.tables import quantile
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A density ``exp(log_density(u))`` on ``[low, high]``, unnormalised, that is negligible at
-    both ends.
+    """An unnormalised density ``exp(log_density(u))`` on ``[low, high]``, negligible at both ends.
 
     Args:
         log_density: elementwise, called once with all nodes in float64.
@@ -50,29 +49,27 @@ class Line:
 
     @cached_property
     def nodes(self) -> Float[Tensor, " n"]:
-        """The equidistant nodes, float64."""
+        """The equidistant nodes of the table, float64."""
         return torch.linspace(self.low, self.high, self.count, dtype=torch.float64)
 
     @cached_property
     def _logs(self) -> Tensor:
+        """The log-density at the nodes."""
         return self.log_density(self.nodes)
 
     @cached_property
     def log_z(self) -> float:
-        """``log int exp(log_density)`` by (1)."""
+        """The log-normaliser ``log int exp(log_density)``, by the trapezoidal rule."""
         step = (self.high - self.low) / (self.count - 1)
         return float(self._logs.logsumexp(0)) + math.log(step)  # (1)
 
     def mean(self, values: Float[Tensor, "n *event"]) -> Float[Tensor, "*event"]:
-        """The expectation (1) of a function given by its ``values`` at the `nodes`."""
+        """Return the expectation of a function that is given by its ``values`` at the `nodes`."""
         return torch.tensordot(self._logs.softmax(0), values, dims=1)  # (1)
 
     def quantile(self, u: Tensor) -> Tensor:
-        """The point below which the probability is u, for u in [0, 1): uniform numbers become exact
-        samples."""
-        mass = self._logs.softmax(0)
-        cdf = torch.cat([mass.new_zeros(1), ((mass[1:] + mass[:-1]) / 2).cumsum(0)])
-        level = u.double() * cdf[-1]
-        left = (torch.searchsorted(cdf, level, right=True) - 1).clamp(0, self.count - 2)
-        part = ((level - cdf[left]) / (cdf[left + 1] - cdf[left])).clamp(0, 1)
-        return torch.lerp(self.nodes[left], self.nodes[left + 1], part)
+        """Return the quantiles of the law: the points below which the probability is u.
+
+        Uniform numbers u in [0, 1) become samples of the law.
+        """
+        return quantile(self.nodes, self._logs.softmax(0), u.double())

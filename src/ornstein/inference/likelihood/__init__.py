@@ -1,4 +1,4 @@
-"""Log-likelihoods of a posterior: the probability flow, lower and two-sided bounds, dequantisation."""
+"""Log-likelihoods of a posterior: probability flow, evidence bounds, dequantisation."""
 
 __all__ = [
     "Bound",

@@ -1,26 +1,34 @@
-"""The probability of quantised data from a density: spread each level over its cell, and account
-for how.
+"""The probability of quantised data under a model with a density: dequantisation.
 
-With q(u | x) a density on the cell of x and p the model's density,
+Bytes and counts have probabilities, a model has a density; the probability of a level is the
+integral of the density over the cell of the level. With q(u | x) a density on the cell of x and p
+the model's density,
 
     log P(x) = log int_cell p(x + u) du >= E_q[log p(x + u) - log q(u | x)],                     (1)
 
 equal where q is p restricted to the cell; the log of the mean of K weights ``p / q`` in place of
 the mean of their logs is above (1), and below log P as well. Theis et al. 2016 (uniform q); Ho et
 al. 2019, section 3.1 (variational); Burda et al. 2016 (K weights). The outermost cells are as wide
-as the others: a model with mass beyond them gives away what lies there.
+as the others: a model with mass beyond them loses that mass.
 
-A diffusion need not be asked for the density of the data, which for levels is infinite if it is
-right. With q its own kernel to a small time t and ``P(x | x_t)`` the chance that its posterior
-gives to the level,
+A diffusion need not be asked for the density of the data, which for levels is infinite if the model
+is right. With q the process's own kernel to a small time t and ``P(x | x_t)`` the chance that the
+posterior gives to the level,
 
     log P(x) >= E_q[log p_t(x_t) + log P(x | x_t) - log q(x_t | x)],                             (2)
 
-without a gap, draw by draw, for a posterior that is exact. It is the bound of `elbo` with the flow
-in place of the chain.
+with equality, draw by draw, for a posterior that is exact. It is the bound of
+`ornstein.inference.likelihood.elbo` with the flow in place of the chain.
 """
 
-__all__ = ["Bits", "Dequantisation", "Noised", "Truncated", "Uniform", "discrete_log_prob"]
+__all__ = [
+    "Dequantisation",
+    "DiscreteLogProb",
+    "Noised",
+    "Truncated",
+    "Uniform",
+    "discrete_log_prob",
+]
 
 import math
 from collections.abc import Callable
@@ -31,6 +39,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.checks import require_integers
+from ornstein.core.numerics.estimate import Estimate
 from ornstein.core.numerics.gaussian import sum_event
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Posterior
@@ -43,23 +53,39 @@ LogDensity = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
 """``(x, noise) -> (log p, its error)``, ``(b,)`` each: `log_likelihood` or a bound with the model
 filled in."""
 
+# Distance from the nearest level, in units of the step, beyond which a value is no level.
+_LEVEL_TOLERANCE = 1e-3
+_POINT = 0  # key of the noise that chooses a point in the cell
+_DENSITY = 1  # key of the noise for the density there
+
 
 @runtime_checkable
 class Dequantisation(Protocol):
     """A random point for each level, where the density of the model is asked for."""
 
     def draw(self, x: Tensor, levels: Levels, noise: Noise) -> tuple[Tensor, Tensor]:
-        """The point, like x, and what is subtracted from the log-density there, ``(b,)``, nats:
-        ``log q``."""
+        """Draw a point for each level, with ``log q``, which is subtracted from the log-density.
+
+        Args:
+            x: values that are levels, ``(b, *event)``.
+            levels: the lattice of levels.
+            noise: the source of random numbers.
+
+        Returns:
+            The points, like x, and ``log q`` in nats, ``(b,)``.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """q uniform: the density that (1) asks of the model is flat over each cell."""
+    """Uniform dequantisation: q is uniform on the cell of each level.
+
+    The bound is tight for a model whose density is flat over each cell. Theis et al. 2016.
+    """
 
     def draw(self, x: Tensor, levels: Levels, noise: Noise) -> tuple[Tensor, Tensor]:
-        """``x + step (v - 1/2)``, v uniform."""
+        """Draw ``x + step (v - 1/2)`` with v uniform on [0, 1)."""
         u = noise.stream_like(x).uniform() - 0.5
         log_q = -math.log(levels.step) * x[0].numel()
         return x + levels.step * u, torch.full((len(x),), log_q, dtype=torch.float64)
@@ -67,14 +93,13 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Truncated:
-    """q a normal density around the level, cut off at the cell: for models that know their data are
-    quantised.
+    """Truncated normal dequantisation: q is a normal density around the level, cut off at the cell.
 
-    A diffusion trained on levels peaks at them; the narrower q follows the peak. Zheng et al. 2023
-    (Improved techniques for maximum likelihood), section 4.
+    A diffusion trained on levels has peaks there; the narrower q follows the peak. Zheng et al.
+    2023 (Improved techniques for maximum likelihood), section 4.
 
     Args:
-        width: standard deviation before it is cut off, in units of the step; see `Truncated.fit`.
+        width: standard deviation before truncation, in units of the step; see `Truncated.fit`.
     """
 
     width: float = 0.25
@@ -87,7 +112,7 @@ class Truncated:
             )
 
     def draw(self, x: Tensor, levels: Levels, noise: Noise) -> tuple[Tensor, Tensor]:
-        """By inversion of the distribution function."""
+        """Draw from the truncated normal density by inversion of the distribution function."""
         edge = 0.5 / self.width
         mass = math.erf(edge / math.sqrt(2))
         v = noise.stream_like(x.double()).uniform()
@@ -103,12 +128,18 @@ class Truncated:
         widths: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0),
         seed: int | Noise = 0,
     ) -> "Truncated":
-        """The width with the highest bound (1) on x, which must not be the data that are
-        reported."""
-        noise = seed if isinstance(seed, Noise) else Noise(seed)
-        rules = [Truncated(width) for width in widths]
+        """The width with the highest bound ``E_q[log p - log q]`` on x.
+
+        Args:
+            log_density: the model's log-density with its error.
+            x: values that are levels; not the data that are reported.
+            levels: the lattice of levels.
+            widths: the candidates, in units of the step.
+            seed: an integer or a `Noise`.
+        """
+        noise = Noise.of(seed)
         return max(
-            rules,
+            (Truncated(width) for width in widths),
             key=lambda rule: float(
                 discrete_log_prob(log_density, x, levels, rule, draws=1, seed=noise).value.mean()
             ),
@@ -117,12 +148,15 @@ class Truncated:
 
 @dataclass(frozen=True)
 class Noised:
-    """q the process's own kernel to a time t, (2): the density to hand over is that of the noised
-    data, ``log_likelihood(..., at=t)``.
+    """Dequantisation by the process itself: q is the kernel from the data to a small time t.
+
+    The density to pass is that of data with noise of this time, ``log_likelihood(..., at=t)``; then
+
+        log P(x) >= E_q[log p_t(x_t) + log P(x | x_t) - log q(x_t | x)].
 
     Args:
         posterior: the model.
-        t: a time with noise of about a third of the distance of levels, see `time`.
+        t: a time with noise of about a third of the distance of levels, see `Noised.time`.
     """
 
     posterior: Posterior
@@ -130,7 +164,12 @@ class Noised:
 
     @staticmethod
     def time(sde: LinearSDE, levels: Levels, part: float = 1 / 3) -> float:
-        """The time at which ``sigma / alpha`` is a part of the distance of levels.
+        """The time at which ``sigma / alpha`` is a given part of the distance of levels.
+
+        Args:
+            sde: the process.
+            levels: the lattice of levels.
+            part: noise-to-signal ratio in units of the distance of levels.
 
         Raises:
             OrnsteinError: unless the part is positive.
@@ -143,7 +182,7 @@ class Noised:
         return float(sde.time(torch.tensor(-2 * math.log(part * levels.step), dtype=torch.float64)))
 
     def draw(self, x: Tensor, levels: Levels, noise: Noise) -> tuple[Tensor, Tensor]:
-        """``x_t`` and ``log q(x_t | x) - log P(x | x_t)``."""
+        """Draw ``x_t`` given x, with ``log q(x_t | x) - log P(x | x_t)``."""
         sde, kernel = self.posterior.sde, self.posterior.sde.marginal(x, self.t)
         x_t = kernel.draw(noise.stream_like(x).normal())
         with torch.no_grad():
@@ -154,26 +193,33 @@ class Noised:
         )  # (2)
 
 
-@dataclass(frozen=True)
-class Bits:
-    """The log-probability of quantised data, nats per sample.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DiscreteLogProb(Estimate):
+    """A lower bound on the log-probability of quantised data, in nats per sample.
 
-    Attributes:
-        value: ``(b,)``, the bound (1).
-        tighter: ``(b,)``, the bound from the log of the mean weight.
-        stderr: ``(b,)``, of the value, over draws; with one draw nan.
+    ``value`` is ``(b,)``, the mean of ``log p - log q`` over draws; ``stderr`` its standard error
+    over draws, nan for one draw. ``interval`` covers both errors, ``value -+ 1.96 sqrt(stderr^2 +
+    error^2)``. ``cost`` counts evaluations of the density per sample.
+
+    Args:
+        tighter: ``(b,)``, the bound from the log of the mean weight over draws, in nats.
         error: ``(b,)``, root mean square of the error that the density itself reports.
     """
 
-    value: Tensor
     tighter: Tensor
-    stderr: Tensor
     error: Tensor
 
-    def bits_per_dim(self, numel: int) -> tuple[float, float]:
-        """Mean over samples of ``-value / (numel log 2)`` with its standard error (over samples and
-        draws)."""
+    def bits_per_dim(self, numel: int) -> Estimate:
+        """Mean over the samples of ``-value / (numel log 2)``, the bits per dimension.
+
+        Args:
+            numel: number of dimensions of one sample.
+        """
         return bits_per_dim(self.value, numel)
+
+    def _total_error(self) -> Tensor:
+        """The interval covers the error of the draws and that of the density."""
+        return torch.hypot(self.stderr, self.error)
 
 
 def discrete_log_prob(
@@ -183,40 +229,42 @@ def discrete_log_prob(
     how: Dequantisation | None = None,
     draws: int = 4,
     seed: int | Noise = 0,
-) -> Bits:
-    """``log P(x)`` of quantised data by (1).
+) -> DiscreteLogProb:
+    """A lower bound on the log-probability ``log P(x)`` of quantised data by dequantisation.
+
+    With q a density around each level the bound is ``E_q[log p - log q]``. Theis et al. 2016.
 
     Args:
         log_density: the model's log-density with its error, in the space of x and the levels.
-        x: values that are levels.
+        x: values that are levels, ``(b, *event)``.
         levels: in the space of x.
         how: `Uniform`, the default, `Truncated` or `Noised`.
         draws: of u for each sample.
         seed: an integer or a `Noise`.
 
     Raises:
-        OrnsteinError: for values that are no levels.
+        OrnsteinError: for values that are no levels, or no draws.
     """
-    if draws < 1:
-        raise OrnsteinError(f"discrete_log_prob(draws={draws}): at least 1")
-    off = (x - levels.nearest(x)).abs().max() / levels.step
-    if float(off) > 1e-3:
+    require_integers(1, draws=draws)
+    distance = float((x - levels.nearest(x)).abs().max() / levels.step)
+    if distance > _LEVEL_TOLERANCE:
         raise OrnsteinError(
-            f"values up to {float(off):.2g} steps from the nearest level: the probability is of"
+            f"values up to {distance:.2g} steps from the nearest level: the probability is of"
             " levels; round x first"
         )
-    noise, rule = seed if isinstance(seed, Noise) else Noise(seed), how or Uniform()
+    noise = Noise.of(seed)
+    rule = how or Uniform()
     weights, errors = [], []
     for k in range(draws):
-        spread, log_q = rule.draw(x, levels, noise.fold(k, 0))
-        value, error = log_density(spread, noise.fold(k, 1))
+        point, log_q = rule.draw(x, levels, noise.fold(k, _POINT))
+        value, error = log_density(point, noise.fold(k, _DENSITY))
         weights.append(value.double() - log_q)
         errors.append(error.double())
     log_w = torch.stack(weights)
-    stderr = log_w.std(0) / math.sqrt(draws) if draws > 1 else torch.full_like(log_w[0], math.nan)
-    return Bits(
+    return DiscreteLogProb(
         log_w.mean(0),
-        log_w.logsumexp(0) - math.log(draws),
-        stderr,
-        torch.stack(errors).square().mean(0).sqrt(),
+        log_w.std(0) / math.sqrt(draws) if draws > 1 else torch.full_like(log_w[0], math.nan),
+        cost=draws,
+        tighter=log_w.logsumexp(0) - math.log(draws),
+        error=torch.stack(errors).square().mean(0).sqrt(),
     )

@@ -1,17 +1,19 @@
-"""Bounds on the likelihood. The generating kernels against the noising process give, for any
-posterior and any grid,
+"""The evidence lower bound (ELBO) of a diffusion model with finitely many steps.
 
-    -log p(x_0) <= KL(q(x_T | x_0) || pi)                                          (prior)
-                   + sum_k E KL(q(x_s | x_t, x_0) || p(x_s | x_t))                 (diffusion)
-                   - E log p(x_0 | x_{t_1}),                                       (reconstruction)  (1)
+The bound needs no integral over the flow: it compares, on noised data, the exact generating
+kernels q of the process with the kernels p of the model. For any posterior and any grid,
 
-where q are the exact kernels of the process and p those of the posterior. Sohl-Dickstein et al.
-2015; Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 11. For quantised data the last term is the
-probability of the level, the integral of the Gaussian over its cell, the outermost cells open (Ho
-et al. 2020, eq. 13): then (1) bounds the probability of the discrete data.
+    -log p(x_0) <= KL(q(x_T | x_0) || pi)                                (prior)
+                   + sum_k E KL(q(x_s | x_t, x_0) || p(x_s | x_t))       (diffusion)
+                   - E log p(x_0 | x_{t_1}).                             (reconstruction)        (1)
+
+Sohl-Dickstein et al. 2015; Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 11. For quantised data
+the last term is the probability of the level, the integral of the Gaussian over the cell of the
+level, where the outermost cells have no outer end (Ho et al. 2020, eq. 13): then (1) bounds the
+probability of the discrete data.
 """
 
-__all__ = ["Bound", "bits_per_dim", "elbo", "level_log_prob"]
+__all__ = ["Bound", "bits_per_dim", "elbo", "level_log_prob", "require_start_density"]
 
 import math
 from dataclasses import dataclass
@@ -21,46 +23,75 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.methods import ForwardTransition
+from ornstein.core.numerics.checks import require_integers
+from ornstein.core.numerics.estimate import Estimate
 from ornstein.core.numerics.gaussian import Gaussian, sum_event
+from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.simulation.method import Step
 from ornstein.core.simulation.watchers import KernelKL
-from ornstein.core.timesteps.spacing import Spacing
+from ornstein.core.timesteps.spacing import Spacing, as_spacing
 from ornstein.errors import OrnsteinError
+from ornstein.inference.sampling.samplers import data_std
 from ornstein.models.codecs.affine import Levels
 
+_FIRST_STATE = 1  # key of the noise that takes the data to the first level of the grid
+_PATH = 2  # key of the noise of the steps after that
 
-@dataclass(frozen=True)
-class Bound:
-    """A lower bound on the log-likelihood, nats per sample: ``value = -(prior + diffusion +
-    reconstruction)``, the terms of (1).
 
-    Attributes:
-        value: ``(b,)``, estimates of the bound, unbiased.
-        stderr: ``(b,)``, their Monte Carlo standard errors.
-        prior, diffusion, reconstruction: ``(b,)``, the terms, all costs in nats.
-        evaluations: posterior evaluations per sample.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Bound(Estimate):
+    """A lower bound on the log-likelihood, in nats per sample, with its three terms.
+
+    The bound is ``value = -(prior + diffusion + reconstruction)``. ``value`` and ``stderr`` are
+    ``(b,)``, an unbiased estimate of the bound and its Monte Carlo standard error; ``cost`` counts
+    evaluations of the posterior per sample.
+
+    Args:
+        prior: ``(b,)``, the divergence of the noised data from the start law, in nats.
+        diffusion: ``(b,)``, the sum of the divergences of the kernels, in nats.
+        reconstruction: ``(b,)``, minus the log-probability of the data given the first state.
+
+    Example:
+        >>> target = orn.targets.gmm9()
+        >>> bound = orn.elbo(target.posterior(orn.VP()), target.sample(4), steps=5)
+        >>> bound.value.shape, bound.cost
+        (torch.Size([4]), 10)
     """
 
-    value: Tensor
-    stderr: Tensor
     prior: Tensor
     diffusion: Tensor
     reconstruction: Tensor
-    evaluations: int
 
-    def bits_per_dim(self, numel: int) -> tuple[float, float]:
-        """Mean over samples of ``-value / (numel log 2)`` with its standard error (over samples and
-        noise)."""
+    def bits_per_dim(self, numel: int) -> Estimate:
+        """Mean over the samples of ``-value / (numel log 2)``, the bits per dimension.
+
+        Args:
+            numel: number of dimensions of one sample.
+        """
         return bits_per_dim(self.value, numel)
 
 
-def bits_per_dim(nats: Float[Tensor, " b"], numel: int) -> tuple[float, float]:
-    """Mean of ``-nats / (numel log 2)`` over samples, with its standard error."""
+def bits_per_dim(nats: Float[Tensor, " b"], numel: int) -> Estimate:
+    """Mean of ``-nats / (numel log 2)`` over samples, with the standard error over samples.
+
+    Args:
+        nats: log-likelihoods ``(b,)``, in nats.
+        numel: number of dimensions of one sample.
+    """
     bits = -nats.double() / (numel * math.log(2))
-    return float(bits.mean()), float(bits.std() / math.sqrt(len(bits)))
+    return Estimate(float(bits.mean()), float(bits.std() / math.sqrt(len(bits))))
+
+
+def require_start_density(sde: LinearSDE) -> None:
+    """Raise `OrnsteinError` for a process that ends in one point, where no density can start."""
+    if sde.pinned:
+        raise OrnsteinError(
+            f"{type(sde).__name__} ends in one point: a likelihood needs a process with a start"
+            " density, such as VP"
+        )
 
 
 def elbo(
@@ -71,49 +102,61 @@ def elbo(
     repeats: int = 2,
     levels: Levels | None = None,
     var: float | None = None,
-    spacing: Spacing | None = None,
+    spacing: Spacing | str | None = None,
 ) -> Bound:
-    """The bound (1) on ``log p(x)``, each sample with ``repeats`` independent noising paths.
+    """The evidence lower bound on ``log p(x)`` of the chain of ``steps`` generating kernels.
+
+    Each sample is noised along ``repeats`` independent paths. The bound is minus the sum of the
+    prior, diffusion and reconstruction terms of the variational bound of Ho et al. 2020, eq. 5.
 
     Args:
         posterior: the model.
-        x: samples in the posterior's own space.
+        x: samples ``(b, *event)`` in the posterior's own space.
         steps: size of the grid, at least 2; more is tighter wherever the posterior is good.
         seed: an integer or a `Noise`.
         repeats: paths per sample, at least 2 so that there is a standard error.
         levels: of quantised data, in the posterior's space; without, the bound is on the density.
         var: data variance that the start law assumes; by default the posterior's ``data_std``
             squared, or 1.
-        spacing: where to put the steps. Every grid gives a bound; for quantised data one whose last
-            level before 0 is well below the distance of the levels is tight, and finer ones add
-            only what the posterior does not know there.
+        spacing: where to put the steps, a member of `ornstein.spacing` or its name. Every grid
+            gives a bound; for quantised data one whose last level before 0 is well below the
+            distance of the levels is tight, and finer ones add only what the posterior does not
+            know there.
+
+    Raises:
+        OrnsteinError: for fewer than 2 steps or repeats, or a process that ends in one point.
+
+    Example:
+        >>> target = orn.targets.gmm9()
+        >>> bound = orn.elbo(target.posterior(orn.VP()), target.sample(64), steps=20)
+        >>> bound.value.shape
+        torch.Size([64])
     """
-    if steps < 2 or repeats < 2:
-        raise OrnsteinError(f"elbo(steps={steps}, repeats={repeats}): both at least 2")
+    require_integers(2, steps=steps, repeats=repeats)
     sde = posterior.sde
-    if sde.pinned:
-        raise OrnsteinError(
-            f"{type(sde).__name__} ends in one point: a bound needs a process with a start density,"
-            " such as VP"
-        )
-    noise = seed if isinstance(seed, Noise) else Noise(seed)
-    times = sde.times(steps, spacing).flip(0)
-    start = sde.prior(x.shape, (getattr(posterior, "data_std", 1.0) ** 2) if var is None else var)
-    prior = sde.marginal(x, times[-1]).kl(Gaussian(start.mean.to(x), start.std))
+    require_start_density(sde)
+    noise = Noise.of(seed)
+    grid = sde.times(steps, None if spacing is None else as_spacing(spacing)).flip(0)
+    start = sde.prior(x.shape, data_std(posterior) ** 2 if var is None else var)
+    prior = sde.marginal(x, grid[-1]).kl(Gaussian(start.mean.to(x), start.std))
     with torch.no_grad():
-        draws = [_path_terms(posterior, x, times, noise.fold(k), levels) for k in range(repeats)]
-    diffusion, reconstruction = (torch.stack(terms) for terms in zip(*draws, strict=True))
-    totals = -(prior + diffusion + reconstruction)
-    stderr = totals.std(0) / math.sqrt(repeats)
+        terms = [_path_terms(posterior, x, grid, noise.fold(k), levels) for k in range(repeats)]
+    diffusion, reconstruction = (torch.stack(term) for term in zip(*terms, strict=True))
+    totals = -(prior + diffusion + reconstruction)  # (1)
     return Bound(
-        totals.mean(0), stderr, prior, diffusion.mean(0), reconstruction.mean(0), steps * repeats
+        totals.mean(0),
+        totals.std(0) / math.sqrt(repeats),
+        cost=steps * repeats,
+        prior=prior,
+        diffusion=diffusion.mean(0),
+        reconstruction=reconstruction.mean(0),
     )
 
 
 def _path_terms(
     posterior: Posterior, x: Tensor, times: Tensor, noise: Noise, levels: Levels | None
 ) -> tuple[Tensor, Tensor]:
-    """One draw of the diffusion and reconstruction terms."""
+    """One draw of the diffusion and reconstruction terms of (1), from one noising path."""
     sde, first = posterior.sde, times[1]
 
     def exact(t: Tensor, s: Tensor, x_t: Tensor, step: Step) -> Gaussian:
@@ -122,9 +165,9 @@ def _path_terms(
     def model(t: Tensor, s: Tensor, x_t: Tensor, step: Step) -> Gaussian:
         return sde.posterior(step.x, posterior(step.x, s), t, s)
 
-    x_first = sde.marginal(x, first).draw(noise.fold(1).stream_like(x).normal())
+    x_first = sde.marginal(x, first).draw(noise.fold(_FIRST_STATE).stream_like(x).normal())
     kl = KernelKL(exact, model)
-    simulate(sde, x_first, times[1:], ForwardTransition(), noise.fold(2), [kl])
+    simulate(sde, x_first, times[1:], ForwardTransition(), noise.fold(_PATH), [kl])
     decoder = sde.posterior(x_first, posterior(x_first, first), times[0], first)
     return kl.value, -(
         decoder.log_prob(x) if levels is None else level_log_prob(decoder, x, levels)
@@ -132,11 +175,21 @@ def _path_terms(
 
 
 def level_log_prob(decoder: Gaussian, x: Tensor, levels: Levels) -> Tensor:
-    """Log-probability of each sample's levels: the Gaussian's mass between the midpoints around
-    them."""
+    """Log-probability of each sample's levels: the mass of a Gaussian between the midpoints.
+
+    Args:
+        decoder: the Gaussian, with mean ``(b, *event)``.
+        x: values that are levels, ``(b, *event)``.
+        levels: the lattice of levels; the cells of the lowest and the highest have no outer end.
+
+    Returns:
+        ``(b,)`` in nats, in the dtype of x.
+    """
     std = decoder.std.expand_as(x).double()
-    centred, half = (x - decoder.mean).double(), levels.step / 2
-    upper, lower = (centred + half) / std, (centred - half) / std
+    centred = (x - decoder.mean).double()
+    half = levels.step / 2
+    upper = (centred + half) / std
+    lower = (centred - half) / std
     index = ((x - levels.low) / levels.step).round()
     upper = torch.where(index >= levels.count - 1, torch.inf, upper)
     lower = torch.where(index <= 0, -torch.inf, lower)

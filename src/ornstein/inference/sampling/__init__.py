@@ -7,5 +7,6 @@ __all__ = [
     "tune",
 ]
 
-from ornstein.inference.sampling.sample import Sampler, sample
+from ornstein.inference.sampling.sample import sample
+from ornstein.inference.sampling.samplers import Sampler
 from ornstein.inference.sampling.tune import Tuned, tune

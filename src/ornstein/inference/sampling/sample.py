@@ -1,21 +1,14 @@
-"""Drawing from a posterior: the few names for common samplers, and the function that resolves them
-once."""
+"""Drawing samples from a diffusion model, and choosing the number of steps for a tolerance.
 
-__all__ = [
-    "Resolution",
-    "Sampler",
-    "automatic",
-    "data_std",
-    "grid",
-    "sample",
-    "sampler",
-    "start_states",
-    "steps_for",
-]
+A sample starts from the law of pure noise at T and is integrated down to the data at t = 0 by a
+numerical method on the reverse process of the posterior. `sample` does so for every posterior of
+the library; `steps_for` finds the number of steps that an ODE sampler needs.
+"""
 
-import math
+__all__ = ["STEP_TEST_SAMPLES", "StepCount", "grid", "sample", "start_states", "steps_for"]
+
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -23,98 +16,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.methods import Ancestral, EulerMaruyama, Heun, Multistep, PredictorCorrector
-from ornstein.core.methods.exponential_weights import middle
+from ornstein.core.numerics.checks import require_finite, require_integers
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Posterior, Reverse
 from ornstein.core.random.noise import Noise, NoiseSource
 from ornstein.core.simulation.loop import Watcher, simulate
 from ornstein.core.simulation.method import Method
-from ornstein.core.timesteps import spacing as spacings
-from ornstein.core.timesteps.clock import Asinh
-from ornstein.core.timesteps.spacing import Spacing
-from ornstein.errors import OrnsteinError, UnknownNameError
+from ornstein.core.timesteps.spacing import Spacing, as_spacing
+from ornstein.errors import OrnsteinError
+from ornstein.inference.sampling.samplers import Sampler, sampler
+from ornstein.models.posterior import attributes
 
-PILOT = 64  # samples, apart from those that are asked for, on which the number of steps is decided
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """A method, the amount of noise it runs with, and where it puts its steps."""
-
-    method: Method
-    eta: float
-    spacing: Spacing = spacings.cosine
-
-
-def data_std(posterior: Posterior) -> float:
-    """The overall standard deviation of the data, as far as the posterior knows it; else 1."""
-    return float(getattr(getattr(posterior, "denoiser", posterior), "data_std", 1.0))
-
-
-def automatic(
-    posterior: Posterior,
-    width: float = 1.0,
-    turn: float = 1.0,
-    std: float = 1.0,
-    *,
-    shape: Sequence[int] | None = None,
-) -> Sampler:
-    """The fixed rule behind ``method="auto"``: it knows the standard deviation d of the data, their
-    dimension n, and nothing else.
-
-    Fourth-order Adams-Bashforth on the velocity of data ``N(0, d^2)``, as polynomials in
-    ``asinh(2.4 r / w)``, on a grid that is densest where the noise-to-signal ratio r is ``w = 0.36
-    d (n / 2)^(1/6)``; order 2 in the last step, which ends in the data. The level at which a point
-    decides for one of several modes rises with n: as n^(1/2) if all coordinates tell them apart,
-    not at all if one does.
-
-    Args:
-        posterior: whose ``data_std`` is d.
-        width: factor on w.
-        turn: factor on the ratio ``w / 2.4`` below which the clock is linear.
-        std: the standard deviation that the velocity belongs to, in units of d.
-        shape: of an event, for a posterior that does not know its own.
-    """
-    d, event = data_std(posterior), shape or getattr(posterior, "event_shape", None) or (2,)
-    w = 0.36 * d * (math.prod(event) / 2) ** (1 / 6)
-    return Sampler(
-        Multistep(4, std * d, Asinh(turn * w / 2.4), last=2), 0.0, spacings.Balanced(width * w)
-    )
-
-
-_NAMES: dict[str, Sampler] = {
-    "multistep": Sampler(Multistep(2, weights=middle), 0.0),
-    "dpm++2m": Sampler(Multistep(2, weights=middle), 0.0),
-    "sde-dpm++2m": Sampler(Multistep(2, weights=middle), 1.0),
-    "unipc": Sampler(Multistep(2, weights=middle, corrector=2), 0.0),
-    "deis": Sampler(Multistep(3, math.inf), 0.0),
-    "ancestral": Sampler(Ancestral(), 1.0),
-    "ddim": Sampler(Ancestral(), 0.0),
-    "heun": Sampler(Heun(), 0.0),
-    "euler": Sampler(EulerMaruyama(), 0.0),
-    "predictor-corrector": Sampler(PredictorCorrector(), 1.0),
-}
-
-
-def sampler(
-    method: str | Method | Sampler, posterior: Posterior, shape: Sequence[int] | None = None
-) -> Sampler:
-    """The sampler of a name ("auto", "dpm++2m", "ancestral", ...: an unknown one lists them) or of
-    a method, for a posterior."""
-    if isinstance(method, Sampler):
-        return method
-    if method == "auto":
-        return automatic(posterior, shape=shape)
-    if isinstance(method, str):
-        if method not in _NAMES:
-            raise UnknownNameError("method", method, ("auto", *_NAMES))
-        return _NAMES[method]
-    stochastic = (
-        isinstance(method, (EulerMaruyama, PredictorCorrector))
-        or getattr(method, "eta", 0.0) is None
-    )
-    return Sampler(method, 1.0 if stochastic else 0.0)
+# Samples on which the number of steps is decided, other than those that are asked for; also the key
+# of their noise.
+STEP_TEST_SAMPLES = 64
+_INITIAL_STEPS = 8  # number of steps that `steps_for` tries first
 
 
 def sample(
@@ -126,11 +42,11 @@ def sample(
     x_T: Float[Tensor, "n *event"] | None = None,
     eta: float | None = None,
     shape: Sequence[int] | None = None,
-    spacing: Spacing | None = None,
+    spacing: Spacing | str | None = None,
     watch: Sequence[Watcher] = (),
     tol: float | None = None,
 ) -> Float[Tensor, "n *event"]:
-    """n draws from the data that a posterior denoises. Sample i is the same whatever n is.
+    """Draw n samples from the data distribution of a posterior; sample i does not depend on n.
 
     Gradients flow only if ``x_T`` asks for them; to differentiate through parameters call
     `simulate`.
@@ -138,67 +54,92 @@ def sample(
     Args:
         posterior: a `Denoiser`, an exact posterior, or a guided one.
         n: number of samples.
-        steps: number of steps from T to 0, or "auto" for as many as `steps_for` finds that ``tol``
-            needs.
+        steps: number of steps from T to 0, or "auto" for as many as ``tol`` needs.
         method: a name, a method such as ``orn.Heun()``, or a `Sampler`.
         seed: an integer or a `Noise`; or, with ``x_T``, a `BrownianPath`, for SDE samplers on
             different grids to follow one path.
-        x_T: the states to start from; by default draws from the start law.
+        x_T: the states ``(n, *event)`` to start from; by default draws from the start law.
         eta: amount of fresh noise, 0 for the ODE; by default what the method usually has.
         shape: event shape, for a posterior that does not know its own.
-        spacing: where to put the steps; by default the sampler's.
+        spacing: where to put the steps, a member of `ornstein.spacing` or its name; by default the
+            sampler's.
         watch: see `simulate`; a `Discretisation` estimates the error of the run.
         tol: with ``steps="auto"``, the root mean square error per coordinate that is allowed, in
             the units of the samples.
+
+    Returns:
+        The samples ``(n, *event)``.
+
+    Raises:
+        OrnsteinError: for arguments of the wrong kind or range, a tolerance without
+            ``steps="auto"`` or the reverse, or a posterior of unknown event shape.
+
+    Example:
+        >>> posterior = orn.targets.gmm9().posterior(orn.VP())
+        >>> orn.sample(posterior, 5, steps=10).shape
+        torch.Size([5, 2])
     """
     if (steps == "auto") != (tol is not None):
         raise OrnsteinError(
             f"steps={steps!r} with tol={tol}: a tolerance and steps='auto' go together"
         )
+    require_integers(1, n=n)
+    if steps != "auto":
+        require_integers(1, steps=steps)
+    if eta is not None:
+        require_finite(eta=eta)
     chosen = sampler(method, posterior, shape or (None if x_T is None else x_T.shape[1:]))
     chosen = replace(
-        chosen, spacing=spacing or chosen.spacing, eta=chosen.eta if eta is None else eta
+        chosen,
+        spacing=chosen.spacing if spacing is None else as_spacing(spacing),
+        eta=chosen.eta if eta is None else eta,
     )
-    noise = Noise(seed) if isinstance(seed, int) else seed
+    noise = seed if isinstance(seed, NoiseSource) else Noise.of(seed)
     with torch.set_grad_enabled(x_T is not None and x_T.requires_grad):
         if x_T is None:
             x_T = start_states(posterior, n, shape, noise)
         elif len(x_T) != n:
             raise OrnsteinError(f"x_T holds {len(x_T)} states for n={n} samples: they must agree")
         if steps == "auto":
-            pilot = start_states(posterior, PILOT, x_T.shape[1:], noise.fold(PILOT)).to(x_T)
-            steps = steps_for(posterior, float(tol or 0), chosen, pilot).steps
+            x_test = start_states(
+                posterior, STEP_TEST_SAMPLES, x_T.shape[1:], noise.fold(STEP_TEST_SAMPLES)
+            )
+            steps = steps_for(posterior, float(tol or 0), chosen, x_test.to(x_T)).steps
         times = grid(posterior.sde, steps, chosen.spacing)
         return simulate(Reverse(posterior, chosen.eta), x_T, times, chosen.method, noise, watch)
 
 
-class Resolution(NamedTuple):
-    """What `steps_for` found: a number of steps, and the estimated error with it."""
+class StepCount(NamedTuple):
+    """The number of steps that a sampler needs, with the estimated error for that number."""
 
     steps: int
     error: float
 
 
 def steps_for(
-    posterior: Posterior, tol: float, method: str | Method | Sampler, x_T: Tensor, most: int = 1000
-) -> Resolution:
-    """The number of steps that an ODE sampler needs, from runs with n and half as many steps on a
-    pilot batch.
+    posterior: Posterior,
+    tol: float,
+    method: str | Method | Sampler,
+    x_T: Tensor,
+    max_steps: int = 1000,
+) -> StepCount:
+    """The number of steps that an ODE sampler needs for a tolerance, by step doubling.
 
-    The root mean square distance of the two runs is the error of the coarser one, and a bound on
-    that of the finer wherever halving the steps no more than doubles the error. n grows by factors
-    of about 1.5 until that distance is below ``tol``.
+    On a batch of test states the sampler runs with n and with half as many steps. The root mean
+    square distance of the two runs is the error of the coarser one, and a bound on that of the
+    finer wherever halving the steps no more than doubles the error. n grows by factors of about 1.5
+    until that distance is below ``tol``.
 
     Args:
         posterior: see `sample`.
         tol: root mean square error per coordinate, in the units of the state.
         method: a name, a method or a `Sampler` without noise.
         x_T: states to start from, a hundred or so.
-        most: number of steps at which to give up.
+        max_steps: number of steps at which to give up.
 
     Raises:
         OrnsteinError: for a sampler that draws noise, a tolerance that is not positive, or one that
-            ``most`` steps do not meet.
+            ``max_steps`` steps do not meet.
     """
     chosen = sampler(method, posterior)
     if chosen.eta or not tol > 0:
@@ -210,29 +151,30 @@ def steps_for(
 
     def run(n: int) -> Tensor:
         if n not in runs:
-            runs[n] = simulate(
-                Reverse(posterior, 0.0), x_T, grid(posterior.sde, n, chosen.spacing), chosen.method
-            )
+            times = grid(posterior.sde, n, chosen.spacing)
+            runs[n] = simulate(Reverse(posterior, 0.0), x_T, times, chosen.method)
         return runs[n]
 
-    n = 8
-    while n <= most:
+    n = _INITIAL_STEPS
+    while n <= max_steps:
         error = float((run(n) - run(n // 2)).square().mean().sqrt())
         if error <= tol:
-            return Resolution(n, error)
-        n = n * 3 // 2 if n & (n - 1) == 0 else n * 4 // 3
+            return StepCount(n, error)
+        n = n * 3 // 2 if n & (n - 1) == 0 else n * 4 // 3  # 8, 12, 16, 24, 32, ...
     raise OrnsteinError(
-        f"tol={tol}: {most} steps do not meet it; loosen it, or let the state be float64"
+        f"tol={tol}: {max_steps} steps do not meet it; loosen it, or let the state be float64"
     )
 
 
 @lru_cache(maxsize=64)
 def _grid(sde: LinearSDE, steps: int, spacing: Spacing) -> Tensor:
-    return sde.times(steps, spacing)
+    """The time grid, computed outside inference mode, whose tensors autograd refuses later."""
+    with torch.inference_mode(False):
+        return sde.times(steps, spacing)
 
 
 def grid(sde: LinearSDE, steps: int, spacing: Spacing) -> Tensor:
-    """``sde.times(steps, spacing)``, remembered for the last processes and spacings that can be."""
+    """The time grid ``sde.times(steps, spacing)``, cached for processes that can be hashed."""
     try:
         return _grid(sde, steps, spacing).clone()
     except TypeError:  # unhashable: a process or spacing of one's own
@@ -242,27 +184,29 @@ def grid(sde: LinearSDE, steps: int, spacing: Spacing) -> Tensor:
 def start_states(
     posterior: Posterior, n: int, shape: Sequence[int] | None, noise: NoiseSource
 ) -> Tensor:
-    """Draws from the start law, on the device of the posterior's parameters, or what else its
-    network computes with, if it has any."""
-    event = shape or getattr(posterior, "event_shape", None)
+    """Draw n states from the start law at T, on the device of the posterior's parameters.
+
+    Args:
+        posterior: the model; without parameters, its last buffer gives dtype and device.
+        n: number of states.
+        shape: event shape, for a posterior that does not know its own.
+        noise: the source; a `Noise`.
+
+    Raises:
+        OrnsteinError: for an unknown event shape, no states, or a source that drives steps only.
+    """
+    require_integers(1, n=n)
+    model = attributes(posterior)
+    event = shape or model.event_shape
     if event is None:
         raise OrnsteinError(
             "the posterior does not know its event shape: pass shape=(d,) or Denoiser(...,"
             " event_shape=(d,))"
         )
-    if n < 1:
-        raise OrnsteinError(f"n={n} samples: at least 1")
     if not isinstance(noise, Noise):
         raise OrnsteinError(
             f"a {type(noise).__name__} drives the steps and says nothing of the start: pass x_T, or"
             " a seed"
         )
-    module, sde = getattr(posterior, "denoiser", posterior), posterior.sde
-    numbers = (
-        [*module.parameters()][:1] or [*module.buffers()][-1:]
-        if isinstance(module, torch.nn.Module)
-        else []
-    )
-    like = numbers[0] if numbers else torch.zeros(())
-    start = sde.prior((n, *event), getattr(module, "data_std", 1.0) ** 2)
-    return start.std * noise.stream((n, *event), like.dtype, like.device).normal()
+    start = posterior.sde.prior((n, *event), model.data_std**2)
+    return start.std * noise.stream((n, *event), model.dtype, model.device).normal()

@@ -1,19 +1,18 @@
 """How far samples are from a law: ``orn.metrics``.
 
-Every metric returns an `Estimate` ``(value, stderr)`` and takes batches ``(n, *event)``, whose
-events are flattened. None of them is a verdict alone. A distance between finite samples is above
-zero also when the laws agree,
+Every metric returns an `Estimate`, which unpacks into ``value, stderr``, and takes batches ``(n,
+*event)``, whose events are flattened. None of them is a verdict alone. A distance between finite
+samples is above zero also when the laws agree,
 
     E T(a, b)  >  T(P, P) = 0    for a, b from P,                                                (1)
 
-so quote `floor`, the left side of (1), beside it; a distance hardly sees a lost mode of small
-weight, `mode_weights` does; and `ess` is silent about what the proposal never visits, of which
-`pareto_k` warns at least sometimes.
+so report `floor`, the left side of (1), with it; a distance hardly sees a lost mode of small
+weight, `mode_weights` does; and `ess` says nothing about regions that the proposal never visits, of
+which `pareto_k` warns at least sometimes.
 """
 
 __all__ = [
     "Estimate",
-    "ModeWeights",
     "c2st",
     "energy_distance",
     "ess",
@@ -28,7 +27,7 @@ __all__ = [
 
 from ornstein.core.numerics.estimate import Estimate
 from ornstein.core.numerics.importance import ess, pareto_k
-from ornstein.reference.metrics.diagnostics import ModeWeights, c2st, mode_coverage, mode_weights
+from ornstein.reference.metrics.diagnostics import c2st, mode_coverage, mode_weights
 from ornstein.reference.metrics.distances import (
     energy_distance,
     floor,

@@ -1,49 +1,49 @@
-"""Do samples cover every mode of a known mixture, and can a classifier tell them from the truth?"""
+"""Mode coverage and classifier two-sample tests: what distances between samples hardly see.
 
-__all__ = ["ModeWeights", "c2st", "mode_coverage", "mode_weights"]
+A sampler that loses a mode of small weight moves every distance little; counting samples near each
+centre of a known mixture shows the loss. And a classifier that separates the samples from exact
+ones shows that they differ, whatever the difference is.
+"""
+
+__all__ = ["c2st", "mode_coverage", "mode_weights"]
 
 import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.checks import require_integers
 from ornstein.core.numerics.estimate import Estimate
 from ornstein.errors import DataError
-from ornstein.reference.common import rows
-
-
-class ModeWeights(NamedTuple):
-    """Share of each mode ``(k,)`` and its standard error ``(k,)``, float64."""
-
-    value: Tensor
-    stderr: Tensor
+from ornstein.reference.common import paired_rows
 
 
 def mode_weights(
     samples: Float[Tensor, "n *event"], centres: Float[Tensor, "k *shape"]
-) -> ModeWeights:
-    """The fraction of samples nearest to each centre, with ``sqrt(p (1 - p) / n)`` at ``p = (count
-    + 1/2) / (n + 1)``.
+) -> Estimate:
+    """The fraction of samples nearest to each centre, with its standard error, ``(k,)`` each.
 
-    The offset keeps the error of a mode that was never hit above zero.
+    The error is ``sqrt(p (1 - p) / n)`` at ``p = (count + 1/2) / (n + 1)``: the offset makes the
+    error of a mode without samples positive.
 
     Args:
-        samples, centres: events are flattened.
+        samples: ``(n, *event)``; events are flattened.
+        centres: of the modes, ``(k, *event)``.
 
     Raises:
         DataError: for NaN, infinite or no rows, or rows of different length.
+
+    Example:
+        >>> mixture = orn.targets.gmm9()
+        >>> fractions, stderr = orn.metrics.mode_weights(mixture.sample(90), mixture.means)
+        >>> fractions.shape
+        torch.Size([9])
     """
-    x, c = rows(samples, "samples"), rows(centres, "centres").to(samples.device)
-    if x.shape[1] != c.shape[1]:
-        raise DataError(
-            f"samples have {x.shape[1]} numbers each, centres {c.shape[1]}: they must live in one"
-            " space"
-        )
+    x, c = paired_rows(samples, centres, ("samples", "centres"))
     count = torch.cdist(x, c).argmin(1).bincount(minlength=len(c)).double()
     p = (count + 0.5) / (len(x) + 1)
-    return ModeWeights(count / len(x), (p * (1 - p) / len(x)).sqrt())
+    return Estimate(count / len(x), (p * (1 - p) / len(x)).sqrt())
 
 
 def mode_coverage(
@@ -52,30 +52,35 @@ def mode_coverage(
     weights: Float[Tensor, " k"] | None = None,
     share: float = 0.1,
 ) -> Estimate:
-    """The fraction of modes found: those that get at least ``share`` of the samples that are due to
-    them; in [0, 1].
+    """The fraction of modes that get at least a given part of their due samples, in [0, 1].
 
-    The standard error counts how likely each mode is on the other side of the line, ``sqrt(sum_k
+    The standard error counts how likely each mode is on the other side of that limit, ``sqrt(sum_k
     q_k (1 - q_k)) / k`` with ``q_k = Phi((p_k - share w_k) / stderr_k)``.
 
     Args:
-        samples, centres: events are flattened.
-        weights: what is due to each mode; equal by default.
-        share: the part of it that counts as found.
+        samples: ``(n, *event)``; events are flattened.
+        centres: of the modes, ``(k, *event)``.
+        weights: the true weight of each mode, ``(k,)``; equal by default.
+        share: the fraction of its due samples with which a mode counts as covered.
 
     Raises:
         DataError: for NaN, infinite or no rows, rows of different length, or weights that do not
             match the centres.
+
+    Example:
+        >>> mixture = orn.targets.gmm9()
+        >>> orn.metrics.mode_coverage(mixture.sample(900), mixture.means).value
+        1.0
     """
-    found = mode_weights(samples, centres)
-    due = torch.ones_like(found.value) if weights is None else weights.to(found.value)
-    if due.shape != found.value.shape or not bool((due > 0).all()):
+    fractions, stderr = mode_weights(samples, centres)
+    due = torch.ones_like(fractions) if weights is None else weights.to(fractions)
+    if due.shape != fractions.shape or not bool((due > 0).all()):
         raise DataError(
-            f"weights must be positive, one for each of {len(found.value)} centres, got"
+            f"weights must be positive, one for each of {len(fractions)} centres, got"
             f" {tuple(due.shape)}"
         )
-    margin = found.value - share * due / due.sum()
-    q = torch.special.ndtr(margin / found.stderr)
+    margin = fractions - share * due / due.sum()
+    q = torch.special.ndtr(margin / stderr)
     return Estimate(
         float((margin >= 0).double().mean()), float((q * (1 - q)).sum().sqrt()) / len(q)
     )
@@ -84,22 +89,28 @@ def mode_coverage(
 def c2st(
     a: Float[Tensor, "n *event"], b: Float[Tensor, "m *shape"], folds: int = 5, seed: int = 0
 ) -> Estimate:
-    """Classifier two-sample test: how well a classifier tells a from b; 0.5 is not at all, 1
-    perfectly.
+    """The classifier two-sample test: the accuracy of telling a from b, from 0.5 to 1.
 
-    The out-of-fold balanced accuracy of a random forest (100 trees) or of a logistic regression,
-    whichever is higher, on standardised features. Lopez-Paz and Oquab 2017. The standard error is
-    binomial, ``sqrt(p_a (1 - p_a) / n + p_b (1 - p_b) / m) / 2`` with the accuracy p on each side;
-    taking the higher of two lifts the value by about half of it under equality.
+    0.5 means that the classifier cannot tell them apart, 1 that it always can. The out-of-fold
+    balanced accuracy of a random forest (100 trees) or of a logistic regression, whichever is
+    higher, on standardised features. Lopez-Paz and Oquab 2017. The standard error is binomial,
+    ``sqrt(p_a (1 - p_a) / n + p_b (1 - p_b) / m) / 2`` with the accuracy p on each side; taking the
+    higher of two lifts the value by about half of it under equality.
 
     Args:
-        a, b: samples; events are flattened.
+        a: samples ``(n, *event)``; events are flattened.
+        b: samples ``(m, *event)`` of the law to compare with.
         folds: of the cross-validation, at least 2.
         seed: of the folds and the forest.
 
     Raises:
         DataError: for NaN, infinite or fewer than ``folds`` rows, or rows of different length.
         ImportError: without scikit-learn.
+
+    Example:
+        >>> accuracy = orn.metrics.c2st(torch.zeros(20, 1), torch.ones(20, 1), folds=2)
+        >>> accuracy.value
+        1.0
     """
     try:
         from sklearn.ensemble import RandomForestClassifier
@@ -110,12 +121,8 @@ def c2st(
     except ImportError as error:
         raise ImportError("c2st needs scikit-learn: pip install 'ornstein[metrics]'") from error
 
-    a, b = rows(a, "a", least=folds), rows(b, "b", least=folds)
-    if a.shape[1] != b.shape[1]:
-        raise DataError(
-            f"a has {a.shape[1]} numbers per sample and b has {b.shape[1]}: they must live in one"
-            " space"
-        )
+    require_integers(2, folds=folds)
+    a, b = paired_rows(a, b, at_least=folds)
     x = torch.cat([a, b]).detach().cpu().numpy()
     label = torch.cat([torch.zeros(len(a)), torch.ones(len(b))]).numpy()
     split = StratifiedKFold(folds, shuffle=True, random_state=seed)

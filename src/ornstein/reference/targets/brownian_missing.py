@@ -1,12 +1,13 @@
-"""A Brownian motion observed with noise, whose middle third is missing: 32 dimensions that
-integrate down to two.
+"""A Brownian motion observed with noise, its middle third missing: a posterior in d = 32.
 
-Notation: scales ``s_i`` of the steps and ``s_o`` of the noise, both ``LogNormal(0, 2)``; ``x_t ~
-N(x_{t-1}, s_i^2)`` for t = 1..30, from ``x_0 = 0``; ``y_t ~ N(x_t, s_o^2)`` at the 20 times O. The
-covariance of x is ``s_i^2 K``, ``K_st = min(s, t)``. With the eigenvectors of ``K_OO = Q
-diag(lambda) Q^T``, ``c = Q^T y``, ``s_i = e^a`` and ``s_o = e^{a + l}``,
+A standard test of samplers on time series, exact because 30 of the dimensions integrate out. Scales
+``s_i`` of the steps and ``s_o`` of the noise, both ``LogNormal(0, 2)``; ``x_t ~ N(x_{t-1}, s_i^2)``
+for t = 1..30, from ``x_0 = 0``; ``y_t ~ N(x_t, s_o^2)`` at the 20 times O. The covariance of x is
+``s_i^2 K``, ``K_st = min(s, t)``. With the eigenvectors of ``K_OO = Q diag(lambda) Q^T``, ``c = Q^T
+y``, ``s_i = e^a`` and ``s_o = e^{a + l}``,
 
-    log p(y | a, l) = -1/2 sum_k [ log(lambda_k + e^{2l}) + c_k^2 e^{-2a} / (lambda_k + e^{2l}) ] - 20 a - 10 log(2 pi),  (1)
+    log p(y | a, l) = -1/2 sum_k [ log(lambda_k + e^{2l}) + c_k^2 e^{-2a} / (lambda_k + e^{2l}) ]
+                      - 20 a - 10 log(2 pi),                                                     (1)
 
 which times ``N(a; 0, 2^2) N(a + l; 0, 2^2)`` leaves one integral over a for each l, and one over l.
 Given both scales x is Gaussian, and a draw of it is a draw ``(x*, y*)`` from the prior moved onto
@@ -29,21 +30,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.gaussian import LOG_2PI
+from ornstein.core.numerics.tables import quantile
 from ornstein.core.numerics.tabulated_density import Line
 from ornstein.reference.common import require_batch, source
 
-_LOG_2PI = math.log(2 * math.pi)
 _DOUBLE = torch.float64
 _STD = 2.0  # of the log of each scale
-_BLOCK = 4096
+_BLOCK = 4096  # ratios that are tabulated at once
+_RATIO, _SCALE, _STEPS, _ERRORS = 0, 1, 2, 3  # keys of the random numbers of exact samples
+_RATIO_END, _RATIO_NODES = 24.0, 4097  # table of the log ratio l of the scales
 
 
 @dataclass(frozen=True)
 class BrownianMissing:
-    """The posterior in ``z = (log s_i, log s_o, x_1, ..., x_30)``, d = 32.
+    """The posterior of a noisy Brownian motion in ``z = (log s_i, log s_o, x_1, ..., x_30)``.
 
-    ``log rho(z)`` is the log of prior times likelihood, both normalised, with the Jacobians of the
-    two logs; so Z is the marginal likelihood of the data.
+    The dimension is 32. ``log rho(z)`` is the log of prior times likelihood, both normalised, with
+    the Jacobians of the two logs; so Z is the marginal likelihood of the data. Sountsov et al. 2020
+    (Inference Gym).
+
+    Example:
+        >>> target = orn.targets.BrownianMissing()
+        >>> target.log_prob(torch.zeros(5, 32)).shape
+        torch.Size([5])
     """
 
     y: ClassVar[tuple[float, ...]] = (
@@ -73,104 +83,104 @@ class BrownianMissing:
     dim: ClassVar[int] = 32
 
     def log_prob(self, z: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """``log rho(z)`` in nats."""
+        """The unnormalised log-density at points ``(b, d)``, in nats."""
         require_batch(z, self.dim, "BrownianMissing")
         scales, x = z[:, :2], z[:, 2:]
         inner, outer = (-scales).exp().unbind(1)
         steps = torch.cat([x[:, :1], x.diff(dim=1)], 1) * inner[:, None]
-        seen = torch.cat([x[:, :10], x[:, 20:]], 1)
-        resid = (torch.tensor(self.y, dtype=z.dtype, device=z.device) - seen) * outer[:, None]
+        observed = torch.cat([x[:, :10], x[:, 20:]], 1)
+        resid = (torch.tensor(self.y, dtype=z.dtype, device=z.device) - observed) * outer[:, None]
         squares = scales.square().sum(1) / _STD**2 + steps.square().sum(1) + resid.square().sum(1)
-        return -squares / 2 - 30 * z[:, 0] - 20 * z[:, 1] - 26 * _LOG_2PI - 2 * math.log(_STD)
+        return -squares / 2 - 30 * z[:, 0] - 20 * z[:, 1] - 26 * LOG_2PI - 2 * math.log(_STD)
 
     def parameters(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """``(s_i, s_o, x_1..30)``, in the order of `names`."""
+        """The parameters ``(s_i, s_o, x_1..30)`` of points z, in the order of `names`."""
         require_batch(z, self.dim, "BrownianMissing")
         return torch.cat([z[:, :2].exp(), z[:, 2:]], 1)
 
     @cached_property
     def log_z(self) -> float:
-        """The log marginal likelihood: (1) integrated over both scales."""
+        """The log marginal likelihood of the data, by quadrature over both scales."""
         return self._ratio.log_z
 
     def sample(
         self, n: int, seed: int = 0, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n d"]:
-        """``n`` exact samples z: l, then a, by their inverse distribution functions, then (2);
-        prefix-stable."""
-        ratio = self._ratio.quantile(source(seed, 0).uniform((n,), _DOUBLE))
-        a = self._scale_given_ratio(ratio, source(seed, 1).uniform((n,), _DOUBLE))
-        steps, errors = (
-            source(seed, 2).normal((n, 30), _DOUBLE),
-            source(seed, 3).normal((n, 20), _DOUBLE),
-        )
+        """Draw n exact samples z ``(n, 32)``; sample i depends on the seed and on i only.
+
+        l, then a, by their inverse distribution functions, then x by (2).
+        """
+        ratio = self._ratio.quantile(source(seed, _RATIO).uniform((n,), _DOUBLE))
+        a = self._scale_given_ratio(ratio, source(seed, _SCALE).uniform((n,), _DOUBLE))
+        steps = source(seed, _STEPS).normal((n, 30), _DOUBLE)
+        errors = source(seed, _ERRORS).normal((n, 20), _DOUBLE)
         values, vectors = self._eigen
         scale, var = a.exp()[:, None], (2 * ratio).exp()[:, None]
         free = scale * steps.cumsum(1)
-        gap = (
-            torch.tensor(self.y, dtype=_DOUBLE) - free[:, self._seen] - scale * var.sqrt() * errors
-        )
+        prior_y = free[:, self._observed] + scale * var.sqrt() * errors
+        gap = torch.tensor(self.y, dtype=_DOUBLE) - prior_y
         times = torch.arange(1, 31, dtype=_DOUBLE)
-        cross = torch.minimum(times[:, None], times[self._seen])
+        cross = torch.minimum(times[:, None], times[self._observed])
         x = free + ((gap @ vectors) / (values + var)) @ (cross @ vectors).mT  # (2)
         return torch.cat([a[:, None], (a + ratio)[:, None], x], 1).to(dtype)
 
     @property
-    def _seen(self) -> Tensor:
+    def _observed(self) -> Tensor:
+        """The indices of the observed times."""
         return torch.tensor(self.times) - 1
 
     @cached_property
     def _eigen(self) -> tuple[Tensor, Tensor]:
+        """The eigenvalues and eigenvectors of the covariance at the observed times."""
         times = torch.tensor(self.times, dtype=_DOUBLE)
         values, vectors = torch.linalg.eigh(torch.minimum(times[:, None], times))
         return values, vectors
 
     def _log_joint(self, ratio: Tensor, a: Tensor) -> Tensor:
-        """Log of (1) times the priors: ``(n,)`` ratios l and ``(n, m)`` or ``(m,)`` values of a
-        give ``(n, m)``."""
+        """The log of (1) times the priors, ``(n, m)``, for ``(n,)`` ratios l and values a.
+
+        The values are ``(n, m)`` or ``(m,)``.
+        """
         values, vectors = self._eigen
         c = torch.tensor(self.y, dtype=_DOUBLE) @ vectors
         total = values + (2 * ratio).exp()[:, None]
         squares, logs = (c.square() / total).sum(1, keepdim=True), total.log().sum(1, keepdim=True)
-        likelihood = -(logs + squares * (-2 * a).exp()) / 2 - 20 * a - 10 * _LOG_2PI  # (1)
+        likelihood = -(logs + squares * (-2 * a).exp()) / 2 - 20 * a - 10 * LOG_2PI  # (1)
         prior = (
             -(a.square() + (a + ratio[:, None]).square()) / (2 * _STD**2)
-            - _LOG_2PI
+            - LOG_2PI
             - 2 * math.log(_STD)
         )
         return likelihood + prior
 
     @cached_property
     def _ratio(self) -> Line:
-        """The law of l: given l, that of a dies out like ``exp(-e^{-2a})`` to the left and like
-        ``e^{-20 a}`` to the right."""
+        """The law of the log ratio l, tabulated; that of a given l vanishes on both sides.
+
+        To the left it falls like ``exp(-e^{-2a})``, to the right like ``e^{-20 a}``.
+        """
         a = torch.linspace(-14.0, 10.0, 1201, dtype=_DOUBLE)
 
         def log_density(ratio: Tensor) -> Tensor:
-            parts = [self._log_joint(some, a).logsumexp(1) for some in ratio.split(_BLOCK)]
+            parts = [self._log_joint(block, a).logsumexp(1) for block in ratio.split(_BLOCK)]
             return torch.cat(parts) + math.log(float(a[1] - a[0]))
 
-        return Line(log_density, -24.0, 24.0, 4097)
+        return Line(log_density, -_RATIO_END, _RATIO_END, _RATIO_NODES)
 
     def _scale_given_ratio(self, ratio: Tensor, u: Tensor) -> Tensor:
-        """``a | l`` by one table per sample around its mode ``e^{2a} = sum_k c_k^2 / (lambda_k +
-        e^{2l}) / 20``, in blocks."""
+        """Quantiles of ``a | l``, by one table per sample around the mode of its likelihood.
+
+        The mode is ``e^{2a} = sum_k c_k^2 / (lambda_k + e^{2l}) / 20``.
+        """
         values, vectors = self._eigen
         squares = (
             (torch.tensor(self.y, dtype=_DOUBLE) @ vectors).square()
             / (values + (2 * ratio).exp()[:, None])
         ).sum(1)
-        table, found = torch.linspace(-2.0, 4.0, 401, dtype=_DOUBLE), []
-        for some, mode, level in zip(
-            *(v.split(_BLOCK) for v in (ratio, (squares / 20).log() / 2, u)), strict=True
-        ):
-            mass = self._log_joint(some, mode[:, None] + table).softmax(1)
-            cdf = torch.cat(
-                [torch.zeros_like(mass[:, :1]), ((mass[:, 1:] + mass[:, :-1]) / 2).cumsum(1)], 1
-            )
-            level = level[:, None] * cdf[:, -1:]
-            left = (torch.searchsorted(cdf, level, right=True) - 1).clamp(0, len(table) - 2)
-            below, above = cdf.gather(1, left), cdf.gather(1, left + 1)
-            part = ((level - below) / (above - below)).clamp(0, 1)
-            found.append(mode + torch.lerp(table[left], table[left + 1], part)[:, 0])
-        return torch.cat(found)
+        table = torch.linspace(-2.0, 4.0, 401, dtype=_DOUBLE)
+        modes = (squares / 20).log() / 2
+        offsets = []
+        for block, mode, level in zip(*(v.split(_BLOCK) for v in (ratio, modes, u)), strict=True):
+            mass = self._log_joint(block, mode[:, None] + table).softmax(1)
+            offsets.append(quantile(table, mass, level[:, None])[:, 0])
+        return modes + torch.cat(offsets)

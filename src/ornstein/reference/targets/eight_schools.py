@@ -1,13 +1,14 @@
-"""Eight schools: the effect of coaching on test scores, a small hierarchical posterior that is
-known to every digit.
+"""Eight schools, the effect of coaching on test scores: a hierarchical posterior, solved exactly.
 
-Notation: ``y_j ~ N(theta_j, s_j^2)`` for j = 1..8, ``theta_j ~ N(mu, tau^2)``, ``mu ~ N(0, 5^2)``,
+The smallest posterior with the geometry of a funnel, on which samplers of hierarchical models are
+tested. ``y_j ~ N(theta_j, s_j^2)`` for j = 1..8, ``theta_j ~ N(mu, tau^2)``, ``mu ~ N(0, 5^2)``,
 and tau is half-Cauchy(0, 5). Given tau everything is Gaussian: theta and mu integrate out, which
-leaves one integral, over tau. With ``V_j = s_j^2 + tau^2`` and ``1 / V = 1 / 25 + sum_j 1 / V_j``,
+leaves one integral, over tau. With ``V_j = s_j^2 + tau^2``, ``1 / V = 1 / 25 + sum_j 1 / V_j``
+and ``m = V sum_j y_j / V_j``,
 
-    p(y, tau) = p(tau) sqrt(V) / 5  prod_j N(y_j; 0, V_j)  exp( m^2 / (2 V) ),    m = V sum_j y_j / V_j,  (1)
+    p(y, tau) = p(tau) sqrt(V) / 5  prod_j N(y_j; 0, V_j)  exp( m^2 / (2 V) ),                   (1)
     mu | tau, y         ~ N(m, V),                                                               (2)
-    eta_j | mu, tau, y  ~ N( tau (y_j - mu) / V_j,  s_j^2 / V_j ),       theta_j = mu + tau eta_j.  (3)
+    eta_j | mu, tau, y  ~ N( tau (y_j - mu) / V_j,  s_j^2 / V_j ),   theta_j = mu + tau eta_j.   (3)
 
 Rubin 1981; Gelman et al., Bayesian Data Analysis, section 5.5; the priors are those of posteriordb.
 """
@@ -24,19 +25,28 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from ornstein.core.numerics.gaussian import LOG_2PI
 from ornstein.core.numerics.tabulated_density import Line
 from ornstein.reference.common import require_batch, source
 
-_LOG_2PI = math.log(2 * math.pi)
+_LOG_TAU, _NORMALS = 0, 1  # keys of the random numbers of exact samples
+# Ends of the table of log tau: the density falls like tau to the left and like tau^-9 to the right
+# of its bulk.
+_LOWEST_LOG_TAU, _HIGHEST_LOG_TAU = -40.0, 15.0
 
 
 @dataclass(frozen=True)
 class EightSchools:
-    """The posterior in ``z = (mu, log tau, eta_1..8)``, where ``theta_j = mu + tau eta_j``
-    (non-centred), d = 10.
+    """The posterior of eight schools in ``z = (mu, log tau, eta_1..8)``, non-centred, d = 10.
 
-    ``log rho(z)`` is the log of prior times likelihood, both normalised, with the Jacobian of ``log
-    tau``; so Z is the marginal likelihood of the data.
+    The effects are ``theta_j = mu + tau eta_j``. ``log rho(z)`` is the log of prior times
+    likelihood, both normalised, with the Jacobian of ``log tau``; so Z is the marginal likelihood
+    of the data. Rubin 1981.
+
+    Example:
+        >>> schools = orn.targets.EightSchools()
+        >>> schools.log_prob(schools.sample(5)).shape
+        torch.Size([5])
     """
 
     y: ClassVar[tuple[float, ...]] = (28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0)
@@ -45,44 +55,45 @@ class EightSchools:
     dim: ClassVar[int] = 10
 
     def log_prob(self, z: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """``log rho(z)`` in nats."""
+        """The unnormalised log-density at points ``(b, d)``, in nats."""
         require_batch(z, self.dim, "EightSchools")
         mu, log_tau, eta = z[:, 0], z[:, 1], z[:, 2:]
         y, s = self._data(z)
-        prior = -(mu / 5).square() / 2 - math.log(5) - eta.square().sum(1) / 2 - 9 * _LOG_2PI / 2
+        prior = -(mu / 5).square() / 2 - math.log(5) - eta.square().sum(1) / 2 - 9 * LOG_2PI / 2
         resid = (y - self.parameters(z)[:, 2:]) / s
-        likelihood = -resid.square().sum(1) / 2 - s.log().sum() - 8 * _LOG_2PI / 2
+        likelihood = -resid.square().sum(1) / 2 - s.log().sum() - 8 * LOG_2PI / 2
         return prior + _log_prior(log_tau) + likelihood
 
     def parameters(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """``(mu, tau, theta_1..8)``, in the order of `names`; effects are in points of the test."""
+        """The parameters ``(mu, tau, theta_1..8)`` of points z, in points of the test."""
         require_batch(z, self.dim, "EightSchools")
         mu, tau = z[:, :1], z[:, 1:2].exp()
         return torch.cat([mu, tau, mu + tau * z[:, 2:]], 1)
 
     @cached_property
     def log_z(self) -> float:
-        """The log marginal likelihood: (1) integrated over ``log tau``."""
+        """The log marginal likelihood of the data, by quadrature over ``log tau``."""
         return self._line.log_z
 
     @property
     def exact_mean(self) -> Float[Tensor, " 10"]:
-        """Posterior means of the parameters, in the order of `names`; float64, by quadrature."""
+        """The posterior means of the parameters, in the order of `names`, by quadrature."""
         return self._moments[0].clone()
 
     @property
     def exact_std(self) -> Float[Tensor, " 10"]:
-        """Posterior standard deviations of the parameters, in the order of `names`; float64, by
-        quadrature."""
+        """The posterior standard deviations of the parameters, in the order of `names`."""
         return self._moments[1].clone()
 
     def sample(
         self, n: int, seed: int = 0, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n d"]:
-        """``n`` exact samples z: log tau by its inverse distribution function, then (2), then (3);
-        prefix-stable."""
-        log_tau = self._line.quantile(source(seed, 0).uniform((n,), torch.float64))
-        normals = source(seed, 1).normal((n, 9), torch.float64)
+        """Draw n exact samples z ``(n, 10)``; sample i depends on the seed and on i only.
+
+        log tau by its inverse distribution function, then mu by (2), then eta by (3).
+        """
+        log_tau = self._line.quantile(source(seed, _LOG_TAU).uniform((n,), torch.float64))
+        normals = source(seed, _NORMALS).normal((n, 9), torch.float64)
         tau = log_tau.exp()[:, None]
         y, s = self._data(tau)
         m, v = self._mu_given_tau(log_tau)
@@ -92,30 +103,30 @@ class EightSchools:
         return torch.cat([mu, log_tau[:, None], eta], 1).to(dtype)
 
     def _data(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The observations and their standard errors, ``(8,)`` each, in the dtype of a tensor."""
         return torch.tensor(self.y).to(like), torch.tensor(self.s).to(like)
 
     def _mu_given_tau(self, log_tau: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (2), elementwise."""
+        """The mean and the variance (2) of mu, elementwise."""
         y, s = self._data(log_tau)
         total = s.square() + (2 * log_tau).exp()[..., None]
         v = 1 / (1 / 25 + (1 / total).sum(-1))
         return v * (y / total).sum(-1), v
 
     def _log_marginal(self, log_tau: Tensor) -> Tensor:
-        """Log of (1), as a density in ``log tau``."""
+        """The log of (1), as a density in ``log tau``."""
         y, s = self._data(log_tau)
         total = s.square() + (2 * log_tau).exp()[..., None]
         m, v = self._mu_given_tau(log_tau)
-        normals = (-y.square() / total - total.log() - _LOG_2PI).sum(-1) / 2
+        normals = (-y.square() / total - total.log() - LOG_2PI).sum(-1) / 2
         return (
             _log_prior(log_tau) + v.log() / 2 - math.log(5) + normals + m.square() / (2 * v)
         )  # (1)
 
     @cached_property
     def _line(self) -> Line:
-        # The density in log tau falls like tau to the left and like tau^-9 to the right of its
-        # bulk.
-        return Line(self._log_marginal, -40.0, 15.0)
+        """The law of log tau given the data, tabulated."""
+        return Line(self._log_marginal, _LOWEST_LOG_TAU, _HIGHEST_LOG_TAU)
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -134,6 +145,8 @@ class EightSchools:
 
 
 def _log_prior(log_tau: Tensor) -> Tensor:
-    """Half-Cauchy(0, 5) as a density in ``log tau``: ``log[ 2 / (5 pi) / (1 + (tau / 5)^2) ] + log
-    tau``."""
+    """The log-density of log tau when tau is half-Cauchy(0, 5).
+
+    ``log[ 2 / (5 pi) / (1 + (tau / 5)^2) ] + log tau``.
+    """
     return math.log(2 / (5 * math.pi)) - softplus(2 * (log_tau - math.log(5))) + log_tau

@@ -1,9 +1,8 @@
-"""The empirical measure of a data set and its exact denoiser: what a network of unlimited capacity
-would learn.
+"""The empirical measure of a data set and its exact denoiser, the optimum without regularisation.
 
-Notation: ``rho = 1/n sum_i delta(x_i)``. Noised, it is the mixture ``p_t = 1/n sum_i N(alpha_t x_i,
-sigma_t^2)`` of its kernels, so the posterior is a softmax over the data. In polar coordinates ``y =
-c x_t = a x_0 + s z``:
+A network of unlimited capacity would learn this denoiser. ``rho = 1/n sum_i delta(x_i)``; with
+noise it is the mixture ``p_t = 1/n sum_i N(alpha_t x_i, sigma_t^2)`` of its kernels, so the
+posterior is a softmax over the data. In polar coordinates ``y = c x_t = a x_0 + s z``:
 
     P(i | y) = softmax_i( -|y - a x_i|^2 / (2 s^2) ),                                            (1)
     E[x_0 | y] = sum_i P(i | y) x_i,      Var = sum_i P(i | y) (x_i - E[x_0 | y])^2.             (2)
@@ -26,25 +25,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.numerics.gaussian import LOG_2PI, Gaussian
 from ornstein.core.processes.linear import LinearSDE, Time
 from ornstein.errors import DataError, OrnsteinError
 from ornstein.reference.common import polar, root, source
+from ornstein.reference.targets.base import ExactPosterior
 
-_CHUNK = (
-    1 << 16
-)  # numbers of the data set that meet every sample at once; fixed, so that sums have one order
+# Numbers of the data set that are compared with every sample at once; fixed, so that sums have one
+# order.
+_CHUNK = 1 << 16
+_ROWS = 0  # key of the random numbers that choose rows
 
 
 @dataclass(frozen=True, eq=False)
 class Empirical:
-    """``1/n sum_i delta(x_i)`` for data of any event shape.
+    """The empirical measure ``1/n sum_i delta(x_i)`` of data of any event shape.
 
     Args:
         data: ``(n, *event)``, floating point, finite.
 
     Raises:
         DataError: if the data are empty, not floating point, or have NaN or infinite entries.
+
+    Example:
+        >>> orn.targets.Empirical(torch.eye(3)).sample(5).shape
+        torch.Size([5, 3])
     """
 
     data: Float[Tensor, "n *event"]
@@ -62,70 +67,75 @@ class Empirical:
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Shape of one data point."""
+        """The shape of one data point."""
         return tuple(self.data.shape[1:])
 
     @property
     def dim(self) -> int:
-        """Number of coordinates of one data point."""
+        """The number of coordinates of one data point."""
         return prod(self.event_shape)
 
+    @property
+    def variance(self) -> Tensor:
+        """The variance of each coordinate over the data, ``(*event)``."""
+        return self.data.var(0, correction=0)
+
     def log_prob(self, x: Tensor) -> NoReturn:
-        """Undefined: raises `OrnsteinError`."""
+        """Raise `OrnsteinError`, since an empirical measure has no density."""
         raise OrnsteinError(
             "an empirical measure has no density: use .posterior(sde).log_prob(x, t) at a time"
             " t > 0"
         )
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n *event"]:
-        """``n`` draws with replacement, in the dtype of the data; sample i depends on the seed and
-        i only."""
-        u = source(seed, 0).uniform((n,), torch.float64)
-        return self.data[
-            (u * len(self.data)).long().clamp(max=len(self.data) - 1).to(self.data.device)
-        ]
+        """Draw n rows with replacement; sample i depends on the seed and on i only."""
+        u = source(seed, _ROWS).uniform((n,), torch.float64)
+        index = (u * len(self.data)).long().clamp(max=len(self.data) - 1)
+        return self.data[index.to(self.data.device)]
 
     def posterior(self, sde: LinearSDE) -> "EmpiricalPosterior":
-        """The exact law of x_0 given x_t: the minimiser of the denoising loss on these data."""
+        """The exact law of x_0 given x_t, the minimiser of the denoising loss on these data.
+
+        Args:
+            sde: the process that adds the noise.
+        """
         return EmpiricalPosterior(self, sde)
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of tensors, from left to right."""
     return reduce(torch.add, terms)
 
 
 @dataclass(frozen=True, eq=False)
-class EmpiricalPosterior:
-    """``x_0 | x_t`` for an empirical measure: mean and standard deviation (2). Each call costs ``3
-    b n d`` operations.
+class EmpiricalPosterior(ExactPosterior):
+    """The exact law of x_0 given x_t for an empirical measure: its mean and standard deviation.
+
+    Each call costs ``3 b n d`` operations.
 
     Args:
         target: the law of x_0.
-        sde: the process that noises it.
+        sde: the process that adds the noise.
+
+    Example:
+        >>> posterior = orn.targets.Empirical(torch.eye(3)).posterior(orn.VP())
+        >>> posterior(torch.zeros(5, 3), 0.5).mean.shape
+        torch.Size([5, 3])
     """
 
     target: Empirical
-    sde: LinearSDE
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one data point."""
-        return self.target.event_shape
-
-    @property
-    def data_std(self) -> float:
-        """Overall standard deviation: the root of the mean over coordinates of the variance over
-        the data; 1 for a single point."""
-        return float(self.target.data.var(0, correction=0).mean().sqrt()) or 1.0
 
     def __call__(self, x: Float[Tensor, "b *event"], t: Time) -> Gaussian:
-        """Mean and marginal standard deviation of the clean point, both ``(b, *event)``; t a scalar
-        or ``(b,)``."""
+        """The mean and the marginal standard deviation of the clean point, both ``(b, *event)``.
+
+        Args:
+            x: states at time t.
+            t: scalar, or ``(b,)``: one time per sample.
+        """
         distance2, s2, _ = self._distances(x, t)
         excess = distance2 - distance2.amin(1, keepdim=True)
-        p = (-excess / (2 * s2.clamp_min(torch.finfo(x.dtype).tiny))).softmax(
-            1
-        )  # (1): at s = 0, the nearest
+        s2 = s2.clamp_min(torch.finfo(x.dtype).tiny)  # at s = 0, the nearest
+        p = (-excess / (2 * s2)).softmax(1)  # (1)
         pieces = self._pieces(x)
         weighted = list(zip(pieces, p[..., None].split(len(pieces[0]), 1), strict=True))
         mean = _sum((weight * piece).sum(1) for piece, weight in weighted)
@@ -133,7 +143,9 @@ class EmpiricalPosterior:
         return Gaussian(mean.reshape(x.shape), root(var).reshape(x.shape))  # (2)
 
     def log_prob(self, x: Float[Tensor, "b *event"], t: Time) -> Float[Tensor, " b"]:
-        """``log 1/n sum_i N(x; alpha_t x_i, sigma_t^2)`` in nats; ``+inf`` at a pinned end.
+        """The log-density ``log 1/n sum_i N(x; alpha_t x_i, sigma_t^2)``, ``+inf`` if pinned.
+
+        It is in nats, ``(b,)``.
 
         Raises:
             OrnsteinError: where there is no noise, at t = 0.
@@ -144,7 +156,7 @@ class EmpiricalPosterior:
                 f"without noise (t={t}) an empirical measure has no density: ask at a time t > 0"
             )
         kernels = (-distance2 / (2 * s2)).logsumexp(1) - math.log(len(self.target.data))
-        width = (s2.log() + math.log(2 * math.pi)).reshape(jacobian.shape) / 2
+        width = (s2.log() + LOG_2PI).reshape(jacobian.shape) / 2
         return kernels + self.target.dim * (jacobian - width).to(x)
 
     def _distances(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """A log-Gaussian Cox process: counts in the cells of a grid whose log-rates are a Gaussian field.
 
-Notation: a grid of ``m x m`` cells on the unit square, counts ``n_i``, distances ``dist_ij``
-between cells in units of cells. With z standard normal the field is
+A standard test of samplers in high dimension. On a grid of ``m x m`` cells on the unit square with
+counts ``n_i`` and distances ``dist_ij`` between cells in units of cells, with z standard normal,
+the field is
 
     f = mu + L z,    L L^T = K,    K_ij = v exp(-33 dist_ij / m),    mu = log N - v / 2,         (1)
 
@@ -27,23 +28,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.gaussian import LOG_2PI
 from ornstein.errors import OrnsteinError
 from ornstein.reference.common import require_batch
 
-_LOG_2PI = math.log(2 * math.pi)
-_VARIANCE, _DECAY = 1.91, 33.0
+_VARIANCE = 1.91  # v, of the log-rate
+_DECAY = 33.0  # of the correlation, per side of the square
 
 
 @dataclass(frozen=True)
 class CoxProcess:
-    """The posterior (2) of the whitened field z of a pattern of points, on 40 x 40 cells, d = 1600.
+    """The posterior of the whitened log-rate field of a point pattern, on 40 x 40 cells, d = 1600.
 
     K is factorised once, in float64; then a value is one matrix product and a gradient one more, in
     the dtype of z. In float32 a value is good to about 1e-3 nats.
 
     Args:
         points: in the unit square, ``(m, 2)``.
-        log_z, log_z_stderr: where they are known.
+        log_z: the log of the normaliser in nats, where it is known.
+        log_z_stderr: its standard error.
+
+    Example:
+        >>> process = orn.targets.CoxProcess(torch.rand(126, 2))
+        >>> process.log_prob(torch.zeros(5, 1600)).shape
+        torch.Size([5])
     """
 
     points: Float[Tensor, "m 2"]
@@ -59,44 +67,42 @@ class CoxProcess:
             )
 
     def log_prob(self, z: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """``log rho(z)`` in nats; -inf where a rate overflows."""
+        """The unnormalised log-density at points ``(b, 1600)``, -inf where a rate overflows."""
         require_batch(z, self.dim, "CoxProcess")
         f = self.field(z)
         likelihood = f @ self.counts.to(f) - f.exp().sum(1) / self.dim
-        return likelihood - z.square().sum(1) / 2 - self.dim / 2 * _LOG_2PI  # (2)
+        return likelihood - z.square().sum(1) / 2 - self.dim / 2 * LOG_2PI  # (2)
 
     def field(self, z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """The log-rate f (1) per unit area, cell by cell, rows of the grid first."""
+        """The log-rate ``f = mu + L z`` per unit area, cell by cell, rows of the grid first."""
         return self.mean + z @ self._transposed(z)
 
     @property
     def mean(self) -> float:
-        """mu, of the log-rate."""
+        """The prior mean mu of the log-rate, ``log N - v / 2``."""
         return math.log(float(self.counts.sum())) - _VARIANCE / 2
 
     @cached_property
     def counts(self) -> Float[Tensor, " d"]:
-        """Points in each cell, float64."""
+        """The number of points in each cell, ``(1600,)``, float64."""
         cell = (self.points.double() * self.cells).floor().clamp(0, self.cells - 1).long()
         return torch.bincount(cell[:, 0] * self.cells + cell[:, 1], minlength=self.dim).double()
 
     @cached_property
     def covariance(self) -> Float[Tensor, "d d"]:
-        """K of (1), float64."""
+        """The prior covariance ``K_ij = v exp(-33 dist_ij / m)`` of the log-rates, float64."""
         axis = torch.arange(self.cells, dtype=torch.float64)
         cells = torch.cartesian_prod(axis, axis)
         return _VARIANCE * (-_DECAY / self.cells * torch.cdist(cells, cells)).exp()
 
     @cached_property
     def _factors(self) -> dict[object, Tensor]:
-        return {
-            (torch.float64, torch.device("cpu")): (
-                torch.linalg.cholesky(self.covariance).mT.contiguous()
-            )
-        }
+        """The transposed factor ``L^T``, by dtype and device."""
+        transposed = torch.linalg.cholesky(self.covariance).mT.contiguous()
+        return {(torch.float64, torch.device("cpu")): transposed}
 
     def _transposed(self, like: Tensor) -> Tensor:
-        """``L^T``, kept once per dtype and device."""
+        """The transposed factor ``L^T``, cached for each dtype and device."""
         key = like.dtype, like.device
         if key not in self._factors:
             self._factors[key] = self._factors[torch.float64, torch.device("cpu")].to(like)

@@ -1,14 +1,15 @@
-"""Gaussian mixtures: the targets of which everything is known, also the noised posterior at every
-time.
+"""Gaussian mixtures, with the exact posterior of the clean point at every time.
 
-Notation: ``rho = sum_k w_k N(m_k, diag v_k)``. In polar coordinates of a linear SDE, ``y = c x_t =
-a x_0 + s z`` with ``a^2 + s^2 = 1``, Bayes' rule for one component is conjugate and the mixture is
-again one:
+They are the test data of the library: density, samples, and the denoiser that a perfectly trained
+network would be are known. ``rho = sum_k w_k N(m_k, diag v_k)``. In polar coordinates of a linear
+SDE, ``y = c x_t = a x_0 + s z`` with ``a^2 + s^2 = 1``, Bayes' rule for one component is conjugate
+and the posterior is again a mixture:
 
     y | k       ~ N(a m_k, u_k),   u_k = a^2 v_k + s^2,                                          (1)
     P(k | y)    = w_k N(y; a m_k, u_k) / sum_j w_j N(y; a m_j, u_j),                             (2)
     x_0 | y, k  ~ N(mu_k, v_k s^2 / u_k),   mu_k = (s^2 m_k + a v_k y) / u_k,                    (3)
-    E[x_0 | y]  = sum_k P(k | y) mu_k,   Var = sum_k P(k | y) [v_k s^2 / u_k + (mu_k - E[x_0 | y])^2].  (4)
+    E[x_0 | y]  = sum_k P(k | y) mu_k,
+    Var[x_0 | y] = sum_k P(k | y) [v_k s^2 / u_k + (mu_k - E[x_0 | y])^2].                       (4)
 
 Every ``u_k`` lies between ``v_k`` and 1 and nothing large is subtracted, so both ends of time are
 finite in float32, also the pinned end of a bridge (a = 0, y = 0). Densities transform by ``p_t(x) =
@@ -25,31 +26,41 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.numerics.checks import require_finite, require_integers
+from ornstein.core.numerics.gaussian import LOG_2PI, Gaussian
+from ornstein.core.numerics.tables import pick
 from ornstein.core.processes.linear import LinearSDE, Time
 from ornstein.errors import OrnsteinError
 from ornstein.reference.common import polar, require_batch, root, source
+from ornstein.reference.targets.base import ExactPosterior, Normalised
+
+_COMPONENT, _NORMALS = 0, 1  # keys of the random numbers of exact samples
 
 
 def _log_normals(resid: Tensor, var: Tensor) -> Tensor:
-    """``log N`` summed over the last dimension, per component: ``(b, k)``."""
-    return (-resid.square() / (2 * var) - var.log() / 2).sum(-1) - math.log(
-        2 * math.pi
-    ) / 2 * resid.shape[-1]
+    """The log-density of each component, summed over the last dimension, ``(b, k)``."""
+    logs = -resid.square() / (2 * var) - var.log() / 2
+    return logs.sum(-1) - LOG_2PI / 2 * resid.shape[-1]
 
 
 @dataclass(frozen=True, eq=False)
-class GaussianMixture:
-    """``rho(x) = sum_k w_k prod_i N(x_i; m_ki, s_ki^2)``, normalised.
+class GaussianMixture(Normalised):
+    """A mixture of Gaussians, ``rho(x) = sum_k w_k prod_i N(x_i; m_ki, s_ki^2)``, normalised.
 
     Args:
         means: ``(k, d)``.
         stds: ``(k, d)``, standard deviations per component and coordinate, positive.
-        weights: ``(k,)``, positive; divided by their sum. All three are kept in float64.
+        weights: ``(k,)``, positive; divided by their sum. All three are stored in float64.
 
     Raises:
         OrnsteinError: for shapes that do not fit, and for stds, weights or means outside their
             range.
+
+    Example:
+        >>> means = torch.tensor([[-1.0], [1.0]])
+        >>> mixture = orn.targets.GaussianMixture(means, torch.ones(2, 1), torch.ones(2))
+        >>> mixture.sample(5).shape
+        torch.Size([5, 1])
     """
 
     means: Float[Tensor, "k d"]
@@ -87,61 +98,68 @@ class GaussianMixture:
 
     @property
     def dim(self) -> int:
-        """Dimension d."""
+        """The dimension d of the space."""
         return self.means.shape[1]
 
     @property
-    def log_z(self) -> float:
-        """0: the density is normalised."""
-        return 0.0
+    def event_shape(self) -> tuple[int, ...]:
+        """The shape of one point, ``(d,)``."""
+        return (self.dim,)
 
     @property
     def mean(self) -> Float[Tensor, " d"]:
-        """``E[x] = sum_k w_k m_k``."""
+        """The mean of each coordinate, ``E[x] = sum_k w_k m_k``."""
         return (self.weights[:, None] * self.means).sum(0)
 
     @property
     def std(self) -> Float[Tensor, " d"]:
-        """Standard deviation of each coordinate: the root of ``sum_k w_k (s_k^2 + (m_k -
-        E[x])^2)``."""
+        """The standard deviation of each coordinate, ``(d,)``, float64."""
         spread = self.stds.square() + (self.means - self.mean).square()
         return (self.weights[:, None] * spread).sum(0).sqrt()
 
+    @property
+    def variance(self) -> Float[Tensor, " d"]:
+        """The variance of each coordinate, ``sum_k w_k (s_k^2 + (m_k - E[x])^2)``, ``(d,)``."""
+        return self.std.square()
+
     def log_prob(self, x: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """``log rho(x)`` in nats, in the dtype of x."""
+        """The log-density at points ``(b, d)``, in nats, in the dtype of x."""
         require_batch(x, self.dim, "this mixture")
         resid = x[:, None] - self.means.to(x)
-        return (_log_normals(resid, self.stds.to(x).square()) + self.weights.log().to(x)).logsumexp(
-            1
-        )
+        log_joint = _log_normals(resid, self.stds.to(x).square()) + self.weights.log().to(x)
+        return log_joint.logsumexp(1)
 
     def sample(
         self, n: int, seed: int = 0, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n d"]:
-        """``n`` exact samples; sample i depends on the seed and i only."""
-        k = self._component(source(seed, 0).uniform((n,), torch.float64))
-        z = source(seed, 1).normal((n, self.dim), torch.float64)
+        """Draw n exact samples ``(n, d)``; sample i depends on the seed and on i only."""
+        u = source(seed, _COMPONENT).uniform((n,), torch.float64)
+        k = pick(self.weights.to(u), u)
+        z = source(seed, _NORMALS).normal((n, self.dim), torch.float64)
         return (self.means.to(z)[k] + self.stds.to(z)[k] * z).to(dtype)
 
     def posterior(self, sde: LinearSDE) -> "MixturePosterior":
-        """The exact law of x_0 given x_t: the denoiser that a perfectly trained network would
-        be."""
-        return MixturePosterior(self, sde)
+        """The exact law of x_0 given x_t, which is what a perfectly trained network would be.
 
-    def _component(self, u: Tensor) -> Tensor:
-        return torch.searchsorted(self.weights.to(u).cumsum(0), u, right=True).clamp(
-            max=len(self.weights) - 1
-        )
+        Args:
+            sde: the process that adds the noise.
+        """
+        return MixturePosterior(self, sde)
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Normal(GaussianMixture):
-    """``N(mean, diag(std)^2)``: the mixture of one component, for which every step of every sampler
-    is known.
+    """The Gaussian ``N(mean, diag(std)^2)``, a mixture of one component.
+
+    Every step of every sampler is known for it in closed form.
 
     Args:
         mean: ``(d,)``.
         std: ``(d,)``, positive.
+
+    Example:
+        >>> orn.targets.Normal(torch.zeros(3), torch.ones(3)).sample(5).shape
+        torch.Size([5, 3])
     """
 
     def __init__(self, mean: Float[Tensor, " d"], std: Float[Tensor, " d"]) -> None:
@@ -149,31 +167,25 @@ class Normal(GaussianMixture):
 
 
 @dataclass(frozen=True, eq=False)
-class MixturePosterior:
-    """``x_0 | x_t`` for a mixture: mean and standard deviation (4), with nothing approximated but
-    the shape of the law.
+class MixturePosterior(ExactPosterior):
+    """The exact law of x_0 given x_t for a mixture: its mean and its standard deviation.
+
+    Only the shape of the law is approximated, by a Gaussian.
 
     Args:
         target: the law of x_0.
-        sde: the process that noises it.
+        sde: the process that adds the noise.
+
+    Example:
+        >>> posterior = orn.targets.gmm9().posterior(orn.VP())
+        >>> posterior(torch.zeros(5, 2), 0.5).mean.shape
+        torch.Size([5, 2])
     """
 
     target: GaussianMixture
-    sde: LinearSDE
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """``(d,)``."""
-        return (self.target.dim,)
-
-    @property
-    def data_std(self) -> float:
-        """Overall standard deviation of x_0: the root of the mean of `GaussianMixture.std`
-        squared."""
-        return float(self.target.std.square().mean().sqrt())
 
     def __call__(self, x: Float[Tensor, "b d"], t: Time) -> Gaussian:
-        """Mean and marginal standard deviation of the clean point, both ``(b, d)``.
+        """The mean and the marginal standard deviation of the clean point, both ``(b, d)``.
 
         Args:
             x: states at time t.
@@ -189,12 +201,11 @@ class MixturePosterior:
         return Gaussian(mean, root(var))
 
     def log_prob(self, x: Float[Tensor, "b d"], t: Time) -> Float[Tensor, " b"]:
-        """``log p_t(x)``, the log-density of x_t in nats; ``+inf`` at a pinned end."""
+        """The log-density of x_t at states ``(b, d)``, in nats; ``+inf`` at a pinned end."""
         a, s2, y, jacobian = self._polar(x, t)
         means, v = self._components(x)
-        return self._log_joint(a, y, means, a.square() * v + s2).logsumexp(
-            1
-        ) + self.target.dim * jacobian.to(x)
+        log_joint = self._log_joint(a, y, means, a.square() * v + s2)
+        return log_joint.logsumexp(1) + self.target.dim * jacobian.to(x)
 
     def _polar(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``a``, ``s^2`` and ``y``, shaped to meet ``(b, k, d)``, and ``log c``."""
@@ -202,38 +213,60 @@ class MixturePosterior:
         return polar(self.sde, t, x[:, None])
 
     def _components(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and variances of the components, ``(k, d)``, in the dtype of x."""
         return self.target.means.to(x), self.target.stds.to(x).square()
 
     def _log_joint(self, a: Tensor, y: Tensor, means: Tensor, u: Tensor) -> Tensor:
+        """The log of weight times density (1) of each component, ``(b, k)``."""
         return _log_normals(y - a * means, u) + self.target.weights.log().to(y)
 
 
 def gmm9() -> GaussianMixture:
-    """Nine Gaussians ``N(m, 0.3 I)``, m in {-5, 0, 5}^2, equal weights: d = 2. Zhang and Chen
-    2022."""
+    """Nine Gaussians ``N(m, 0.3 I)``, m in {-5, 0, 5}^2, with equal weights, d = 2.
+
+    Zhang and Chen 2022.
+
+    Example:
+        >>> orn.targets.gmm9().means.shape
+        torch.Size([9, 2])
+    """
     axis = torch.tensor([-5.0, 0.0, 5.0], dtype=torch.float64)
     means = torch.cartesian_prod(axis, axis)
     return GaussianMixture(means, torch.full_like(means, 0.3**0.5), torch.ones(9))
 
 
 def gmm40(d: int = 2) -> GaussianMixture:
-    """Forty Gaussians ``N(m_i, I)``, equal weights, ``m = 80 U - 40``, ``U = numpy
-    default_rng(0).random((40, d))``.
+    """Forty Gaussians ``N(m_i, I)`` with equal weights and means in ``[-40, 40]^d``.
 
-    In the manner of Midgley et al. 2023 (FAB); several sets of locations circulate under this name.
+    ``m = 80 U - 40``, ``U = numpy default_rng(0).random((40, d))``. In the manner of Midgley et al.
+    2023 (FAB); several sets of locations circulate under this name.
+
+    Args:
+        d: dimension.
+
+    Example:
+        >>> orn.targets.gmm40(5).means.shape
+        torch.Size([40, 5])
     """
-    if d < 1:
-        raise OrnsteinError(f"gmm40(d={d}): the dimension must be at least 1")
+    require_integers(1, d=d)
     means = torch.from_numpy(80 * np.random.default_rng(0).random((40, d)) - 40)
     return GaussianMixture(means, torch.ones_like(means), torch.ones(40))
 
 
 def stretched(d: int = 100, condition: float = 1e4) -> Normal:
-    """``N(0, diag(v))`` with variances even in the log, from ``condition^(-1/2)`` to
-    ``condition^(1/2)``."""
-    if d < 1 or not condition >= 1:
-        raise OrnsteinError(
-            f"stretched(d={d}, condition={condition}): needs d >= 1 and condition >= 1"
-        )
+    """An ill-conditioned Gaussian ``N(0, diag(v))``, with variances v even in the log.
+
+    Args:
+        d: dimension.
+        condition: ratio of the largest variance ``condition^(1/2)`` to the smallest, at least 1.
+
+    Example:
+        >>> orn.targets.stretched(3, condition=16.0).std.square()
+        tensor([0.2500, 1.0000, 4.0000], dtype=torch.float64)
+    """
+    require_integers(1, d=d)
+    require_finite(condition=condition)
+    if condition < 1:
+        raise OrnsteinError(f"stretched(condition={condition}): a ratio of variances, at least 1")
     end = math.log10(condition) / 4
     return Normal(torch.zeros(d), torch.logspace(-end, end, d, dtype=torch.float64))
