@@ -5,9 +5,9 @@ beside NUTS.
     else ours alone python -m benchmarks.amortised --seeds 0 --fresh
 
 `orn.sample_density` learns a model once. Then, in turn: plain draws, ``r.sampler.sample(n)``;
-weighted draws, ``r.weighted(n)``, the ends of paths with the exact weights of these; and blocks of
-chains of NUTS. Seconds are processor time of one thread pinned to one core, medians for ours. NUTS
-goes on until it is worth as many independent draws as the weighted ones, and at least `SURE`, or
+weighted draws, ``r.draw_weighted(n)``, the ends of paths with the exact weights of these; and
+blocks of chains of NUTS. Seconds are processor time of one thread pinned to one core, medians for
+ours. NUTS goes on until it is worth as many independent draws as the weighted ones, and at least `SURE`, or
 until its limit, and then its time per effective draw counts. Its chains, in float64 and with the
 libraries' defaults, run one after another, which is faster than side by side; compilation is not
 held against them.
@@ -147,14 +147,14 @@ def run(seed: int, options: Options) -> Row:
     r = orn.sample_density(target, seed=seed, budget=options.budget)
     learning, n = time.process_time() - began, options.draws
     nuts = chains_of_nuts(target, seed, options)
-    r.sampler.sample(64), r.weighted(64, seed=seed)
+    r.sampler.sample(64), r.draw_weighted(64, seed=seed)
     plain, weighted, wanted, turn = [], [], 0.0, 0
     running = dict(nuts)
     while running or turn < options.repeats:
         if turn < options.repeats:
             x, spent = timed(lambda: r.sampler.sample(n, seed=1000 + seed))
             plain.append(spent)
-            paths, spent = timed(lambda: r.weighted(n, seed=2000 + seed))
+            paths, spent = timed(lambda: r.draw_weighted(n, seed=2000 + seed))
             weighted.append(spent)
             wanted = orn.metrics.ess(paths.log_w)
         for name, chains in list(running.items()):

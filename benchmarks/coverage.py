@@ -9,7 +9,7 @@ each of at least 5 %, scaled to a standard deviation of 1. Collapsed ones genera
 posterior of less than the mixture, or from a network trained on less; good ones from the exact
 posterior of a mixture whose weights or widths are off by 10 %, or from a small network trained for
 a short time on samples of all of it. The probe is handed log rho, the sampler, its own log Z from
-2048 weighted paths, and points of an explorer that knows log rho alone. Nothing is told to it of
+2048 weighted paths, and points of an explorer that knows log rho alone. It knows nothing of
 the modes.
 """
 
@@ -28,7 +28,7 @@ import tyro
 import ornstein as orn
 from ornstein.core.numerics.multivariate_normal import Normal
 from ornstein.core.processes.reverse import Posterior
-from ornstein.density.learned.coverage import coverage, scout
+from ornstein.density.learned.coverage import coverage, explore_independently
 from ornstein.inference.diffusion_model import DiffusionModel
 from ornstein.models.codecs.affine import Codec
 from ornstein.training.calibrate import calibrate
@@ -159,7 +159,7 @@ def run(kind: str, seed: int) -> dict[str, Any]:
     z = orn.log_z(own.log_w)
     began = time.process_time()
     wide = Normal(torch.zeros(target.dim), 3 * torch.eye(target.dim))
-    points = scout(log_prob, wide, POINTS, noise.fold(1))
+    points = explore_independently(log_prob, wide, POINTS, noise.fold(1))
     found = coverage(posterior, log_prob, z.value, points, own.x[:128], times, noise.fold(2))
     return {
         "kind": kind,

@@ -5,7 +5,7 @@
     python -m benchmarks.density --methods nuts                              # where numpyro is
     installed
 
-Methods: ``ours`` is `orn.sample_density`, ``smc`` its classical layer alone (zero control), ``pt``
+Methods: ``ours`` is `orn.sample_density`, ``smc`` its tempered SMC alone (zero control), ``pt``
 parallel tempering, ``nuts`` that of NumPyro; ``dis`` and ``pis`` are plain re-statements, in the
 library's own loop, of Berner et al. 2022 and Zhang and Chen 2022: the reverse KL of path weights
 over a VP process or a pinned bridge, a network with the target's score in it, log Z from fresh
@@ -23,7 +23,6 @@ samples.
 
 __all__ = ["Options", "main"]
 
-import inspect
 import math
 import sys
 import time
@@ -39,7 +38,8 @@ from torch import Tensor, nn
 
 import ornstein as orn
 from benchmarks.rows import Rows
-from ornstein.density.expectations import Particles, average
+from ornstein.core.random.weighted_sample import WeightedSample
+from ornstein.density.expectations import average
 
 DOUBLE = torch.float64
 COMPARED = 4096  # samples in a distance
@@ -84,7 +84,7 @@ class Outcome(NamedTuple):
     interval: tuple[float, float] | None
     samples: Tensor
     ess: float
-    particles: tuple[Particles, ...] = ()
+    particles: tuple[WeightedSample, ...] = ()
     evaluations: int | None = None
     gradients: int | None = None
     warnings: tuple[str, ...] = ()
@@ -168,10 +168,8 @@ def problems(pines: Path | None = None) -> dict[str, Problem]:
 
 
 def ours(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
-    """`orn.sample_density` as it is, with the budget if it takes one."""
-    known = inspect.signature(orn.sample_density).parameters
-    told = {"budget": budget} if "budget" in known else {}
-    r = orn.sample_density(log_prob, problem.target.dim, seed=seed, **told)
+    """Run `orn.sample_density` as it is, with the budget."""
+    r = orn.sample_density(log_prob, problem.target.dim, seed=seed, budget=budget)
     interval = tuple(r.log_z_interval)
     return Outcome(
         r.log_z,
@@ -184,28 +182,27 @@ def ours(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outco
 
 
 def smc(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
-    """The classical layer: exploration, pilots, islands of tempered SMC with HMC moves."""
-    from ornstein.density.smc.strategy import classical
+    """Run tempered SMC alone: the strategy of `orn.sample_density` without a diffusion."""
+    from ornstein.density.smc.strategy import tempered_sampler
 
-    found = classical(log_prob, problem.target.dim, orn.Noise(seed))
-    cloud = found.cloud
-    z, noise = cloud.log_z, orn.Noise(seed).fold(99)
-    particles = Particles(cloud.x, cloud.log_w, len(cloud.islands))
-    return Outcome(
-        z.value, z.interval, cloud.equal(len(cloud.x), noise), z.ess / len(cloud.x), (particles,)
-    )
+    sample = tempered_sampler(log_prob, problem.target.dim, orn.Noise(seed)).sample
+    n = len(sample)
+    equal = sample.resample(n, orn.Noise(seed).fold(99))
+    z = sample.log_z
+    return Outcome(z.value, z.interval, equal, z.ess / n, (sample,))
 
 
 def pt(problem: Problem, log_prob: Counted, seed: int, budget: float) -> Outcome:
-    """Parallel tempering: eight chains of 1000 draws, with the start law and the levels of a pilot
-    of the classical layer."""
+    """Parallel tempering: eight chains of 1000 draws, with the start law and the temperatures of
+    adaptive SMC."""
     from benchmarks.peers.replica_exchange import parallel_tempering
-    from ornstein.density.smc.mode_search import explore
-    from ornstein.density.smc.tempered_smc import pilot
+    from ornstein.density.smc.mode_search import mode_search
+    from ornstein.density.smc.tempered_smc import adaptive_smc
 
     noise, dim = orn.Noise(seed), problem.target.dim
-    law = explore(log_prob, dim, noise.fold(0)).law
-    levels = [1.0, *(rung.level for rung in pilot(log_prob, law, 1024, noise.fold(1))[1])]
+    law = mode_search(log_prob, dim, noise.fold(0)).start_law
+    steps = adaptive_smc(log_prob, law, 1024, noise.fold(1))[1]
+    levels = [1.0, *(step.level for step in steps)]
     found = parallel_tempering(log_prob, law, levels, 1000, 8, noise.fold(2))
     x = found.chains.x.reshape(-1, dim)
     shuffled = x[noise.fold(3).uniform((len(x),)).argsort()]
@@ -258,8 +255,8 @@ class WithScore(nn.Module):
 def reverse_kl(
     process: orn.LinearSDE, problem: Problem, log_prob: Counted, seed: int, budget: float
 ) -> Outcome:
-    """Minimise the reverse KL of the paths for four fifths of the budget, freeze, weigh 4096 fresh
-    paths."""
+    """Minimise the reverse KL of the paths for four fifths of the budget, freeze, and weight 4096
+    fresh paths."""
     dim, scale, noise, began = (
         problem.target.dim,
         problem.scale,
@@ -297,7 +294,7 @@ def reverse_kl(
         z.interval,
         paths.x[chosen],
         z.ess / COMPARED,
-        (Particles(paths.x, paths.log_w, 16),),
+        (WeightedSample(paths.x, paths.log_w, 16),),
     )
 
 

@@ -4,14 +4,13 @@
     python -m benchmarks.intervals --shard 0 --of 2   # half of them; the other half elsewhere
 
 Every target is a mixture of 1 to 8 Gaussians in d = 2..10 with random weights, means, and full
-covariances, times a constant that the sampler is not told. Rows go to ``intervals.json`` as they
+covariances, times a constant that the sampler does not know. Rows go to ``intervals.json`` as they
 come, so that a run can be broken off and taken up again; after a change of the library start with
 ``--fresh``.
 """
 
 __all__ = ["Options", "main"]
 
-import inspect
 import math
 import time
 from dataclasses import dataclass
@@ -88,11 +87,8 @@ def run(seed: int, budget: float) -> Row:
     def log_prob(x: Tensor) -> Tensor:
         return (law.log_prob(x.double()) + truth).to(x.dtype)
 
-    told = (
-        {"budget": budget} if "budget" in inspect.signature(orn.sample_density).parameters else {}
-    )
     began = time.process_time()
-    r = orn.sample_density(log_prob, target.sizes[0], seed=seed, **told)
+    r = orn.sample_density(log_prob, target.sizes[0], seed=seed, budget=budget)
     low, high = r.log_z_interval
     return {
         "seed": seed,

@@ -6,24 +6,24 @@ further draws.
     python -m benchmarks.learned --shard 0 --of 2                  # half of the rows; the other
     half elsewhere
 
-`orn.sample_density` spends E evaluations and S processor seconds of one thread. The classical layer
-alone then lays the same plan, from the same seed, and gets as many particles as bring it to E
-evaluations, plan included, and again as bring it to S seconds, by its time per particle in the
-first of these. Rows go to ``learned.json`` as they come; after a change of the library,
+`orn.sample_density` spends E evaluations and S processor seconds of one thread. Tempered SMC alone
+then chooses the same strategy, from the same seed, and gets as many particles as bring it to E
+evaluations, the choice included, and again as bring it to S seconds, by its time per particle in
+the first of these. Rows go to ``learned.json`` as they come; after a change of the library,
 ``--fresh``.
 
 "tempering" and "diffusion" are the two parts of ours, "fused" is what it reports, "SMC, E" and
-"SMC, S" are the classical layer alone: root mean square error of log Z over seeds, median standard
+"SMC, S" are tempered SMC alone: root mean square error of log Z over seeds, median standard
 error, and in how many seeds the 95 % interval holds the truth. "se / E" and "se / S" are medians of
 fused standard errors over those of SMC. "evaluations" and "seconds" are medians of ours, in
 brackets of SMC at equal seconds and at equal evaluations. "ESS / path" is that of
-`DiffusionResult.weighted` draws, with the median of their k-hat. Further draws cost microseconds,
-and evaluations, per effective draw: weighted paths of the frozen model, against another run of
-islands down the frozen ladder, whose effective number does not know that particles have ancestors
-in common.
+`DensityResult.draw_weighted`, with the median of their k-hat. Further draws cost microseconds, and
+evaluations, per effective draw: weighted paths of the frozen model, against other runs
+of SMC along the frozen temperatures, whose effective number does not know that particles have
+ancestors in common.
 
 The learned part *adds*: to log Z at equal evaluations (or at equal time), if the median of "se / E"
-(of "se / S") is below 0.8, about two deviations from 1 for five pairs of 16 islands each, and its
+(of "se / S") is below 0.8, about two deviations from 1 for five pairs of 16 runs each, and its
 interval holds the truth in as many seeds as that of SMC, or in one less; draws, if they cost less
 than half, with k-hat below 0.7 and the truth in the diffusion's interval, both in all seeds but
 one.
@@ -45,11 +45,11 @@ import ornstein as orn
 from benchmarks.density import Problem, problems
 from benchmarks.rows import Row, Rows
 from ornstein.density.counted import CountedLogDensity
-from ornstein.density.log_z import LogZ, log_z_islands
-from ornstein.density.smc.strategy import Plan, plan
-from ornstein.density.smc.tempered_smc import run
+from ornstein.density.log_z import LogZ, log_z_of_runs
+from ornstein.density.smc.strategy import SamplingStrategy, choose_strategy
+from ornstein.density.smc.tempered_smc import frozen_smc
 
-ISLANDS = 16  # of a batch
+RUNS = 16  # independent runs of SMC in a batch
 NUMBERS = 2**23  # in the particles of a batch, at most
 PATHS = 4096  # in the cost of further draws
 GAIN = 0.8  # of a standard error, below which something was added
@@ -76,8 +76,8 @@ class Options:
     out: Path = Path("benchmarks/results/learned")
 
 
-class Islands(NamedTuple):
-    """What islands cost and found."""
+class SMCRuns(NamedTuple):
+    """The estimate of independent runs of SMC, and their cost."""
 
     log_z: LogZ
     particles: int
@@ -85,19 +85,20 @@ class Islands(NamedTuple):
     seconds: float
 
 
-def islands(ledger: CountedLogDensity, found: Plan, n: int, noise: orn.Noise) -> Islands:
-    """About n particles down the ladder, in as many batches of islands as fit into memory one after
-    another."""
-    began, before = time.process_time(), ledger.values
-    batches = math.ceil(n * ledger.dim / NUMBERS)
-    each = max(2, round(n / batches / ISLANDS))
+def smc_runs(
+    target: CountedLogDensity, strategy: SamplingStrategy, n: int, noise: orn.Noise
+) -> SMCRuns:
+    """Run SMC with about n particles, in as many batches as fit into memory one after another."""
+    began, before = time.process_time(), target.values
+    batches = math.ceil(n * target.dim / NUMBERS)
+    each = max(2, round(n / batches / RUNS))
     estimates, log_w = [], []
     for k in range(batches):
-        cloud = run(ledger, found.law, found.rungs, each, ISLANDS, noise.fold(k))
-        estimates.append(cloud.islands)
-        log_w.append(cloud.log_w)
-    z = log_z_islands(torch.cat(estimates), torch.cat(log_w))
-    return Islands(z, batches * ISLANDS * each, ledger.values - before, time.process_time() - began)
+        sample = frozen_smc(target, strategy.law, strategy.steps, each, RUNS, noise.fold(k))
+        estimates.append(sample.run_log_z)
+        log_w.append(sample.log_w)
+    z = log_z_of_runs(torch.cat(estimates), torch.cat(log_w))
+    return SMCRuns(z, batches * RUNS * each, target.values - before, time.process_time() - began)
 
 
 def scored(problem: Problem, z: LogZ) -> Row:
@@ -121,10 +122,10 @@ def per_draw(ess: float, seconds: float, evaluations: int) -> Row:
     )
 
 
-def weighed(r: orn.DensityResult, seed: int) -> Row:
+def weighted_draws(r: orn.DensityResult, seed: int) -> Row:
     """What weighted draws of the frozen model cost and are worth."""
     began = time.process_time()
-    log_w = r.weighted(PATHS, seed=seed).log_w
+    log_w = r.draw_weighted(PATHS, seed=seed).log_w
     seconds, alive = time.process_time() - began, bool(log_w.isfinite().any())
     ess, k_hat = (orn.metrics.ess(log_w), orn.metrics.pareto_k(log_w)) if alive else (0.0, math.inf)
     return {"share": ess / PATHS, "k_hat": k_hat, **per_draw(ess, seconds, PATHS)}
@@ -135,31 +136,30 @@ def measure(problem: Problem, seed: int, budget: float) -> Row:
     target, began = problem.target, time.process_time()
     r = orn.sample_density(target, seed=seed, budget=budget)
     seconds = time.process_time() - began
-    fused = LogZ(r.log_z, r.log_z_stderr, r.log_z_interval, r.elbo, r.ess)
     row = {
         "target": problem.name, "seed": seed, "evaluations": r.evaluations, "seconds": seconds,
-        "warnings": [w.code for w in r.warnings], "fused": scored(problem, fused),
+        "warnings": [w.code for w in r.warnings], "fused": scored(problem, r.log_z_estimate),
         **{name: scored(problem, r.estimates[name]) for name in ("tempering", "diffusion")},
     }  # fmt: skip
-    row["paths"] = weighed(r, 1000 + seed)
-    ledger, noise, began = (
-        CountedLogDensity(target.log_prob, target.dim),
-        orn.Noise(seed),
-        time.process_time(),
-    )
-    found = plan(ledger, target.dim, noise.fold(1))
-    planning, least = time.process_time() - began, 2 * ISLANDS
-    row["plan"] = {"evaluations": ledger.values, "seconds": planning, "rungs": len(found.rungs)}
-    n = max(least, (r.evaluations - ledger.values) // found.cost)
+    row["paths"] = weighted_draws(r, 1000 + seed)
+    counted = CountedLogDensity(target.log_prob, target.dim)
+    noise = orn.Noise(seed)
+    began = time.process_time()
+    strategy = choose_strategy(counted, target.dim, noise.fold(1))
+    planning = time.process_time() - began
+    steps = len(strategy.steps)
+    row["plan"] = {"evaluations": counted.values, "seconds": planning, "rungs": steps}
+    min_n = 2 * RUNS
+    n = max(min_n, (r.evaluations - counted.values) // strategy.cost)
     for k, name in enumerate(("SMC, E", "SMC, S")):
-        cloud = islands(ledger, found, n, noise.fold(0x536D63, k))
+        smc = smc_runs(counted, strategy, n, noise.fold(0x536D63, k))
         costs = {
-            "evaluations": row["plan"]["evaluations"] + cloud.evaluations,
-            "seconds": planning + cloud.seconds,
+            "evaluations": row["plan"]["evaluations"] + smc.evaluations,
+            "seconds": planning + smc.seconds,
         }
-        row[name] = scored(problem, cloud.log_z) | costs | {"particles": cloud.particles}
-        row[name] |= per_draw(cloud.log_z.ess, cloud.seconds, cloud.evaluations)
-        n = max(least, int((seconds - planning) / cloud.seconds * cloud.particles))
+        row[name] = scored(problem, smc.log_z) | costs | {"particles": smc.particles}
+        row[name] |= per_draw(smc.log_z.ess, smc.seconds, smc.evaluations)
+        n = max(min_n, int((seconds - planning) / smc.seconds * smc.particles))
     return row
 
 

@@ -30,7 +30,7 @@ from ornstein.core.mcmc.hmc import HMC
 from ornstein.core.paths.measure import Law
 from ornstein.core.random.noise import Noise
 from ornstein.density.log_z import LogZ, bar, student
-from ornstein.density.smc.tempered_smc import move_at
+from ornstein.density.smc.short_chains import chain_moves
 from ornstein.errors import OrnsteinError
 
 _ACCEPT = 0.8  # aim of the step sizes
@@ -108,7 +108,7 @@ def hmc(
     kernel = HMC(0.5 * d**-0.25, spread.clamp(min=1e-12), leaps)
     recent = list[Tensor]()
     for k in range(warmup):
-        x, (local, acceptance, _) = move_at(
+        x, (local, acceptance, _) = chain_moves(
             path, 0.0, x, replace(kernel, known=local), noise.fold(0, k)
         )
         rate = 1.0 if k < warmup // 2 else 0.3
@@ -123,7 +123,7 @@ def hmc(
             recent = []
     draws, rates, kernel = list[Tensor](), list[Tensor](), replace(kernel, moves=thin)
     for k in range(steps):
-        x, (local, acceptance, _) = move_at(
+        x, (local, acceptance, _) = chain_moves(
             path, 0.0, x, replace(kernel, known=local), noise.fold(1, k)
         )
         draws.append(x)
@@ -196,7 +196,7 @@ def parallel_tempering(
     level, recent = t.repeat_interleave(chains), list[Tensor]()
     for k in range(warmup + steps):
         kernel = HMC(sizes.repeat_interleave(chains), spread, leaps, known=local)
-        x, (local, acceptance, _) = move_at(path, level, x, kernel, noise.fold(1, k))
+        x, (local, acceptance, _) = chain_moves(path, level, x, kernel, noise.fold(1, k))
         fresh = law.draw(chains, noise.fold(2, k))
         x = torch.cat([fresh, x[chains:]])
         local = Local(
@@ -262,8 +262,8 @@ def _integrate(slopes: Float[Tensor, "m chains steps"], t: Tensor) -> LogZ:
         value,
         stderr,
         (value - reach, value + reach),
-        float(slopes[0].mean()),
-        float(slopes[0].numel()),
+        elbo=float(slopes[0].mean()),
+        ess=float(slopes[0].numel()),
     )
 
 

@@ -7,26 +7,27 @@ import torch
 from scipy.stats import chi2
 
 import ornstein as orn
-from ornstein.density.log_z import LogZ, consistency_test
+from ornstein.density.consistency import consistency_test
+from ornstein.density.log_z import LogZ
 from ornstein.errors import OrnsteinError
 
 DOUBLE = torch.float64
 
 
 def estimate(value, stderr):
-    return LogZ(value, stderr, (value - 2 * stderr, value + 2 * stderr), value, 1.0)
+    return LogZ(value, stderr, (value - 2 * stderr, value + 2 * stderr), elbo=value, ess=1.0)
 
 
 def test_disagreement_is_a_chi_squared_test():
     values, errors = [1.0, 1.2, 0.7], [0.1, 0.2, 0.1]
-    found = consistency_test([estimate(v, e) for v, e in zip(values, errors, strict=True)])
+    result = consistency_test([estimate(v, e) for v, e in zip(values, errors, strict=True)])
     precision = [1 / e**2 for e in errors]
     mean = sum(p * v for p, v in zip(precision, values, strict=True)) / sum(precision)
     q = sum(p * (v - mean) ** 2 for p, v in zip(precision, values, strict=True))
-    assert found.mean == pytest.approx(mean) and found.stderr == pytest.approx(
+    assert result.mean == pytest.approx(mean) and result.stderr == pytest.approx(
         sum(precision) ** -0.5
     )
-    assert found.birge == pytest.approx(math.sqrt(q / 2)) and found.p_value == pytest.approx(
+    assert result.birge == pytest.approx(math.sqrt(q / 2)) and result.p_value == pytest.approx(
         chi2.sf(q, 2)
     )
 

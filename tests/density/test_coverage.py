@@ -8,7 +8,8 @@ import torch
 
 import ornstein as orn
 from ornstein.core.numerics.multivariate_normal import Normal
-from ornstein.density.learned.coverage import coverage, model_log_density, scout
+from ornstein.density.learned.coverage import coverage, explore_independently
+from ornstein.density.learned.model_density import model_log_density
 from ornstein.errors import OrnsteinError
 
 DOUBLE = torch.float64
@@ -100,7 +101,7 @@ def test_points_do_not_see_their_batch():
 
 
 @pytest.mark.parametrize(("lost", "seed"), [(0.06, 0), (0.5, 1)])
-def test_a_lost_mode_is_found_and_weighed(lost, seed):
+def test_the_mass_of_a_lost_mode_is_estimated(lost, seed):
     """The sampler generates two modes of three exactly; its ESS is near 1. The missing mass within
     4 standard errors and 10 %."""
     target = mixture([lost, (1 - lost) / 2, (1 - lost) / 2], d=4)
@@ -179,11 +180,11 @@ def test_points_outside_the_support_say_nothing():
     assert found.excess[0] == -torch.inf and not found.warned
 
 
-def test_scouts_reach_modes_that_hold_little():
+def test_independent_chains_reach_modes_of_little_mass():
     """From a law four times as wide as the circle all four modes are found, though one holds 1
     %."""
     target = mixture([0.01, 0.33, 0.33, 0.33])
-    x = scout(
+    x = explore_independently(
         target.log_prob, Normal(torch.zeros(2), 6 * torch.eye(2)), 100, orn.Noise(0), levels=16
     )
     found = orn.metrics.mode_weights(x, target.means)

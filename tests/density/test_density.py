@@ -2,6 +2,7 @@
 named parameters, NumPy functions."""
 
 import math
+from threading import Barrier, Event, Thread
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch import distributions as law
 from torch.nn.functional import softplus
 
 import ornstein as orn
-from ornstein.density.vectorise import vectorise
+from ornstein.density.vectorise import vectorise, without_validation
 from ornstein.errors import OrnsteinError
 
 S = orn.supports
@@ -102,7 +103,7 @@ def test_samples_of_a_constrained_density_have_its_law():
         return law.HalfNormal(1.0).log_prob(tau) + law.Normal(3.0, tau + 0.5).log_prob(mu)
 
     density = orn.Density.of(log_prob, mu=S.real(), tau=S.positive())
-    r = orn.sample_density(density.log_prob, density.dim, n=2048, particles=1024, steps=20)
+    r = orn.sample_density(density.log_prob, density.dim, n=2048, particles=1024, training_steps=20)
     draws = density.constrain(r.samples)
     assert abs(r.log_z) < 5 * r.log_z_stderr + 0.01
     error = math.sqrt(1 / r.ess + 1 / 2048)  # of the weights, and of 2048 draws by them
@@ -308,3 +309,28 @@ class TestNumPy:
     def test_misfits_are_named(self, fn, words):
         with pytest.raises(OrnsteinError, match=words):
             orn.from_numpy(fn, 3)
+
+
+def test_threads_leave_the_checks_of_torch_distributions_as_they_were():
+    """Two threads are inside at once: the checks are off until the last of them has left."""
+    validate = law.Distribution._validate_args
+    both_inside, leave_last = Barrier(2), Event()
+
+    def first():
+        with without_validation():
+            both_inside.wait()
+        states.append(law.Distribution._validate_args)
+        leave_last.set()
+
+    def last():
+        with without_validation():
+            both_inside.wait()
+            leave_last.wait()
+
+    states = []
+    threads = [Thread(target=first), Thread(target=last)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert states == [False] and law.Distribution._validate_args is validate

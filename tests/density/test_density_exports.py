@@ -1,5 +1,5 @@
-"""What `sample_density` hands back for named parameters: their law, ways out that keep it, budgets,
-and densities without a law."""
+"""Results of `sample_density` with named parameters: their law, exports, budgets, and densities
+of infinite mass."""
 
 import math
 
@@ -27,7 +27,7 @@ def log_prob(mu, tau):
 def result():
     density = orn.Density.of(log_prob, mu=orn.supports.real(), tau=orn.supports.positive())
     with torch.random.fork_rng(devices=[]):
-        return orn.sample_density(density, n=256, particles=256, steps=1)
+        return orn.sample_density(density, n=256, particles=256, training_steps=1)
 
 
 def test_named_parameters_are_drawn_in_the_space_of_the_user(result):
@@ -73,7 +73,7 @@ def test_arviz_gets_the_result(result):
 def test_arviz_gets_a_vector_with_its_shape():
     pytest.importorskip("arviz", reason="ArviZ is not installed: pip install 'ornstein[arviz]'")
     density = orn.Density.of(lambda theta: -theta.square().sum() / 2, theta=orn.supports.real(2))
-    r = orn.sample_density(density, n=64, particles=128, steps=1)
+    r = orn.sample_density(density, n=64, particles=128, training_steps=1)
     drawn = r.to_inference_data().posterior["theta"].values
     assert drawn.shape == (1, 64, 2) and np.array_equal(drawn[0], r.samples.numpy())
 
@@ -96,12 +96,12 @@ def test_a_file_brings_the_result_back(result, tmp_path):
     assert notes["log_z"] == result.log_z and notes["log_z_stderr"] == result.log_z_stderr
 
 
-@pytest.mark.parametrize("what", ["seconds", "evaluations"])
+@pytest.mark.parametrize("limit", ["seconds", "evaluations"])
 @pytest.mark.parametrize("value", [0, -1.0, math.nan])
-def test_a_budget_is_positive(what, value):
-    with pytest.raises(OrnsteinError, match=f"{what}={value}.*both positive"):
-        orn.Budget(**{what: value})
-    if what == "seconds":
+def test_a_budget_is_positive(limit, value):
+    with pytest.raises(OrnsteinError, match=f"{limit}={value}.*both positive"):
+        orn.Budget(**{limit: value})
+    if limit == "seconds":
         with pytest.raises(OrnsteinError, match="both positive"):
             orn.sample_density(lambda x: -x.square().sum(1) / 2, 2, budget=value)
 
@@ -114,7 +114,7 @@ def test_mass_without_end_is_named_not_numbered(name):
     """The integral is infinite: an error says so, or the code ``improper`` is among the
     warnings."""
     try:
-        r = orn.sample_density(IMPROPER[name], 2, n=256, particles=256, steps=1)
+        r = orn.sample_density(IMPROPER[name], 2, n=256, particles=256, training_steps=1)
     except OrnsteinError as error:
         assert "infinite" in str(error)
     else:

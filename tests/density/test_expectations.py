@@ -1,56 +1,59 @@
 """Averages over a density and their errors."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 import ornstein as orn
-from ornstein.density.expectations import Particles, average
+from ornstein.core.random.weighted_sample import WeightedSample
+from ornstein.density.expectations import average
 from ornstein.errors import OrnsteinError
 
 DOUBLE = torch.float64
 
 
-def tilted(seed, n=4096, islands=16):
+def tilted(seed, n=4096, groups=16):
     """Particles of N(0, 1), weighted for N(1, 1)."""
     x = orn.Noise(seed).normal((n, 1), DOUBLE)
-    return Particles(x, x[:, 0] - 0.5, islands)
+    return WeightedSample(x, x[:, 0] - 0.5, groups)
 
 
 def test_the_error_is_what_repetitions_show():
     """Mean and square under N(1, 1) from weighted draws of N(0, 1), 300 times: unbiased within 4
-    standard errors, mean square error what is said to 15 % (its own error is 8 %)."""
+    standard errors, mean square error what is reported to 15 % (its own error is 8 %)."""
     f = lambda x: torch.cat([x, x.square()], 1)  # noqa: E731
-    found = [average([tilted(seed)], f) for seed in range(300)]
-    error = torch.stack([some.value for some in found]) - torch.tensor([1.0, 2.0], dtype=DOUBLE)
-    said = torch.stack([some.stderr for some in found]).square().mean(0)
+    estimates = [average([tilted(seed)], f) for seed in range(300)]
+    values = torch.stack([estimate.value for estimate in estimates])
+    error = values - torch.tensor([1.0, 2.0], dtype=DOUBLE)
+    variance = torch.stack([estimate.stderr for estimate in estimates]).square().mean(0)
     assert bool((error.mean(0).abs() < 4 * error.std(0) / math.sqrt(300)).all())
-    torch.testing.assert_close(error.square().mean(0), said, rtol=0.15, atol=0)
+    torch.testing.assert_close(error.square().mean(0), variance, rtol=0.15, atol=0)
 
 
-def test_islands_may_be_dependent_within():
-    """Every particle of an island the same: the error is that of as many draws as there are
-    islands."""
+def test_groups_may_be_dependent_within():
+    """Every particle of a group the same: the error is that of as many draws as there are
+    groups."""
     x = orn.Noise(0).normal((64, 1), DOUBLE)
-    found = average(
-        [Particles(x.repeat_interleave(100, 0), torch.zeros(6400, dtype=DOUBLE), 64)],
+    mean = average(
+        [WeightedSample(x.repeat_interleave(100, 0), torch.zeros(6400, dtype=DOUBLE), 64)],
         lambda x: x[:, 0],
     )
-    assert float(found.value) == pytest.approx(float(x.mean())) and float(
-        found.stderr
+    assert float(mean.value) == pytest.approx(float(x.mean())) and float(
+        mean.stderr
     ) == pytest.approx(float(x.std()) / 8)
 
 
 def test_sets_count_by_their_effective_sizes():
-    """Three sets of one law: their common error is nearly what a set of all has; the dead have no
-    say, even where f is NaN."""
+    """Three sets of one law: their common error is nearly what a set of all has; particles
+    of weight 0 do not count, even where f is NaN."""
     sets = [
         tilted(0),
         tilted(1),
-        tilted(2)._replace(log_w=tilted(2).log_w + 7),
+        replace(tilted(2), log_w=tilted(2).log_w + 7),
     ]  # of an unknown constant
-    dead = Particles(
+    dead = WeightedSample(
         torch.cat([sets[0].x, -sets[0].x]),
         torch.cat([sets[0].log_w, torch.full((4096,), -torch.inf)]),
         32,
@@ -60,6 +63,16 @@ def test_sets_count_by_their_effective_sizes():
     assert float(all_.stderr) == pytest.approx(float(one.stderr) / 3**0.5, rel=0.3)
     spoilt = lambda x: x[:, 0].where(x[:, 0] != -sets[0].x[0, 0], torch.nan)  # noqa: E731
     assert float(average([dead], spoilt).value) == pytest.approx(float(one.value))
+
+
+def test_a_weight_that_is_zero_in_double_precision_does_not_count():
+    """At x = 1e301 the square overflows; a log-weight of -2000 keeps that out of the mean."""
+    x = torch.cat([tilted(0).x, torch.full((16, 1), 1e301, dtype=DOUBLE)])
+    log_w = torch.cat([tilted(0).log_w, torch.full((16,), -2000.0, dtype=DOUBLE)])
+    mean, stderr = average([WeightedSample(x, log_w, 16)], lambda x: x.square())
+    expected = average([tilted(0)], lambda x: x.square())
+    assert float(mean) == pytest.approx(float(expected.value))
+    assert float(stderr) == pytest.approx(float(expected.stderr), rel=0.5)
 
 
 def test_a_row_for_each_particle():
@@ -80,10 +93,10 @@ def test_a_result_averages_by_name():
     truth = torch.stack([exact[:, 0], exact[:, 1].log()], 1)
     errors = []
     for seed in range(2):
-        r = orn.sample_density(target, n=1024, stderr=0.01, steps=1, seed=seed)
-        found = r.average(lambda p: torch.stack([p["mu"], p["tau"].log()], 1))
-        error = found.value - truth.mean(0)
-        assert found.value.shape == found.stderr.shape == (2,)
-        assert bool((error.abs() < 4 * (found.stderr + truth.std(0) / 400_000**0.5)).all())
+        r = orn.sample_density(target, n=1024, stderr=0.01, training_steps=1, seed=seed)
+        mean = r.average(lambda p: torch.stack([p["mu"], p["tau"].log()], 1))
+        error = mean.value - truth.mean(0)
+        assert mean.value.shape == mean.stderr.shape == (2,)
+        assert bool((error.abs() < 4 * (mean.stderr + truth.std(0) / 400_000**0.5)).all())
         errors.append(error / (truth.std(0) / 1024**0.5))
     assert float(torch.stack(errors).square().mean().sqrt()) < 2

@@ -1,4 +1,4 @@
-"""Estimators of log Z: bridge sampling, fusion, islands, and whether their intervals cover."""
+"""Estimators of log Z: bridge sampling, fusion, independent runs, and coverage of intervals."""
 
 import math
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.density.log_z import LogZ, bar, fuse, log_z, log_z_islands, student
+from ornstein.density.consistency import fuse
+from ornstein.density.log_z import LogZ, bar, log_z, log_z_of_runs, student
 from ornstein.errors import OrnsteinError
 
 DOUBLE = torch.float64
@@ -68,19 +69,19 @@ def test_bridge_refuses_bad_ratios():
             bar(q, p)
 
 
-def test_island_intervals_cover():
-    """Unbiased lognormal estimates of Z = 1, sd of the log 0.05 and 0.3, 8 islands: 600 replicates
+def test_intervals_of_runs_cover():
+    """Unbiased lognormal estimates of Z = 1, sd of the log 0.05 and 0.3, 8 runs: 600 replicates
     cover 0.90 .. 0.98."""
     for sd in (0.05, 0.3):
         noise = sd * orn.Noise(1).normal((600, 8), DOUBLE) - sd**2 / 2
         assert (
-            0.90 <= covered([log_z_islands(row, torch.zeros(8)).interval for row in noise]) <= 0.98
+            0.90 <= covered([log_z_of_runs(row, torch.zeros(8)).interval for row in noise]) <= 0.98
         )
 
 
-def test_a_dead_island_counts_as_an_estimate_of_zero():
-    islands = torch.tensor([0.0, -torch.inf], dtype=DOUBLE)
-    assert log_z_islands(islands, torch.zeros(4)).value == pytest.approx(-math.log(2))
+def test_a_dead_run_counts_as_an_estimate_of_zero():
+    estimates = torch.tensor([0.0, -torch.inf], dtype=DOUBLE)
+    assert log_z_of_runs(estimates, torch.zeros(4)).value == pytest.approx(-math.log(2))
 
 
 def test_students_quantiles():
@@ -89,7 +90,7 @@ def test_students_quantiles():
 
 
 def normal_estimate(value, stderr):
-    return LogZ(value, stderr, (value - 1.96 * stderr, value + 1.96 * stderr), value, 1.0)
+    return LogZ(value, stderr, (value - 1.96 * stderr, value + 1.96 * stderr), elbo=value, ess=1.0)
 
 
 def test_fusion_has_the_least_variance_and_covers():
@@ -109,9 +110,9 @@ def test_fusion_has_the_least_variance_and_covers():
 
 
 def test_estimates_that_disagree_get_a_wider_interval():
-    apart = fuse([normal_estimate(0.0, 0.1), normal_estimate(1.0, 0.1)])
-    assert apart.value == pytest.approx(0.5)
-    assert apart.stderr == pytest.approx(0.5, rel=1e-6)  # sqrt(chi^2 = 50) 0.1 / sqrt(2)
+    result = fuse([normal_estimate(0.0, 0.1), normal_estimate(1.0, 0.1)])
+    assert result.value == pytest.approx(0.5)
+    assert result.stderr == pytest.approx(0.5, rel=1e-6)  # sqrt(chi^2 = 50) 0.1 / sqrt(2)
     with pytest.raises(OrnsteinError, match="finite standard error"):
         fuse([normal_estimate(0.0, math.inf)])
 
@@ -119,10 +120,11 @@ def test_estimates_that_disagree_get_a_wider_interval():
 def test_precisions_that_were_expected_decide_not_those_that_came_out():
     """Weighted mean and its error by hand; without them, those that came out; a wrong number of
     them is refused."""
-    a, b = orn.LogZ(1.0, 0.1, (0.8, 1.2), 0.9, 50.0), orn.LogZ(1.1, 0.2, (0.7, 1.5), 0.8, 40.0)
-    found = fuse([a, b], [1.0, 3.0])
-    assert found.value == pytest.approx((1.0 + 3 * 1.1) / 4)
-    assert found.stderr == pytest.approx(math.sqrt(0.1**2 + (3 * 0.2) ** 2) / 4)
+    a = orn.LogZ(1.0, 0.1, (0.8, 1.2), elbo=0.9, ess=50.0)
+    b = orn.LogZ(1.1, 0.2, (0.7, 1.5), elbo=0.8, ess=40.0)
+    fused = fuse([a, b], [1.0, 3.0])
+    assert fused.value == pytest.approx((1.0 + 3 * 1.1) / 4)
+    assert fused.stderr == pytest.approx(math.sqrt(0.1**2 + (3 * 0.2) ** 2) / 4)
     assert fuse([a, b]).value == pytest.approx((100 * 1.0 + 25 * 1.1) / 125)
     with pytest.raises(OrnsteinError, match="1 precisions for 2"):
         fuse([a, b], [1.0])
@@ -133,17 +135,15 @@ def test_fused_errors_are_those_of_the_mean_whatever_its_weights():
     error is inflated in about one of three, as chi^2 with one degree of freedom exceeds 1, and its
     root mean square is within 30 % above the true one."""
     noise = orn.Noise(5).normal((4000, 2), DOUBLE)
-    found = [
-        fuse(
-            [LogZ(0.1 * a, 0.1, (0, 0), 0.0, 1.0), LogZ(0.3 * b, 0.3, (0, 0), 0.0, 1.0)], [1.0, 1.0]
-        )
+    fused = [
+        fuse([LogZ(0.1 * a, 0.1, (0, 0)), LogZ(0.3 * b, 0.3, (0, 0))], [1.0, 1.0])
         for a, b in noise.tolist()
     ]
     true = math.sqrt(0.01 + 0.09) / 2
-    assert abs(sum(z.stderr > true * 1.0001 for z in found) / 4000 - 0.3173) < 4 * math.sqrt(
+    assert abs(sum(z.stderr > true * 1.0001 for z in fused) / 4000 - 0.3173) < 4 * math.sqrt(
         0.3173 * 0.6827 / 4000
     )
-    assert 1 < math.sqrt(sum(z.stderr**2 for z in found) / 4000) / true < 1.3
+    assert 1 < math.sqrt(sum(z.stderr**2 for z in fused) / 4000) / true < 1.3
 
 
 def test_a_draw_of_almost_no_density_does_not_set_the_scale():

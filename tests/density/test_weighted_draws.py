@@ -54,7 +54,7 @@ def test_particles_that_are_resampled_stay_alive():
 
 def test_a_support_that_ends_takes_no_particles_on_the_way():
     """A Gaussian cut at -0.5, which posterior means cross long before the end: log Z within 4
-    standard errors over 64 islands."""
+    standard errors over 64 runs."""
     cut = torch.tensor([-0.5])
     exact = float(torch.special.log_ndtr(-cut))
     law = torch.distributions.Normal(
@@ -73,10 +73,15 @@ def test_a_support_that_ends_takes_no_particles_on_the_way():
 
 def test_a_result_draws_more_of_both():
     r = orn.sample_density(lambda x: -x.square().sum(1) / 2, 2, n=100, particles=128)
-    assert torch.equal(
-        r.weighted(64, seed=5).log_w, orn.draw_weighted(r.sampler, r.density, 64, 5).log_w
-    )
-    assert torch.equal(r.resampled(64, seed=5).x, orn.draw_smc(r.sampler, r.density, 64, 5).x)
+    paths = orn.draw_weighted(r.sampler, r.density, 64, 5)
+    particles = orn.draw_smc(r.sampler, r.density, 64, 5)
+    assert torch.equal(r.draw_weighted(64, seed=5).log_w, paths.log_w)
+    assert torch.equal(r.draw_smc(64, seed=5).x, particles.x)
+    assert (paths.islands, particles.islands) == (64, 16)
+    with pytest.warns(DeprecationWarning, match="is now DensityResult.draw_weighted"):
+        assert torch.equal(r.weighted(64, seed=5).log_w, paths.log_w)
+    with pytest.warns(DeprecationWarning, match="is now DensityResult.draw_smc"):
+        assert torch.equal(r.resampled(64, seed=5).x, particles.x)
 
 
 def test_too_few_or_another_density_is_refused():

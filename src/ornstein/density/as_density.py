@@ -1,9 +1,9 @@
-"""Turn what a user passes to `orn.sample_density` into a `Density`.
+"""Turn what a user passes to `ornstein.sample_density` into a `Density`.
 
-Accepted are a `Density`, a target of `orn.targets`, a `torch.distributions.Distribution`, a PyMC
-model, and a plain function of unconstrained points. The other packages have constructors of their
-own: `orn.from_numpy`, `orn.from_jax`, `orn.from_numpyro`, `orn.from_stan`. Of a distribution with
-the support ``f(R^d)`` the density of the unconstrained z is
+Accepted are a `Density`, a target of `ornstein.targets`, a `torch.distributions.Distribution`, a
+PyMC model, and a plain function of unconstrained points. The other packages have constructors of
+their own: `ornstein.from_numpy`, `from_jax`, `from_numpyro` and `from_stan`. For a distribution
+whose support is ``f(R^d)``, the density of the unconstrained z is
 
     log rho(z) = log p(f(z)) + log |det df/dz|.                                                  (1)
 """
@@ -19,24 +19,30 @@ from torch.distributions import Distribution
 from ornstein.density.constraints.supports import Support
 from ornstein.density.density import Density, Named, ParameterMap, trial_points
 from ornstein.density.interop.pymc import from_pymc
-from ornstein.density.vectorise import trusting, vectorise
+from ornstein.density.vectorise import vectorise, without_validation
 from ornstein.errors import OrnsteinError
 
 
-def as_density(what: Any, dim: int | None = None) -> Density:
-    """A `Density` from anything that is one.
+def as_density(log_prob: Any, dim: int | None = None) -> Density:
+    """Make a `Density` of a log-density, a target, a distribution or a probabilistic model.
 
     Args:
-        what: a `Density`; a target with ``log_prob`` and ``dim``, as in `ornstein.targets`; a
-            `torch.distributions.Distribution`, whose support is taken care of; a PyMC model; or a
-            callable ``(n, d) -> (n,)`` or ``(d,) -> ()``, which is found out by trial.
-        dim: d, for a callable that does not say.
+        log_prob: a `Density`; a target with ``log_prob`` and ``dim``, as in `ornstein.targets`; a
+            `torch.distributions.Distribution`, which is mapped from unconstrained coordinates to
+            its support; a PyMC model; or a callable ``(n, d) -> (n,)`` or ``(d,) -> ()``: which of
+            the two is decided by trial.
+        dim: d, for a callable that has no attribute ``dim``.
 
     Raises:
         OrnsteinError: if it is none of these, a callable without ``dim``, or of another dimension
             than ``dim``.
+
+    Example:
+        >>> density = orn.as_density(torch.distributions.Gamma(2.0, 1.0))
+        >>> density.dim, density(torch.zeros(3, 1)).shape
+        (1, torch.Size([3]))
     """
-    density = _as_density(what, dim)
+    density = _as_density(log_prob, dim)
     if dim is not None and dim != density.dim:
         raise OrnsteinError(
             f"dim={dim}, but the density has {density.dim} unconstrained coordinates: leave dim"
@@ -46,6 +52,7 @@ def as_density(what: Any, dim: int | None = None) -> Density:
 
 
 def _as_density(what: Any, dim: int | None) -> Density:
+    """A density from anything that `as_density` accepts, whatever its dimension."""
     if isinstance(what, Density):
         return what
     if isinstance(what, Distribution):
@@ -64,14 +71,14 @@ def _as_density(what: Any, dim: int | None) -> Density:
         raise OrnsteinError("a callable does not say how many coordinates it takes: pass dim=")
     if dim < 1:
         raise OrnsteinError(f"dim={dim}: at least 1")
-    found = vectorise(
+    batched = vectorise(
         what, trial_points(dim, {dim}), getattr(what, "__name__", type(what).__name__)
     )
-    return Density(found.fn, dim, trials=found.trials)
+    return Density(batched.fn, dim, trials=batched.trials)
 
 
 def _of_distribution(law: Distribution) -> Density:
-    """The log-density (1) of a distribution, on unconstrained coordinates of its support."""
+    """The density (1) of a distribution, on unconstrained coordinates of its support."""
     if law.batch_shape:
         axes = len(law.batch_shape)
         raise OrnsteinError(
@@ -86,19 +93,25 @@ def _of_distribution(law: Distribution) -> Density:
         raise OrnsteinError(
             f"{type(law).__name__} does not say what its support is: use orn.Density.of"
         )
-    box = ParameterMap({"x": Support(constraint, tuple(law.event_shape))})
+    parameters = ParameterMap({"x": Support(constraint, tuple(law.event_shape))})
 
     def density(z: Tensor) -> Tensor:
-        values, log_det = box.constrain(z)
-        with trusting():
+        values, log_det = parameters.constrain(z)
+        with without_validation():
             return law.log_prob(values["x"]) + log_det  # (1)
 
-    return Density(density, box.dim, box.shapes, lambda z: box.constrain(z)[0], box.unconstrain)
+    return Density(
+        density,
+        parameters.dim,
+        parameters.shapes,
+        lambda z: parameters.constrain(z)[0],
+        parameters.unconstrain,
+    )
 
 
 def _of_target(target: Any) -> Density:
-    """A target as it is; if it has ``names`` and ``parameters(z)``, as `EightSchools` has, draws
-    come back under these names."""
+    """A target as it is; one with ``names`` and ``parameters(z)``, as `EightSchools` has, returns
+    draws under these names."""
     if not (hasattr(target, "names") and callable(getattr(target, "parameters", None))):
         return Density(target.log_prob, target.dim)
     columns: dict[str, list[int]] = {}

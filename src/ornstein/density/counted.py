@@ -1,4 +1,8 @@
-"""The user's log-density, with its calls counted and its bad values made -inf."""
+"""Wrap a user's log-density: count its evaluations, and replace NaN and +inf by -inf.
+
+`sample_density` evaluates the density through this wrapper only, so that the reported cost is what
+the user's function was really asked.
+"""
 
 __all__ = ["CountedLogDensity", "LogDensity"]
 
@@ -13,21 +17,21 @@ from ornstein.errors import OrnsteinError
 
 @dataclass
 class CountedLogDensity:
-    """The user's density with its calls counted and its bad values made -inf (and counted).
+    """A log-density whose evaluations are counted, and whose bad values count as -inf.
 
-    It is called in the dtype that it takes: in float64, or, if it refuses that with an error, in
-    float32 from then on. Values come back in the dtype of x.
+    The user's function is called in the dtype that it takes: in float64, or, if it refuses that
+    with an error, in float32 from then on. Values are returned in the dtype of x.
 
     Args:
-        fn: the log-density.
+        fn: the log-density ``(n, d) -> (n,)``, in nats.
         dim: d.
 
     Attributes:
         values: points at which the density was evaluated, with or without gradient.
-        gradients: points at which its gradient was: counted when the gradient is computed, not when
-            it could be.
-        bad: points where it was NaN or +inf.
-        dtype: that in which it is called.
+        gradients: points at which its gradient was evaluated: counted when the gradient is
+            computed, not when it could be.
+        bad: points at which the value was NaN or +inf.
+        dtype: the dtype in which it is called.
     """
 
     fn: LogDensity
@@ -54,15 +58,17 @@ class CountedLogDensity:
         return value
 
     def _call(self, x: Tensor) -> Tensor:
-        wide = x.dtype == torch.float64
+        """The value in the dtype that the function takes."""
+        is_double = x.dtype == torch.float64
         try:
-            return self.fn(x.to(self.dtype) if wide else x)
+            return self.fn(x.to(self.dtype) if is_double else x)
         except RuntimeError:
-            if not wide or self.dtype == torch.float32:
+            if not is_double or self.dtype == torch.float32:
                 raise
             value = self.fn(x.float())
             self.dtype = torch.float32
             return value
 
     def _count(self, gradient: Tensor) -> None:
+        """Count a gradient when it is computed."""
         self.gradients += len(gradient)

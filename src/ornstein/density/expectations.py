@@ -1,95 +1,91 @@
-"""Averages over a density from weighted particles, with their standard errors.
+"""Estimate averages over a density from weighted particles, with their standard errors.
 
-In K independent islands of particles with weights w, E[f] is a ratio of two means, and its error by
+In K independent groups of particles with weights w, E[f] is a ratio of two means, and its error by
 the delta method
 
     m = sum_k A_k / sum_k B_k,      A_k = sum_{i in k} w_i f(x_i),      B_k = sum_{i in k} w_i,  (1)
 
     se^2 = K / (K - 1)  sum_k (A_k - m B_k)^2 / (sum_k B_k)^2,                                   (2)
 
-whatever happens within an island. Independent sets of particles count in proportion to their
-effective sizes, as in the samples.
+whatever happens within a group. Independent sets of particles count in proportion to their
+effective sizes, as they do among the samples of `DensityResult`, whose method ``average`` is this.
 """
 
-__all__ = ["Particles", "PosteriorMean", "average"]
+__all__ = ["PosteriorMean", "average", "log_size_weights"]
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.estimate import Estimate
+from ornstein.core.random.weighted_sample import WeightedSample
 from ornstein.errors import OrnsteinError
 
 
-class Particles(NamedTuple):
-    """Weighted particles in independent islands of equal size, one after another.
+@dataclass(frozen=True, eq=False)
+class PosteriorMean(Estimate):
+    """A mean ``E[f(x)]`` under a density: value and standard error are tensors of the shape of f.
 
-    Attributes:
-        x: ``(n, d)``.
-        log_w: ``(n,)``, some of them finite.
-        islands: how many, at least two; independent particles may be divided into as many as one
-            likes.
+    The error comes from the spread between independent groups of particles.
     """
 
-    x: Float[Tensor, "n d"]
-    log_w: Float[Tensor, " n"]
-    islands: int
 
-    @property
-    def shares(self) -> Float[Tensor, " n"]:
-        """Logarithms of the normalised weights times the effective size ``(sum w)^2 / sum w^2``."""
-        log_w = self.log_w.double()
-        w = log_w - log_w.logsumexp(0)
-        return w - (2 * w).logsumexp(0)
+def log_size_weights(particles: WeightedSample) -> Float[Tensor, " n"]:
+    """Logarithms of the normalised weights times the effective sample size, ``(n,)``.
 
-
-class PosteriorMean(NamedTuple):
-    """A mean under the density.
-
-    Attributes:
-        value: ``(*shape)``.
-        stderr: standard error of each entry, from the spread of islands.
+    With weights w, that is ``log(w / sum w) + log((sum w)^2 / sum w^2)``: several sets of particles
+    with these weights count in proportion to their effective sizes.
     """
+    log_w = particles.log_w.double()
+    normalised = log_w - log_w.logsumexp(0)
+    return normalised - (2 * normalised).logsumexp(0)
 
-    value: Tensor
-    stderr: Tensor
 
+def average(sets: Sequence[WeightedSample], f: Callable[[Tensor], Tensor]) -> PosteriorMean:
+    """Estimate ``E[f(x)]`` from independent sets of weighted particles.
 
-def average(sets: Sequence[Particles], f: Callable[[Tensor], Tensor]) -> PosteriorMean:
-    """``E[f(x)]`` by (1) and (2) from independent sets of particles.
+    Within a set the estimate is ``sum_i w_i f(x_i) / sum_i w_i``, and its error comes from the
+    spread of the independent groups; sets count by their effective sizes.
 
     Args:
-        sets: at least one.
+        sets: at least one; each in two or more independent groups.
         f: ``(m, d) -> (m, *shape)``; called once for each set, with its particles of positive
             weight.
 
     Raises:
         OrnsteinError: if f does not return a row for each particle.
     """
-    value = variance = torch.zeros((), dtype=torch.float64)
-    sizes = torch.stack([part.shares.logsumexp(0).exp() for part in sets])
-    for part, share in zip(sets, sizes / sizes.sum(), strict=True):
-        mean, squared = _mean(part, f)
-        value, variance = value + share * mean, variance + share.square() * squared
+    value = torch.zeros((), dtype=torch.float64)
+    variance = torch.zeros((), dtype=torch.float64)
+    sizes = torch.stack([log_size_weights(particles).logsumexp(0).exp() for particles in sets])
+    for particles, fraction in zip(sets, sizes / sizes.sum(), strict=True):
+        mean, squared_error = _ratio_of_means(particles, f)
+        value = value + fraction * mean
+        variance = variance + fraction.square() * squared_error
     return PosteriorMean(value, variance.sqrt())
 
 
-def _mean(part: Particles, f: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """m and the square of its error."""
-    n, k = len(part.x), part.islands
-    alive = part.log_w > -torch.inf
-    found = f(part.x[alive])
-    if found.shape[:1] != (int(alive.sum()),):
+def _ratio_of_means(
+    particles: WeightedSample, f: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The mean (1) of f and the square (2) of its standard error."""
+    n, groups = len(particles), particles.islands
+    finite = particles.log_w > -torch.inf
+    w = torch.softmax(particles.log_w[finite].double(), 0)
+    positive = w > 0  # 0 times an overflow of f would be NaN
+    w = w[positive]
+    values = f(particles.x[finite][positive])
+    if values.shape[:1] != w.shape:
         raise OrnsteinError(
-            f"average: f returned {tuple(found.shape)} for {int(alive.sum())} points, need a row"
-            " for each"
+            f"average: f returned {tuple(values.shape)} for {len(w)} points, need a row for each"
         )
-    w, island = torch.softmax(part.log_w[alive].double(), 0), (torch.arange(n) * k // n)[alive]
-    rows = w[:, None] * found.double().reshape(len(w), -1)
-    total = torch.zeros(k, rows.shape[1], dtype=rows.dtype).index_add(0, island, rows)  # A
-    weight = torch.zeros(k, dtype=w.dtype).index_add(0, island, w)  # B, which add up to 1
-    mean = total.sum(0)
-    square = (total - mean * weight[:, None]).square().sum(0) * k / (k - 1)
-    return mean.reshape(found.shape[1:]), square.reshape(found.shape[1:])
+    group = (torch.arange(n) * groups // n)[finite][positive]
+    rows = w[:, None] * values.double().reshape(len(w), -1)
+    a = torch.zeros(groups, rows.shape[1], dtype=rows.dtype).index_add(0, group, rows)
+    b = torch.zeros(groups, dtype=w.dtype).index_add(0, group, w)  # adds up to 1
+    mean = a.sum(0)  # (1)
+    squared = (a - mean * b[:, None]).square().sum(0) * groups / (groups - 1)  # (2)
+    return mean.reshape(values.shape[1:]), squared.reshape(values.shape[1:])

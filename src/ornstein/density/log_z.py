@@ -1,137 +1,156 @@
-"""log Z from weights, with its standard error and interval.
+"""Estimate a normalising constant Z, on the log scale, from importance weights.
 
-From samples of one law the mean weight; from samples of two, Bennett's acceptance ratio: with ``u =
-log rho - log q`` known at n_q draws of the normalised q and at n_p draws of rho / Z, and ``c = log
-Z + log(n_q / n_p)``, log Z solves
+Weights ``w = rho(x) / q(x)`` of draws x of a normalised proposal q have the mean Z, the integral of
+the unnormalised density rho. `log_z` takes independent weights, `log_z_of_runs` the estimates of
+independent runs of sequential Monte Carlo, whose particles depend on each other. With draws of both
+q and rho / Z, Bennett's acceptance ratio (`bar`) is the estimator of least variance: with
+``u = log rho - log q`` at n_q draws of q and at n_p draws of rho / Z, it solves
 
-    sum_q 1 / (1 + exp(c - u)) = sum_p 1 / (1 + exp(u - c)),                                     (1)
+    sum_q 1 / (1 + exp(c - u)) = sum_p 1 / (1 + exp(u - c)),   c = log Z + log(n_q / n_p),       (1)
 
-the optimal bridge between the two (Bennett 1976; Meng and Wong 1996). Independent estimates are
-fused with weights that are inverse to their variances. For estimates ``z_s`` with standard errors
-``e_s`` from S seeds and their mean ``m`` by inverse variances,
-
-    Q = sum_s (z_s - m)^2 / e_s^2  ~  chi^2 with S - 1 degrees of freedom                        (2)
-
-if the errors are what they say.
+the optimal bridge between the two (Bennett 1976; Meng and Wong 1996). Estimates that are
+independent of each other are combined in `ornstein.density.consistency`.
 """
 
-__all__ = [
-    "ConsistencyTest",
-    "LogZ",
-    "bar",
-    "consistency_test",
-    "fuse",
-    "log_z",
-    "log_z_islands",
-    "student",
-]
+__all__ = ["NORMAL_REACH", "LogZ", "bar", "log_z", "log_z_of_runs", "student"]
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.numerics.importance import require_two
+from ornstein.core.numerics.estimate import NORMAL_QUANTILE, Estimate
+from ornstein.core.numerics.importance import ess, log_ess, require_two
+from ornstein.core.numerics.roots import bisect
 from ornstein.errors import OrnsteinError
 
+NORMAL_REACH = 1.96
+"""Standard errors from the middle to the ends of a 95 % interval, where the errors are normal."""
+_BRACKETING_STEPS = 60  # doublings of the interval that is to hold the root of (1)
+_BISECTION_STEPS = 100  # halvings of that interval: the last digit of a double is reached
 
-class LogZ(NamedTuple):
-    """An estimate of log Z in nats.
 
-    Attributes:
+@dataclass(frozen=True, eq=False)
+class LogZ(Estimate):
+    """An estimate of the log normalising constant log Z, in nats, with its 95 % interval.
+
+    Args:
         value: log of the mean weight.
-        stderr: standard error of ``value`` (delta method).
+        stderr: standard error of the value, by the delta method.
         interval: 95 % interval.
-        elbo: mean of log w, a lower bound in expectation.
-        ess: effective sample size, in samples.
+        cost: evaluations of the log-density behind the estimate, where they were counted; else 0.
+        elbo: mean of the log-weights, a lower bound on log Z in expectation.
+        ess: effective sample size ``(sum w)^2 / sum w^2``, in samples.
+
+    Example:
+        >>> estimate = orn.log_z(torch.tensor([0.9, 1.0, 1.1, 1.0]))
+        >>> estimate.elbo <= estimate.value
+        True
+        >>> value, stderr = estimate
     """
 
-    value: float
-    stderr: float
-    interval: tuple[float, float]
-    elbo: float
-    ess: float
+    elbo: float = math.nan
+    ess: float = math.nan
 
 
 def log_z(log_w: Float[Tensor, " n"]) -> LogZ:
-    """log Z from independent weights: ``log mean w`` with the standard error ``sd(w) / (mean(w)
-    sqrt(n))``.
+    """Estimate log Z from independent log-weights, as ``log mean w``.
 
-    The interval is symmetric for w, so not for log w: ``log(mean w -+ 1.96 se)``.
+    The standard error is ``sd(w) / (mean(w) sqrt(n))``. The interval is symmetric for w, so not for
+    log w: ``log(mean w -+ 1.96 se)``.
+
+    Args:
+        log_w: log-weights in nats; -inf is a weight of 0.
 
     Raises:
         OrnsteinError: if there are fewer than two weights, one is NaN or +inf, or all are zero.
+
+    Example:
+        >>> orn.log_z(torch.full((10,), 3.0)).value
+        3.0
     """
-    n, log_w = require_two(log_w), log_w.detach().double()
-    if bool(torch.isnan(log_w).any() | (log_w == torch.inf).any()) or not bool(
-        torch.isfinite(log_w).any()
-    ):
+    n = require_two(log_w)
+    log_w = log_w.detach().double()
+    if not _usable(log_w):
         raise OrnsteinError(
             "log-weights are NaN, +inf or all -inf: check the log-density at the generated points"
         )
-    top = log_w.max()
-    w = (log_w - top).exp()
-    mean, se = float(w.mean()), float(w.std()) / math.sqrt(n)
-    value = float(top) + math.log(mean)
-    relative = se / mean
+    largest = log_w.max()
+    w = (log_w - largest).exp()
+    mean = float(w.mean())
+    stderr = float(w.std()) / math.sqrt(n) / mean
+    value = float(largest) + math.log(mean)
     return LogZ(
         value,
-        relative,
-        _interval(value, relative, 1.96),
-        float(log_w.mean()),
-        float(w.sum().square() / w.square().sum()),
+        stderr,
+        _interval(value, stderr, NORMAL_REACH),
+        elbo=float(log_w.mean()),
+        ess=ess(log_w),
     )
 
 
-def log_z_islands(islands: Float[Tensor, " k"], log_w: Float[Tensor, " n"]) -> LogZ:
-    """log Z from independent unbiased estimates of Z: the log of their mean, with Student's
-    interval from their spread.
+def log_z_of_runs(log_estimates: Float[Tensor, " k"], log_w: Float[Tensor, " n"]) -> LogZ:
+    """Estimate log Z from independent unbiased estimates of Z, as the log of their mean.
+
+    The interval is Student's, from the spread of the estimates. Sequential Monte Carlo gives such
+    estimates, one for each independent group of particles.
 
     Args:
-        islands: log of each estimate; -inf for an island that died.
+        log_estimates: log of each estimate of Z; -inf for a run whose particles all died.
         log_w: log-weights of all particles, for the effective sample size.
 
     Raises:
-        OrnsteinError: if all are -inf, or one is NaN or +inf.
+        OrnsteinError: if all estimates are -inf, or one is NaN or +inf.
     """
-    k, islands = len(islands), islands.detach().double()
-    if bool(torch.isnan(islands).any() | (islands == torch.inf).any()) or not bool(
-        torch.isfinite(islands).any()
-    ):
+    k = len(log_estimates)
+    log_estimates = log_estimates.detach().double()
+    if not _usable(log_estimates):
         raise OrnsteinError(
-            "the islands' estimates are NaN, +inf or all -inf: check the log-density at the"
+            "the estimates of the runs are NaN, +inf or all -inf: check the log-density at the"
             " particles"
         )
-    top = islands.max()
-    z = (islands - top).exp()
+    largest = log_estimates.max()
+    z = (log_estimates - largest).exp()
     mean = float(z.mean())
-    relative = float(z.std()) / math.sqrt(k) / mean if k > 1 else math.inf
-    value, ess = (
-        float(top) + math.log(mean),
-        float((2 * log_w.logsumexp(0) - (2 * log_w).logsumexp(0)).exp()),
-    )
+    stderr = float(z.std()) / math.sqrt(k) / mean if k > 1 else math.inf
+    value = float(largest) + math.log(mean)
     return LogZ(
-        value, relative, _interval(value, relative, student(k - 1)), float(islands.mean()), ess
+        value,
+        stderr,
+        _interval(value, stderr, student(k - 1)),
+        elbo=float(log_estimates.mean()),
+        ess=float(log_ess(log_w, 0).exp()),
     )
 
 
-def _interval(value: float, relative: float, quantile: float) -> tuple[float, float]:
-    """``log(Z -+ q se)``: symmetric for Z, so not for log Z."""
-    reach = quantile * relative
-    return value + (math.log1p(-reach) if reach < 1 else -math.inf), value + math.log1p(reach)
+def _usable(logs: Tensor) -> bool:
+    """Whether log-weights have a mean: none is NaN or +inf, and not all are -inf."""
+    spoilt = bool(torch.isnan(logs).any() | (logs == torch.inf).any())
+    return not spoilt and bool(torch.isfinite(logs).any())
+
+
+def _interval(value: float, stderr: float, quantile: float) -> tuple[float, float]:
+    """The ends ``log(Z -+ q se)``, which are symmetric for Z and so not for log Z."""
+    reach = quantile * stderr
+    low = value + math.log1p(-reach) if reach < 1 else -math.inf
+    return low, value + math.log1p(reach)
 
 
 def student(df: int) -> float:
-    """The 0.975 quantile of Student's t with df degrees of freedom, to 1 % from df = 2
-    (Cornish-Fisher; Hill 1970)."""
+    """Return the 0.975 quantile of Student's t distribution, to 1 % from df = 2.
+
+    The expansion of Cornish and Fisher: Hill 1970.
+
+    Args:
+        df: degrees of freedom; inf is returned below 1.
+    """
     if df < 1:
         return math.inf
     if df <= 2:
         return (12.706, 4.303)[df - 1]
-    z = 1.959964
+    z = NORMAL_QUANTILE
     terms = (
         z,
         (z**3 + z) / 4,
@@ -144,7 +163,11 @@ def student(df: int) -> float:
 def bar(
     proposal: Float[Tensor, " n"], target: Float[Tensor, " m"], target_ess: float | None = None
 ) -> LogZ:
-    """log Z by (1), from ``u = log rho - log q`` at draws of q and at draws of rho / Z.
+    """Estimate log Z by Bennett's acceptance ratio, from draws of a proposal and of the target.
+
+    With ``u = log rho - log q`` at n_q draws of q and n_p draws of rho / Z, and ``c = log Z +
+    log(n_q / n_p)``, the estimate solves ``sum_q sigmoid(u - c) = sum_p sigmoid(c - u)``.
+    Bennett 1976; Meng and Wong 1996.
 
     Args:
         proposal: u at independent draws of q; -inf outside the support of rho.
@@ -156,133 +179,42 @@ def bar(
         OrnsteinError: if there are fewer than two of either, all of ``proposal`` are -inf, or a
             value is NaN or +inf.
     """
-    n, m = require_two(proposal), require_two(target)
-    u_q, u_p = proposal.detach().double(), target.detach().double()
-    bad = torch.cat([u_q.isnan() | (u_q == torch.inf), ~u_p.isfinite()])
+    n = require_two(proposal)
+    m = require_two(target)
+    u_q = proposal.detach().double()
+    u_p = target.detach().double()
+    bad = torch.cat([torch.isnan(u_q) | (u_q == torch.inf), ~torch.isfinite(u_p)])
     if bool(bad.any()) or not bool(u_q.isfinite().any()):
         raise OrnsteinError(
             "bar: the log ratios are NaN or infinite where they may not be: check both densities at"
             " both sets of draws"
         )
-    worth = m if target_ess is None else min(float(target_ess), m)
-    shift = math.log(n / worth)
+    n_p = m if target_ess is None else min(float(target_ess), m)
+    shift = math.log(n / n_p)
 
     def excess(value: float) -> float:  # of the left-hand side of (1): decreases in log Z
         c = value + shift
-        left, right = torch.sigmoid(u_q - c).mean() * n, torch.sigmoid(c - u_p).mean() * worth
+        left = torch.sigmoid(u_q - c).mean() * n
+        right = torch.sigmoid(c - u_p).mean() * n_p
         return float(left.log() - right.log())
 
-    low = high = float(u_q.logsumexp(0)) - math.log(
-        n
-    )  # a value of -1e300 among the others must not set the scale
-    for step in range(60):
-        low, high = (
-            low - (2**step if excess(low) <= 0 else 0),
-            high + (2**step if excess(high) > 0 else 0),
-        )
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
-    value = (low + high) / 2
-    f, g = torch.sigmoid(u_q - value - shift), torch.sigmoid(value + shift - u_p)
-    relative = math.sqrt(
-        float(f.var() / f.mean().square()) / n + float(g.var() / g.mean().square()) / worth
-    )
-    ess = float((2 * u_q.logsumexp(0) - (2 * u_q).logsumexp(0)).exp())
+    low = high = float(u_q.logsumexp(0)) - math.log(n)  # -1e300 in u must not set the scale
+    for step in range(_BRACKETING_STEPS):
+        low -= 2**step if excess(low) <= 0 else 0
+        high += 2**step if excess(high) > 0 else 0
+    value = sum(bisect(lambda value: excess(value) > 0, low, high, _BISECTION_STEPS)) / 2  # (1)
+    f = torch.sigmoid(u_q - value - shift)
+    g = torch.sigmoid(value + shift - u_p)
+    stderr = math.sqrt(_relative_variance(f) / n + _relative_variance(g) / n_p)
     return LogZ(
-        value, relative, (value - 1.96 * relative, value + 1.96 * relative), float(u_q.mean()), ess
+        value,
+        stderr,
+        (value - NORMAL_REACH * stderr, value + NORMAL_REACH * stderr),
+        elbo=float(u_q.mean()),
+        ess=float(log_ess(u_q, 0).exp()),
     )
 
 
-def fuse(estimates: Sequence[LogZ], precisions: Sequence[float] | None = None) -> LogZ:
-    """Independent estimates as one: their weighted mean; the interval is widened where they
-    disagree.
-
-    An estimate of weights that happen to be low comes with a standard error that is low, too:
-    precisions that were known before the estimates are the better weights. The standard error is
-    multiplied by ``sqrt(chi^2 / (k - 1))`` where that exceeds 1 (Birge 1932). The weights must not
-    be chosen by looking at the values: leave none out. The bound and the ESS are those of the most
-    precise.
-
-    Args:
-        estimates: independent of each other.
-        precisions: expected ``1 / stderr^2``, one of each; None takes those that came out.
-
-    Raises:
-        OrnsteinError: if there is none with a finite standard error, or as many precisions as
-            estimates are not given.
-    """
-    if precisions is not None and len(precisions) != len(estimates):
-        raise OrnsteinError(
-            f"fuse: {len(precisions)} precisions for {len(estimates)} estimates: one for each"
-        )
-    floor = 1e-12
-    expected = precisions or [1 / max(e.stderr, floor) ** 2 for e in estimates]
-    usable = [
-        (e, p)
-        for e, p in zip(estimates, expected, strict=True)
-        if math.isfinite(e.stderr) and math.isfinite(e.value)
-    ]
-    if not usable:
-        raise OrnsteinError(
-            f"fuse: none of {len(estimates)} estimates has a finite standard error: use more"
-            " samples or islands"
-        )
-    best = min((e for e, _ in usable), key=lambda e: e.stderr)
-    if len(usable) == 1:
-        return best
-    whole = sum(p for _, p in usable)
-    value = sum(p * e.value for e, p in usable) / whole
-    birge = (
-        1.0
-        if min(e.stderr for e, _ in usable) < floor
-        else max(1.0, consistency_test([e for e, _ in usable]).birge)
-    )
-    stderr = birge * math.sqrt(sum((p * e.stderr) ** 2 for e, p in usable)) / whole
-    reach = max(
-        (e.interval[1] - e.value) / max(e.stderr, floor) for e, _ in usable
-    )  # the widest of their quantiles
-    reach = min(max(reach, 1.96), 3.0)
-    return LogZ(
-        value, stderr, (value - reach * stderr, value + reach * stderr), best.elbo, best.ess
-    )
-
-
-class ConsistencyTest(NamedTuple):
-    """How estimates from several seeds fit together.
-
-    Attributes:
-        mean: by inverse variances, nats.
-        stderr: of the mean, were the errors right.
-        birge: ``sqrt(Q / (S - 1))``: about 1, or the factor by which the errors are too small.
-        p_value: probability of a Q (2) as large or larger.
-    """
-
-    mean: float
-    stderr: float
-    birge: float
-    p_value: float
-
-
-def consistency_test(estimates: Sequence[LogZ]) -> ConsistencyTest:
-    """The test (2) on log Z from runs with different seeds. Birge 1932.
-
-    Raises:
-        OrnsteinError: for fewer than two estimates, or a standard error that is not positive and
-            finite.
-    """
-    values = torch.tensor([z.value for z in estimates], dtype=torch.float64)
-    errors = torch.tensor([z.stderr for z in estimates], dtype=torch.float64)
-    if len(values) < 2 or not bool((errors.isfinite() & (errors > 0)).all()):
-        raise OrnsteinError(
-            f"{len(values)} estimates with standard errors {errors.tolist()[:4]}: two or more,"
-            " errors positive"
-        )
-    precision = errors.square().reciprocal()
-    mean = (precision * values).sum() / precision.sum()
-    q = (precision * (values - mean).square()).sum()  # (2)
-    freedom = torch.tensor(len(values) - 1, dtype=torch.float64)
-    p = torch.special.gammaincc(freedom / 2, q / 2)
-    return ConsistencyTest(
-        float(mean), float(precision.sum().rsqrt()), float((q / freedom).sqrt()), float(p)
-    )
+def _relative_variance(x: Tensor) -> float:
+    """The variance of the entries divided by the square of their mean."""
+    return float(x.var() / x.mean().square())

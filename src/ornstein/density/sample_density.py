@@ -1,234 +1,300 @@
-"""From an unnormalised log-density to samples, log Z and a model that draws more.
+"""Sample from an unnormalised log-density, and estimate its normalising constant Z.
 
-The pipeline: *explore*, *temper* and *fit* (`ornstein.density.smc.strategy`) to weighted particles
-and a first log Z, from islands that follow a frozen plan; take the model that *knows* what the plan
-does, or *learn* a denoiser from the particles on top (`ornstein.density.learned`); freeze it, and
-*weigh* fresh paths of it, or particles that are resampled along it, for a second log Z; *fuse* the
-two; and *probe* from elsewhere for mass that the model does not reach. Both estimates have E[w] = Z
-exactly, whatever the steps before them did, and each has its own fresh randomness.
+`sample_density` runs the stages of a call from top to bottom:
+
+1. explore the density and choose a strategy (`ornstein.density.smc.strategy`): a fitted proposal,
+   and temperatures if its own draws are not good enough; check the density itself;
+2. temper: draw particles by sequential Monte Carlo, or importance-sample the proposal directly, in
+   independent runs of the frozen strategy, for a first estimate of log Z;
+3. learn a diffusion: take the analytic model of the proposal, or train a network on the particles
+   (`ornstein.density.learned.train`), and freeze it;
+4. importance-sample along the diffusion (`ornstein.density.learned.importance`), for a second
+   estimate of log Z;
+5. combine the two estimates and the two sets of particles;
+6. diagnose: search for mass that the diffusion misses, and list what speaks against the numbers.
+
+Both estimates have E[w] = Z exactly, whatever the stages before did; each has fresh random numbers.
 """
 
 __all__ = ["Budget", "sample_density"]
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ornstein.core.numerics.multivariate_normal import Normal
-from ornstein.core.paths.particles import resample
+from ornstein.core.numerics.checks import require_integers
 from ornstein.core.random.noise import Noise
+from ornstein.core.random.weighted_sample import WeightedSample, resample
 from ornstein.density.as_density import as_density
-from ornstein.density.counted import CountedLogDensity
-from ornstein.density.diagnostics import findings
-from ornstein.density.expectations import Particles
-from ornstein.density.learned.coverage import Coverage, coverage, scout
-from ornstein.density.learned.importance import GOOD, PulledBackDensity, estimate, times, weigh
-from ornstein.density.learned.train import known, learn, settle_steps
-from ornstein.density.log_z import LogZ, fuse
-from ornstein.density.result import DensityResult, Progress, Warning, found_warnings
-from ornstein.density.smc.strategy import EVALUATIONS, ISLANDS, SamplingStrategy, plan
-from ornstein.density.smc.tempered_smc import Cloud
+from ornstein.density.consistency import fuse
+from ornstein.density.deprecated import renamed_arguments
+from ornstein.density.diagnostics import DensityWarning, density_diagnostics, run_diagnostics
+from ornstein.density.expectations import log_size_weights
+from ornstein.density.learned.coverage import search_missing_mass
+from ornstein.density.learned.importance import (
+    GOOD_FRACTION,
+    DiffusionEstimate,
+    PulledBackDensity,
+    importance_sample,
+)
+from ornstein.density.learned.train import analytic_model, choose_path_steps, learn_diffusion
+from ornstein.density.log_z import LogZ
+from ornstein.density.options import Budget, Options, Run
+from ornstein.density.result import DensityResult, Progress
+from ornstein.density.smc.particles import SMCSample
+from ornstein.density.smc.strategy import EVALUATIONS, MIN_RUNS, SamplingStrategy, choose_strategy
 from ornstein.errors import OrnsteinError
 from ornstein.inference.diffusion_model import DiffusionModel
 
-_LEARNED_FROM = 16384  # particles, at most
+_NO_LIMIT = Budget()
+_CHECKED_PARTICLES = 512  # particles from which the density itself is checked
+_HELD_OUT_PART = 8  # one particle of so many, of the last runs, never trains the model
+_TRAINING_PARTICLES = 16384  # at most
+_HELD_OUT_PARTICLES = 1024  # at most
+_PARTICLE_BUDGET = 0.5  # fraction of what is left of the budget for the particles of stage 2
+_TRAINING_BUDGET = 0.6  # and of the seconds that are left then, for the training
+_STRATEGY = 1  # keys of independent noise
+_TEMPERING = 2
+_LEARNING = 3
+_DIFFUSION = 4
+_SAMPLES = 6
+_PROBE = 7
+_CHECKED, _CHECKS = 8, 9
+_TRAINING_SET, _ANALYTIC, _PATH_STEPS, _NETWORK, _HELD_OUT_SET = 0, 1, 2, 3, 5  # of _LEARNING
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a run may spend, roughly.
-
-    The plan (exploration, pilots, fits) is made in any case; what is left of the budget then says
-    how many particles and steps of training follow, at least 32 and 1. A limit on seconds that
-    binds makes results depend on the machine; without one they depend on the seed alone.
-
-    Args:
-        seconds: of wall time.
-        evaluations: of the log-density, before the probe.
-    """
-
-    seconds: float = math.inf
-    evaluations: float = math.inf
-
-    def __post_init__(self) -> None:
-        if not (self.seconds > 0 and self.evaluations > 0):
-            raise OrnsteinError(
-                f"Budget(seconds={self.seconds}, evaluations={self.evaluations}): both positive;"
-                " leave one away"
-            )
-
-
+@renamed_arguments(what="log_prob", steps="training_steps", report="callback")
 def sample_density(
-    what: Any,
+    log_prob: Any,
     dim: int | None = None,
-    seed: int = 0,
+    seed: int | Noise = 0,
     n: int = 8192,
     stderr: float = 0.004,
     particles: int | None = None,
-    steps: int = 300,
+    training_steps: int = 300,
     start_mean: float | Tensor = 0.0,
     start_std: float | None = None,
-    budget: Budget | float = Budget(),
-    report: Callable[[Progress], None] = lambda stage: None,
+    budget: Budget | float = _NO_LIMIT,
+    callback: Callable[[Progress], None] | None = None,
 ) -> DensityResult:
-    """Samples and log Z of an unnormalised density.
+    """Draw samples of an unnormalised density, and estimate the log of its integral, log Z.
 
     Args:
-        what: a log-density ``(b, d) -> (b,)`` or ``(d,) -> ()`` on tensors, differentiable, in
-            nats, -inf outside the support; a `Density`, a target, a distribution, a model: see
+        log_prob: a log-density ``(b, d) -> (b,)`` or ``(d,) -> ()`` on tensors, differentiable, in
+            nats, -inf outside the support; or a `Density`, a target, a distribution, a model: see
             `as_density`.
         dim: d, for a callable.
         seed: of everything random.
-        n: samples to return; as many particles, or what the budget allows, and paths of the model
-            are behind the reported numbers.
-        stderr: standard error of log Z to aim at, nats; more particles are taken for it, up to 2
+        n: samples to return, at least 32. The reported numbers come from as many particles, or what
+            the budget allows, and as many paths of the diffusion.
+        stderr: standard error of log Z to aim at, nats; more particles are taken for it, up to two
             million evaluations or the budget.
-        particles: of the exploration; None: 4096 or more, by the dimension.
-        steps: optimiser steps for the denoiser, at most.
-        start_mean: where the density roughly lies.
-        start_std: how far it reaches; None finds the scale.
+        particles: of the exploration, at least 20; None: 4096 or more, by the dimension.
+        training_steps: optimiser steps of the diffusion, at most.
+        start_mean: where the density roughly lies, a number or ``(d,)``.
+        start_std: how far it reaches from there; None searches for the scale.
         budget: what to spend, roughly; a number is seconds.
-        report: called after every stage, and during training.
+        callback: called with a `Progress` after every stage, and during training.
 
     Raises:
         OrnsteinError: if ``log_prob`` returns the wrong shape, is -inf everywhere the exploration
-            looks, or has infinite mass.
+            looks, or has infinite mass; or if an argument is out of range.
+
+    Example:
+        >>> r = orn.sample_density(
+        ...     lambda x: -x.square().sum(1) / 2, dim=2, n=64, particles=64, stderr=0.1
+        ... )
+        >>> r.samples.shape
+        torch.Size([64, 2])
     """
-    _check(
-        n=(n, 2 * ISLANDS),
-        particles=(20 if particles is None else particles, 20),
-        steps=(steps, 1),
-        dim=(dim or 1, 1),
+    if dim is not None:
+        require_integers(1, dim=dim)
+    with torch.inference_mode(False), torch.enable_grad():
+        options = Options.checked(
+            n, stderr, particles, training_steps, start_mean, start_std, budget
+        )
+        run = Run(as_density(log_prob, dim), options, Noise.of(seed), callback)
+        strategy = _choose_strategy(run)
+        warnings = _check_density(run, strategy)
+        tempered = _temper(run, strategy)
+        diffusion = _learn_diffusion(run, strategy, tempered)
+        estimate = _importance_sample(run, strategy, diffusion)
+        log_z, particles_behind = _combine(strategy, tempered, diffusion, estimate)
+        diffusion_log_z = estimate.log_z if estimate.log_z.ess else log_z
+        coverage = search_missing_mass(
+            diffusion.model,
+            diffusion.density,
+            diffusion_log_z.value,
+            diffusion.held_out,
+            run.noise.fold(_PROBE),
+        )
+        warnings += run_diagnostics(
+            log_z, tempered.log_z, estimate, n, run.target, coverage, diffusion.model.codec
+        )
+        samples = _draw_samples(particles_behind, n, run.noise.fold(_SAMPLES))
+        return DensityResult(
+            samples=samples,
+            parameters=run.density.constrain(samples),
+            log_z_estimate=replace(log_z, elbo=estimate.log_z.elbo, cost=run.target.values),
+            eubo=estimate.upper_bound,
+            k_hat=estimate.k_hat,
+            cess=tempered.cess,
+            acceptance=tempered.acceptance,
+            gradients=run.target.gradients,
+            seconds=time.monotonic() - run.start,
+            warnings=warnings,
+            sampler=diffusion.model,
+            estimates={"tempering": tempered.log_z, "diffusion": estimate.log_z},
+            fused=estimate.good,
+            coverage=coverage,
+            density=run.density,
+            particles=particles_behind,
+        )
+
+
+class _Diffusion(NamedTuple):
+    """A frozen diffusion model of the density.
+
+    Attributes:
+        model: the model.
+        density: the log-density in the coordinates of the model.
+        held_out: equally weighted particles there, ``(m, d)``, on which it was not trained.
+    """
+
+    model: DiffusionModel
+    density: PulledBackDensity
+    held_out: Tensor
+
+
+def _choose_strategy(run: Run) -> SamplingStrategy:
+    """Stage 1: explore the density, and choose a proposal and, if needed, temperatures."""
+    options = run.options
+    strategy = choose_strategy(
+        run.target,
+        run.density.dim,
+        run.noise.fold(_STRATEGY),
+        options.particles,
+        options.start_mean,
+        options.start_std,
     )
-    for name, value in (("start_std", start_std), ("stderr", stderr)):
-        if value is not None and not value > 0:
-            raise OrnsteinError(
-                f"sample_density({name}={value}): must be positive; leave it away to have it found"
-            )
-    clock, noise, density = time.monotonic(), Noise(seed), as_density(what, dim)
-    limit = budget if isinstance(budget, Budget) else Budget(budget)
-    ledger = CountedLogDensity(density.log_prob, density.dim, values=density.trials)
+    run.report("planned", strategy.sample.log_z)
+    return strategy
 
-    def left() -> float:
-        """Seconds."""
-        return max(0.0, limit.seconds - (time.monotonic() - clock))
 
-    found = plan(ledger, density.dim, noise.fold(1), particles, mean=start_mean, std=start_std)
-    report(Progress("planned", found.cloud.log_z, ledger.values))
-    warnings = [
-        Warning(*finding)
-        for finding in findings(ledger, found.cloud.equal(512, noise.fold(8)), noise.fold(9))
-    ]
+def _check_density(run: Run, strategy: SamplingStrategy) -> list[DensityWarning]:
+    """Look for defects of the density itself, and raise if its mass is infinite."""
+    x = strategy.sample.resample(_CHECKED_PARTICLES, run.noise.fold(_CHECKED))
+    warnings = density_diagnostics(run.target, x, run.noise.fold(_CHECKS))
     for warning in warnings:
         if warning.code == "improper":
             raise OrnsteinError(
                 f"the density has infinite mass, as far as it was followed: {warning.message}"
             )
-    pace = (time.monotonic() - clock) / max(ledger.values, 1)
+    return warnings
+
+
+def _temper(run: Run, strategy: SamplingStrategy) -> SMCSample:
+    """Stage 2: independent runs of the frozen strategy, tempered or direct."""
+    options = run.options
+    spent = run.target.values
+    seconds_per_evaluation = (time.monotonic() - run.start) / max(spent, 1)
     affordable = min(
-        EVALUATIONS, 0.5 * (limit.evaluations - ledger.values), 0.5 * left() / max(pace, 1e-9)
+        EVALUATIONS,
+        _PARTICLE_BUDGET * (options.budget.evaluations - spent),
+        _PARTICLE_BUDGET * run.seconds_left() / max(seconds_per_evaluation, 1e-9),
     )
-    count = found.particles(
-        stderr, max(2 * ISLANDS, int(min(n, affordable / found.cost))), affordable
+    min_count = max(2 * MIN_RUNS, int(min(options.n, affordable / strategy.cost)))
+    count = strategy.particles(options.stderr, min_count, affordable)
+    tempered = strategy.run(run.target, count, run.noise.fold(_TEMPERING))
+    run.report("tempered", tempered.log_z)
+    return tempered
+
+
+def _learn_diffusion(run: Run, strategy: SamplingStrategy, tempered: SMCSample) -> _Diffusion:
+    """Stage 3: the analytic model of the proposal, or a network trained on the particles."""
+    noise = run.noise.fold(_LEARNING)
+    seconds = _TRAINING_BUDGET * run.seconds_left()
+    count = min(max(int(tempered.log_z.ess), 64), _TRAINING_PARTICLES)
+    split = len(tempered.x) - len(tempered.x) // _HELD_OUT_PART
+    x = _equal_particles(tempered, slice(split), count, noise.fold(_TRAINING_SET))
+    held_out = _equal_particles(
+        tempered,
+        slice(split, None),
+        min(_HELD_OUT_PARTICLES, count // _HELD_OUT_PART),
+        noise.fold(_HELD_OUT_SET),
     )
-    cloud = found.run(ledger, count, noise.fold(2))
-    report(Progress("tempered", cloud.log_z, ledger.values))
-    model, frame, z = _learned(found, cloud, ledger, steps, 0.6 * left(), noise.fold(3), report)
-    paths = weigh(model, frame, z, n, found.cloud.log_z.value, noise.fold(4))
-    report(Progress("weighed", paths.log_z, ledger.values))
-    estimates = {"tempering": cloud.log_z, "diffusion": paths.log_z}
-    total = (
-        fuse(list(estimates.values()), [count / max(found.variance, 1e-9), paths.precision])
-        if paths.good
-        else cloud.log_z
+    model, ess_fraction = analytic_model(strategy.law, run.target, x, noise.fold(_ANALYTIC))
+    density = PulledBackDensity(run.target, model.codec)
+    z, scores = density.pull(x)
+    if ess_fraction < GOOD_FRACTION:
+        model = learn_diffusion(
+            model,
+            density,
+            z,
+            scores,
+            run.options.training_steps,
+            seconds,
+            noise.fold(_NETWORK),
+            lambda step: run.report("learning", tempered.log_z, step),
+        )
+    choose_path_steps(model, density, noise.fold(_PATH_STEPS))
+    return _Diffusion(model, density, model.codec.encode(held_out).float())
+
+
+def _importance_sample(
+    run: Run, strategy: SamplingStrategy, diffusion: _Diffusion
+) -> DiffusionEstimate:
+    """Stage 4: fresh paths of the frozen diffusion with their importance weights."""
+    estimate = importance_sample(
+        diffusion.model,
+        diffusion.density,
+        diffusion.held_out,
+        run.options.n,
+        strategy.sample.log_z.value,
+        run.noise.fold(_DIFFUSION),
     )
-    ess = cloud.log_z.ess + (paths.log_z.ess if paths.good else 0.0)
-    sets = [Particles(cloud.x, cloud.log_w, len(cloud.islands))]
-    sets += (
-        [Particles(frame.codec.decode(paths.paths.x), paths.paths.log_w, ISLANDS)]
-        if paths.good
-        else []
+    run.report("importance-sampled", estimate.log_z)
+    return estimate
+
+
+def _combine(
+    strategy: SamplingStrategy,
+    tempered: SMCSample,
+    diffusion: _Diffusion,
+    estimate: DiffusionEstimate,
+) -> tuple[LogZ, tuple[WeightedSample, ...]]:
+    """Stage 5: one estimate of log Z, and the sets of weighted particles behind the samples.
+
+    The diffusion takes part where its weights are trusted, by the precisions that were expected
+    of both estimates before these were known.
+    """
+    if not estimate.good:
+        return tempered.log_z, (tempered,)
+    log_z = fuse(
+        [tempered.log_z, estimate.log_z],
+        [len(tempered) / max(strategy.variance, 1e-9), estimate.precision],
     )
-    chosen = resample(torch.cat([part.shares for part in sets]), n, noise.fold(6))
-    samples = torch.cat([part.x for part in sets])[chosen]
-    probed = _probe(model, frame, paths.log_z if paths.log_z.ess else total, z, noise.fold(7))
-    warnings += found_warnings(estimates, total, ess, paths, n, ledger, probed, model.codec)
-    return DensityResult(
-        samples,
-        density.constrain(samples),
-        total.value,
-        total.stderr,
-        total.interval,
-        paths.log_z.elbo,
-        paths.upper,
-        ess,
-        paths.k_hat,
-        cloud.cess,
-        cloud.acceptance,
-        ledger.values,
-        ledger.gradients,
-        time.monotonic() - clock,
-        warnings,
-        model,
-        estimates,
-        paths.good,
-        probed,
-        density,
-        tuple(sets),
-    )
+    x = diffusion.model.codec.decode(estimate.paths.x)
+    paths = WeightedSample(x, estimate.paths.log_w, MIN_RUNS)
+    return replace(log_z, ess=tempered.log_z.ess + estimate.log_z.ess), (tempered, paths)
 
 
-def _check(**numbers: tuple[int, int]) -> None:
-    for name, (value, least) in numbers.items():
-        if value < least:
-            raise OrnsteinError(f"sample_density({name}={value}): at least {least}")
+def _draw_samples(sets: tuple[WeightedSample, ...], n: int, noise: Noise) -> Tensor:
+    """n equally weighted samples of sets that count in proportion to their effective sizes."""
+    log_w = torch.cat([log_size_weights(particles) for particles in sets])
+    return torch.cat([particles.x for particles in sets])[resample(log_w, n, noise)]
 
 
-def _learned(
-    found: SamplingStrategy,
-    cloud: Cloud,
-    ledger: CountedLogDensity,
-    steps: int,
-    seconds: float,
-    noise: Noise,
-    report: Callable[[Progress], None],
-) -> tuple[DiffusionModel, PulledBackDensity, Tensor]:
-    """The model, the density in its coordinates, and equally weighted particles there that it was
-    not trained on."""
-    count = min(max(int(cloud.log_z.ess), 64), _LEARNED_FROM)
-    last = (
-        len(cloud.x) - len(cloud.x) // 8
-    )  # islands lie one after another: the last ones are held out
-    x = _equal(cloud, slice(last), count, noise.fold(0))
-    apart = _equal(cloud, slice(last, None), min(1024, count // 8), noise.fold(5))
-    model, share = known(found.law, ledger, x, noise.fold(1))
-    frame = PulledBackDensity(ledger, model.codec)
-    z, scores = frame.pull(x)
-    if share < GOOD:
-        told = lambda step: report(Progress("learning", cloud.log_z, ledger.values, step))  # noqa: E731
-        model = learn(model, frame, z, scores, steps, seconds, noise.fold(3), told)
-    settle_steps(model, frame, noise.fold(2))
-    return model, frame, model.codec.encode(apart).float()
+def _equal_particles(sample: WeightedSample, part: slice, n: int, noise: Noise) -> Tensor:
+    """n equally weighted particles of a part of a sample, or of all if the part has no weight.
 
-
-def _equal(cloud: Cloud, part: slice, n: int, noise: Noise) -> Tensor:
-    """n equally weighted particles of a part of the cloud, or of all of it where none there is
-    alive."""
-    log_w = cloud.log_w[part]
-    x, log_w = (cloud.x[part], log_w) if bool(log_w.isfinite().any()) else (cloud.x, cloud.log_w)
+    The runs lie one after another, so that the last part holds runs that the others do not know.
+    """
+    x, log_w = sample.x[part], sample.log_w[part]
+    if not bool(log_w.isfinite().any()):
+        x, log_w = sample.x, sample.log_w
     return x[resample(log_w, n, noise)].double()
-
-
-def _probe(
-    model: DiffusionModel, frame: PulledBackDensity, found: LogZ, z: Tensor, noise: Noise
-) -> Coverage:
-    """Points of chains that know nothing of the particles, from three times their reach."""
-    wide = Normal(z.mean(0), 3 * torch.diag(z.std(0, correction=0).clamp(min=1e-6)))
-    points = scout(frame, wide, 128, noise.fold(0))
-    own = estimate(model, frame, 64, noise.fold(1))[0].x
-    return coverage(model.denoiser, frame, found.value, points, own, times(model), noise.fold(2))

@@ -1,19 +1,20 @@
-"""A log-density of one point or of a batch, found out by trial, as one of a batch.
+"""Turn a user's log-density of one point, or of a batch, into a function of a batch.
 
 A function of a batch maps ``(n, d) -> (n,)``, one of a point ``(d,) -> ()``. The shape of one
 answer does not tell them apart: a function of a point may broadcast over a batch and mix its rows.
-So f passes for batched only if on trial points x_1..x_n
+So f counts as a function of a batch only if on trial points x_1..x_n
 
     f(x_1, .., x_n)_1 = f(x_1)                                                                   (1)
 
-up to rounding; else it is tried on one point, and mapped over the batch by `torch.vmap`. In case of
-need both are tried again in double precision, which is what data from NumPy are in.
+up to rounding; else it is tried on one point, and mapped over the batch by `torch.vmap`. If both
+fail, both are tried again in double precision, which is the precision of data from NumPy.
 """
 
-__all__ = ["Vectorised", "trusting", "vectorise"]
+__all__ = ["Vectorised", "vectorise", "without_validation"]
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -24,14 +25,16 @@ from ornstein.errors import OrnsteinError
 
 Points = Tensor | dict[str, Tensor]
 """A batch: ``(n, d)``, or named parameters ``(n, *shape)``."""
+_TOLERANCE = 1e-3  # relative and absolute, of (1): values may be in single precision
+_MESSAGE_LENGTH = 300  # characters of the user's own error that are repeated
 
 
 class Vectorised(NamedTuple):
-    """What `vectorise` finds.
+    """A function of a batch of points, with the number of trial points that its making took.
 
     Attributes:
-        fn: a batch of points to ``(n,)`` values.
-        trials: points that were spent on finding out.
+        fn: maps a batch of points to ``(n,)`` values.
+        trials: points at which the user's function was evaluated.
     """
 
     fn: Callable[[Any], Tensor]
@@ -39,23 +42,24 @@ class Vectorised(NamedTuple):
 
 
 def vectorise(fn: Callable[[Any], Any], points: Points, name: str) -> Vectorised:
-    """The function of a batch that ``fn`` is, or that it becomes by `torch.vmap`, at the price of a
-    few trial points.
+    """Return ``fn`` as a function of a batch, by `torch.vmap` if it is a function of one point.
 
     Args:
-        fn: of a batch or of a point; of a tensor or of named tensors, as ``points`` are.
+        fn: a function of a batch or of a point; of a tensor or of named tensors, as ``points`` are.
         points: three or more trial points; their number should be no other size in the problem.
-        name: of ``fn`` in error messages.
+        name: name of ``fn`` in error messages.
 
     Raises:
-        OrnsteinError: if it is neither; the message says what each trial came to.
+        OrnsteinError: if it is neither; the message tells the result of each trial.
     """
-    n, trials, said = _length(points), 0, []
+    n = _length(points)
+    trials = 0
+    failures = []
     for cast in (_same, _double):
         for style, candidate in (("a batch", fn), ("one point", torch.vmap(fn))):
 
             def attempt(x: Points, candidate: Any = candidate, cast: Any = cast) -> Any:
-                with trusting():
+                with without_validation():
                     return candidate(cast(x))
 
             trials += n
@@ -65,51 +69,84 @@ def vectorise(fn: Callable[[Any], Any], points: Points, name: str) -> Vectorised
                 alone = _try(attempt, _first(points), 1)
                 if isinstance(alone, str):
                     result = f"of one row: {alone}"
-                elif not torch.allclose(alone, result[:1], rtol=1e-3, atol=1e-3, equal_nan=True):
+                elif not torch.allclose(
+                    alone, result[:1], rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True
+                ):
                     result = (
                         f"the value of a row depends on the others: {float(alone[0]):.6g} alone,"
                         f" {float(result[0]):.6g} among them"
                     )
             if not isinstance(result, str):
                 return Vectorised(attempt, trials)
-            said.append(f"as a function of {style}: {result}")
+            failures.append(f"as a function of {style}: {result}")
     raise OrnsteinError(
         f"{name} is neither a function of a batch, (n, d) -> (n,), nor of a point, (d,) -> (), that"
         " torch.vmap can map. "
-        + f"{n} points were tried, {'; '.join(said[:2])}. "
+        + f"{n} points were tried, {'; '.join(failures[:2])}. "
         + "What vmap cannot map (.item(), if on values) can be looped: lambda x:"
         " torch.stack([f(row) for row in x])"
     )
 
 
+class _Validation:
+    """The switch of `torch.distributions`' checks, off while any thread wants it off."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+        self.before = True
+
+    def off(self) -> None:
+        """Switch the checks off; the first user notes how they were."""
+        with self.lock:
+            if self.users == 0:
+                self.before = Distribution._validate_args
+                Distribution.set_default_validate_args(False)
+            self.users += 1
+
+    def restore(self) -> None:
+        """Leave; the last user switches the checks back to what they were."""
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                Distribution.set_default_validate_args(self.before)
+
+
+_VALIDATION = _Validation()
+
+
 @contextmanager
-def trusting() -> Iterator[None]:
-    """Without the checks of `torch.distributions`: they branch on values, which `torch.vmap`
-    cannot, and raise where -inf is meant."""
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
+def without_validation() -> Iterator[None]:
+    """Switch off the checks of `torch.distributions` within a ``with`` block, in any thread.
+
+    The checks branch on values, which `torch.vmap` cannot do, and raise where -inf is meant. They
+    are on again once no thread is inside such a block.
+    """
+    _VALIDATION.off()
     try:
         yield
     finally:
-        Distribution.set_default_validate_args(before)
+        _VALIDATION.restore()
 
 
 def _try(fn: Callable[[Points], Any], points: Points, n: int) -> Tensor | str:
-    """The values ``(n,)``, or what went wrong in words."""
+    """The values ``(n,)``, or in words what went wrong."""
     try:
         value = fn(points)
-    except Exception as error:  # whatever the user's function raises is told in the message
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    except Exception as error:  # the message repeats whatever the user's function raises
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:_MESSAGE_LENGTH]}"
     if not isinstance(value, Tensor):
         return f"returned {type(value).__name__}, no tensor"
     return value.detach() if value.shape == (n,) else f"returned shape {tuple(value.shape)}"
 
 
 def _length(points: Points) -> int:
+    """The number of points in a batch."""
     return len(points if isinstance(points, Tensor) else next(iter(points.values())))
 
 
 def _first(points: Points) -> Points:
+    """The batch of the first point alone."""
     return (
         points[:1]
         if isinstance(points, Tensor)
@@ -118,10 +155,12 @@ def _first(points: Points) -> Points:
 
 
 def _same(points: Points) -> Points:
+    """The points in the precision that they have."""
     return points
 
 
 def _double(points: Points) -> Points:
+    """The points in double precision."""
     return (
         points.double()
         if isinstance(points, Tensor)

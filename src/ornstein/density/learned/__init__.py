@@ -1,1 +1,1 @@
-"""The learned part: models of a density, what they are worth, and the probe for what they miss."""
+"""Learn a diffusion model of a density, importance-sample along it, and test what it misses."""

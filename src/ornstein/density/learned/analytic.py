@@ -1,13 +1,16 @@
-"""What a start law knows, as a model that needs no training: exact posteriors in coordinates that
-suit them.
+"""Turn a fitted proposal into diffusion models that are exact for it and need no training.
 
-The kernels of a diffusion are products over coordinates, and so is the standard deviation of a
-posterior. A law is therefore seen in coordinates in which it is, or its components are, as round as
-can be: whitened, straightened by a triangular map, or with the mean covariance W of a mixture's
-components made a multiple of I, ``x = m + c W^(1/2) z``.
+Exploration and tempering end with a normalised proposal: a mixture of Gaussians, a triangular map
+of a product, or both. The denoiser of such a law is known in closed form, and it is the starting
+point of `ornstein.density.learned.train`. The kernels of a diffusion are products over coordinates,
+and so is the standard deviation of a posterior. A law is therefore expressed in coordinates in
+which it is, or its components are, as close to round as possible: whitened, mapped to the base law
+by a triangular map, or with the mean covariance W of a mixture's components made a multiple of I,
+
+    x = m + c W^(1/2) z.                                                                         (1)
 """
 
-__all__ = ["untrained"]
+__all__ = ["analytic_models"]
 
 from collections.abc import Iterator, Sequence
 
@@ -18,42 +21,50 @@ from ornstein.core.numerics.multivariate_normal import Normal
 from ornstein.core.processes.schedules import VP
 from ornstein.density.proposals.mixture import DefensiveMixture, Mixture
 from ornstein.density.proposals.triangular import Product, Triangular, fit_triangular
-from ornstein.density.smc.tempered_smc import StartLaw
+from ornstein.density.smc.particles import StartLaw
 from ornstein.inference.diffusion_model import DiffusionModel
 from ornstein.models.analytic_networks import MixtureNetwork, ProductNetwork
 from ornstein.models.codecs.affine import Codec
 from ornstein.models.denoiser import Denoiser
 from ornstein.models.parametrisations import edm
 
-_FITTED = 8192  # particles to which a map is fitted, at most
-_ANCHORS = 2e5  # numbers in the axes of a mixture, at most
+_MAP_PARTICLES = 8192  # particles to which a triangular map is fitted, at most
+_MIXTURE_NUMBERS = 2e5  # numbers in the axes of all components of a mixture, at most
+_MOMENT_PARTICLES = 10  # particles per dimension that a covariance needs
+_SMALLEST_VARIANCE = 1e-8  # of a component, relative to the mean one: its logarithm is in float32
 
 
-def untrained(law: StartLaw, x: Tensor) -> Iterator[DiffusionModel]:
-    """Models that know what a start law knows, without a network: each the exact posterior of a law
-    of z.
+def analytic_models(law: StartLaw, x: Tensor) -> Iterator[DiffusionModel]:
+    """Yield models that are exact for parts of a law, each in coordinates that suit the part.
 
-    That is the Gaussian components of its mixture, made round; the coordinates of its triangular
-    part; and N(0, I), for particles x ``(n, d)``, float64, straightened by a map like that, or
-    whitened by their moments.
+    They are: the mixture of Gaussians among its parts, in coordinates where components are round on
+    average; the product behind its triangular part; and N(0, I), for particles that are mapped to
+    it by a newly fitted triangular map, or whitened by their moments.
+
+    Args:
+        law: a fitted proposal, normalised.
+        x: particles of the target, ``(n, d)``, float64.
     """
-    d, parts = x.shape[1], law.laws if isinstance(law, DefensiveMixture) else (law,)
+    d = x.shape[1]
+    parts = law.laws if isinstance(law, DefensiveMixture) else (law,)
     normal = _normal(parts, x)
     for part in parts:
         if (
             isinstance(part, Mixture)
-            and 1 < len(part.weights) <= _ANCHORS / d**2
+            and 1 < len(part.weights) <= _MIXTURE_NUMBERS / d**2
             and (gaussian := part.gaussian()) is not None
         ):
-            codec = _round(gaussian, normal)
-            yield _model(codec, _anchored(gaussian, codec))
+            codec = _round_coordinates(gaussian, normal)
+            yield _model(codec, _mixture_network(gaussian, codec))
     for part in [part for part in parts if isinstance(part, Triangular)][:1]:
-        yield _model(part.bend, _factored(part.base))
-        yield _model(fit_triangular(x[:_FITTED], part.bend.order).bend, ProductNetwork(d))
+        yield _model(part.codec, _product_network(part.base))
+        refitted = fit_triangular(x[:_MAP_PARTICLES], part.codec.order)
+        yield _model(refitted.codec, ProductNetwork(d))
     yield _model(Codec(normal.mean, normal.factor), ProductNetwork(d))
 
 
 def _model(codec: Codec, net: ProductNetwork | MixtureNetwork) -> DiffusionModel:
+    """A model with the analytic network as it is, in the coordinates of a codec."""
     denoiser = Denoiser(net, VP(), edm, 1.0, (net.event,))
     return DiffusionModel(denoiser.eval(), codec, info={"learned_from": "density"})
 
@@ -61,7 +72,7 @@ def _model(codec: Codec, net: ProductNetwork | MixtureNetwork) -> DiffusionModel
 def _normal(parts: Sequence[StartLaw], x: Tensor) -> Normal:
     """The Gaussian with the moments of the particles; where these are too few, the heaviest
     Gaussian component of the law."""
-    if len(x) < 10 * x.shape[1]:
+    if len(x) < _MOMENT_PARTICLES * x.shape[1]:
         for part in parts:
             if isinstance(part, Mixture) and (gaussian := part.gaussian()) is not None:
                 k = int(gaussian.weights.argmax())
@@ -69,44 +80,34 @@ def _normal(parts: Sequence[StartLaw], x: Tensor) -> Normal:
     return Normal.fit(x)
 
 
-def _round(mixture: Mixture, whole: Normal) -> Codec:
-    """Coordinates in which the components are round on average, since the kernels are, and the
-    whole of mean variance 1."""
-    share = mixture.weights / mixture.weights.sum()
-    factor = torch.linalg.cholesky(
-        torch.einsum("k,kij,klj->il", share, mixture.factors, mixture.factors)
-    )
-    reach = torch.linalg.solve_triangular(factor, whole.factor, upper=False).square().sum() / len(
-        factor
-    )
-    return Codec(whole.mean, factor * reach.sqrt())
+def _round_coordinates(mixture: Mixture, whole: Normal) -> Codec:
+    """Coordinates (1) in which the components are round on average, and the whole has mean
+    variance 1."""
+    weights = mixture.weights / mixture.weights.sum()
+    within = torch.einsum("k,kij,klj->il", weights, mixture.factors, mixture.factors)
+    factor = torch.linalg.cholesky(within)
+    relative = torch.linalg.solve_triangular(factor, whole.factor, upper=False)
+    variance = relative.square().sum() / len(factor)
+    return Codec(whole.mean, factor * variance.sqrt())  # (1)
 
 
-def _factored(product: Product) -> ProductNetwork:
-    """The network on a product."""
+def _product_network(product: Product) -> ProductNetwork:
+    """The network that is exact for a product of mixtures on the line."""
     d, k = product.means.shape
-    return ProductNetwork(
-        d,
-        k,
-        product=(
-            product.weights.mT.float(),
-            product.means.mT.float(),
-            product.stds.mT.square().float(),
-        ),
-    )
+    parts = (product.weights, product.means, product.stds.square())
+    weights, means, variances = (part.mT.float() for part in parts)
+    return ProductNetwork(d, k, product=(weights, means, variances))
 
 
-def _anchored(mixture: Mixture, codec: Codec) -> MixtureNetwork:
-    """The network on a mixture, seen in the coordinates of an affine codec."""
+def _mixture_network(mixture: Mixture, codec: Codec) -> MixtureNetwork:
+    """The network that is exact for a mixture in the coordinates of an affine codec."""
     factors = torch.linalg.solve_triangular(codec.factor, mixture.factors, upper=False)
     variances, axes = torch.linalg.eigh(factors @ factors.mT)
     parts = (
-        mixture.weights / mixture.weights.sum(),
-        codec.encode(mixture.means),
-        variances.clamp(min=1e-8),
-        axes,
+        (mixture.weights / mixture.weights.sum()).float(),
+        codec.encode(mixture.means).float(),
+        variances.clamp(min=_SMALLEST_VARIANCE).float(),
+        axes.float(),
     )
     k, d = mixture.means.shape
-    return MixtureNetwork(
-        d, k, mixture=(parts[0].float(), parts[1].float(), parts[2].float(), parts[3].float())
-    )
+    return MixtureNetwork(d, k, mixture=parts)

@@ -1,15 +1,16 @@
-"""A denoiser from what is known and from particles, polished on the variance of its path weights,
-then frozen.
+"""Choose a diffusion model of a density: analytic where that is good enough, else trained.
 
-It lives in coordinates z, ``x = T(z)`` with T affine or bent (`PulledBackDensity`), and starts as the exact
-posterior of what is known already: of the mixture or the bent product that was fitted, or of N(0,
-I). Where that does not yet do, a network on top of it is regressed on the particles
-(`TargetScoreMatching`), its standard deviation calibrated on some that were held out, and, where its
-weights are very uneven, polished by `PathObjective` on paths of its own and paths noised from the
-particles.
+The model lives in coordinates z, ``x = T(z)`` with T affine or triangular
+(`PulledBackDensity`), and starts as the exact denoiser of the fitted proposal
+(`ornstein.density.learned.analytic`). Where that model's weights are uneven, a network is added to
+it and regressed on particles with their scores (`TargetScoreMatching`), its standard deviation is
+calibrated on held-out particles, and, where the weights are very uneven still, the network is
+trained on the variance of its path weights (`PathObjective`), on its own paths and on paths noised
+from the particles. Models are compared by the effective fraction of paths that the choice has not
+seen. The model is then frozen.
 """
 
-__all__ = ["known", "learn", "settle_steps"]
+__all__ = ["analytic_model", "choose_path_steps", "ess_fraction", "learn_diffusion"]
 
 import copy
 import math
@@ -20,13 +21,14 @@ import torch
 from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import LogDensity
+from ornstein.core.numerics.importance import pareto_k
+from ornstein.core.paths.losses import log_variance
 from ornstein.core.random.noise import Noise
-from ornstein.density.learned.analytic import untrained
-from ornstein.density.learned.importance import STEPS, PulledBackDensity, estimate
-from ornstein.density.smc.tempered_smc import StartLaw
+from ornstein.density.learned.analytic import analytic_models
+from ornstein.density.learned.importance import MAX_PATH_STEPS, PulledBackDensity, estimate_log_z
+from ornstein.density.smc.particles import StartLaw
 from ornstein.inference.diffusion_model import DiffusionModel
 from ornstein.models.denoiser import Denoiser
-from ornstein.reference.metrics import pareto_k
 from ornstein.training.calibrate import calibrate
 from ornstein.training.denoising import DenoisingObjective
 from ornstein.training.loop import Objective, TrainingConfig, TrainingProgress, train
@@ -37,119 +39,153 @@ from ornstein.training.path_objectives import (
     control_table,
 )
 
-_PATHS = 512  # by which models are compared
-_DONE = 0.95  # effective paths per path from which on no better model is looked for
-_ROUGH = 0.3  # and below which the model is polished
+_COMPARED_PATHS = 512  # paths by which models are compared
+_EXCELLENT_FRACTION = 0.95  # effective fraction from which on no better model is looked for
+_ROUGH_FRACTION = 0.3  # and below which a trained model is trained on its path weights, too
+_BATCH = 256  # particles or paths in one optimiser step
+_HELD_OUT = 10  # one particle of so many calibrates the standard deviation
+_NARROW_DIM = 32  # dimensions up to which the network is 64 wide; beyond it is 128
+_PATH_STEPS = (1, 2, 4, 8, 16, 32, MAX_PATH_STEPS)  # numbers of steps that are tried
+_KEPT_FRACTION = 0.9  # of the effective size at `MAX_PATH_STEPS` that a smaller number must reach
+_LIGHT_TAIL = 0.4  # Pareto shape up to which weights are not called heavier
+_CALIBRATION = -3  # keys of independent noise
+_MODEL_COMPARISON = 4
+_CONTROL = 5
+_FINAL_COMPARISON = 6
+_NETWORK_SEED = 7
 
 
-def known(
+def analytic_model(
     law: StartLaw, target: LogDensity, x: Tensor, noise: Noise
 ) -> tuple[DiffusionModel, float]:
-    """The best untrained model of a start law and particles x, or the first that is as good as can
-    be; and its `share`."""
-    best = list[tuple[DiffusionModel, float]]()
-    for model in untrained(law, x):
-        best.append((model, share(model, PulledBackDensity(target, model.codec), noise)))
-        if best[-1][1] > _DONE:
+    """Choose the best of the models that are exact for parts of a fitted proposal.
+
+    Args:
+        law: the proposal.
+        target: the log-density.
+        x: particles of the target, ``(n, d)``, float64.
+        noise: source of randomness.
+
+    Returns:
+        The model, and its `ess_fraction`. The first model with a fraction above 0.95 is taken.
+    """
+    candidates = list[tuple[DiffusionModel, float]]()
+    for model in analytic_models(law, x):
+        fraction = ess_fraction(model, PulledBackDensity(target, model.codec), noise)
+        candidates.append((model, fraction))
+        if fraction > _EXCELLENT_FRACTION:
             break
-    return max(best, key=lambda pair: pair[1])
+    return max(candidates, key=lambda candidate: candidate[1])
 
 
-def learn(
+def learn_diffusion(
     model: DiffusionModel,
-    whitened: LogDensity,
+    density: LogDensity,
     z: Tensor,
     scores: Tensor,
     steps: int,
     seconds: float,
     noise: Noise,
-    report: Callable[[TrainingProgress], None],
+    callback: Callable[[TrainingProgress], None],
 ) -> DiffusionModel:
-    """The best of the model as it is, trained on particles, and polished.
+    """Train a network on top of an analytic model, and return the best of all stages.
 
     Args:
-        model: what is `known`.
-        whitened: the log-density in its coordinates.
-        z, scores: equally weighted particles and the gradients of ``whitened`` there, ``(n, d)``.
-        steps: of the optimiser, at most.
-        seconds: of wall time, roughly; inf takes all steps.
+        model: an analytic model, which is left as it is.
+        density: the log-density in its coordinates.
+        z: equally weighted particles there, ``(n, d)``.
+        scores: gradients of ``density`` at z, ``(n, d)``.
+        steps: optimiser steps, at most.
+        seconds: wall time, roughly; inf takes all steps.
         noise: source of randomness.
-        report: called after every step.
+        callback: called after every step.
     """
-    found, seed = [model], noise.fold(7).generator().initial_seed() % 2**62
-    held = max(1, len(z) // 10)
-    control = control_table(model.denoiser.sde, z[held:], scores[held:], noise.fold(5))
-    model = _equipped(model, seed)
-    objective = TargetScoreMatching(
-        DenoisingObjective(z[held:], batch=256, seed=seed), scores[held:], control
+    candidates = [model]
+    seed = noise.fold(_NETWORK_SEED).generator().initial_seed() % 2**62
+    n_held_out = max(1, len(z) // _HELD_OUT)
+    held_out, z_train, train_scores = z[:n_held_out], z[n_held_out:], scores[n_held_out:]
+    control = control_table(model.denoiser.sde, z_train, train_scores, noise.fold(_CONTROL))
+    model = _with_network(model, seed)
+    regression = TargetScoreMatching(
+        DenoisingObjective(z_train, batch=_BATCH, seed=seed), train_scores, control
     )
-    count = _affordable(objective, model.denoiser, steps, 0.6 * seconds)
-    model = train(model, objective, TrainingConfig(steps=count, rate=2e-3), report=report)
-    calibrate(model.denoiser, z[:held], noise.fold(-3), repeats=4)
+    count = _affordable_steps(regression, model.denoiser, steps, 0.6 * seconds)
+    model = train(model, regression, TrainingConfig(steps=count, rate=2e-3), None, callback)
+    calibrate(model.denoiser, held_out, noise.fold(_CALIBRATION), repeats=4)
     model.info["steps"] = count
-    found.append(model)
-    if share(model, whitened, noise.fold(4)) < _ROUGH:
+    candidates.append(model)
+    if ess_fraction(model, density, noise.fold(_MODEL_COMPARISON)) < _ROUGH_FRACTION:
         buffer = ReplayBuffer(z, torch.zeros(len(z)))
-        polish = PathObjective(
-            whitened,
-            model.denoiser.sde.times(STEPS // 4),
-            batch=256,
-            share=0.5,
-            buffer=buffer,
-            seed=seed,
-        )
-        count = _affordable(polish, model.denoiser, max(1, steps // 10), 0.3 * seconds)
-        found.append(
-            train(
-                copy.deepcopy(model),
-                polish,
-                TrainingConfig(steps=count, rate=5e-4, ema=0.95, warmup=10),
-                report=report,
-            )
-        )
-    return max(found, key=lambda model: share(model, whitened, noise.fold(6)))
+        times = model.denoiser.sde.times(MAX_PATH_STEPS // 4)
+        on_paths = PathObjective(density, times, log_variance, _BATCH, 0.5, buffer, seed=seed)
+        count = _affordable_steps(on_paths, model.denoiser, max(1, steps // 10), 0.3 * seconds)
+        config = TrainingConfig(steps=count, rate=5e-4, ema=0.95, warmup=10)
+        candidates.append(train(copy.deepcopy(model), on_paths, config, None, callback))
+    return max(
+        candidates, key=lambda model: ess_fraction(model, density, noise.fold(_FINAL_COMPARISON))
+    )
 
 
-def _equipped(model: DiffusionModel, seed: int) -> DiffusionModel:
-    """A copy with a network to be trained."""
-    model, d = copy.deepcopy(model), math.prod(model.denoiser.event_shape or ())
+def _with_network(model: DiffusionModel, seed: int) -> DiffusionModel:
+    """A copy of an analytic model with a network to be trained, whose output starts at zero."""
+    model = copy.deepcopy(model)
+    dim = math.prod(model.denoiser.event_shape or ())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model.denoiser.net.equip(64 if d <= 32 else 128)  # type: ignore[operator]
+        model.denoiser.net.add_network(64 if dim <= _NARROW_DIM else 128)  # type: ignore[operator]
     return model
 
 
-def share(
-    model: DiffusionModel, whitened: LogDensity, noise: Noise, steps: int | None = None
+def ess_fraction(
+    model: DiffusionModel, density: LogDensity, noise: Noise, steps: int | None = None
 ) -> float:
-    """Effective sample size per path of the model as it is."""
-    return estimate(model, whitened, _PATHS, noise, steps)[1].ess / _PATHS
+    """Effective sample size per path of a model, from 512 paths, between 0 and 1.
+
+    Args:
+        model: the model.
+        density: the log-density in its coordinates.
+        noise: source of randomness.
+        steps: of each path; None takes those that were chosen for the model.
+    """
+    return estimate_log_z(model, density, _COMPARED_PATHS, noise, steps)[1].ess / _COMPARED_PATHS
 
 
-def settle_steps(model: DiffusionModel, whitened: LogDensity, noise: Noise) -> None:
-    """Note the fewest steps that keep nine tenths of what `STEPS` give, with weights that are not
-    heavier."""
+def choose_path_steps(model: DiffusionModel, density: LogDensity, noise: Noise) -> None:
+    """Choose the smallest number of steps of a path that costs almost no effective sample size.
 
-    def judged(steps: int) -> tuple[float, float]:
-        paths, found = estimate(model, whitened, 4 * _PATHS, noise, steps)
-        return found.ess, float(pareto_k(paths.log_w)) if found.ess else math.inf
+    It reaches nine tenths of the effective size that 64 steps give, and its weights have no heavier
+    tail. The number is noted in ``model.info["path_steps"]``.
 
-    first = judged(1)
-    most, k_hat = (
-        (4.0 * _PATHS, 0.0) if first[0] > 4 * _DONE * _PATHS and first[1] <= 0.4 else judged(STEPS)
-    )
-    for steps in (1, 2, 4, 8, 16, 32, STEPS):
-        kept, heavy = {1: first, STEPS: (most, k_hat)}.get(steps) or judged(steps)
-        if kept >= 0.9 * most and heavy <= max(0.4, k_hat):
+    Args:
+        model: a frozen model.
+        density: the log-density in its coordinates.
+        noise: source of randomness.
+    """
+    n = 4 * _COMPARED_PATHS
+
+    def judge(steps: int) -> tuple[float, float]:
+        paths, estimate = estimate_log_z(model, density, n, noise, steps)
+        return estimate.ess, pareto_k(paths.log_w) if estimate.ess else math.inf
+
+    judged = {1: judge(1)}
+    best_ess, best_k = judged[1]
+    if best_ess > _EXCELLENT_FRACTION * n and best_k <= _LIGHT_TAIL:
+        best_ess, best_k = float(n), 0.0
+    else:
+        best_ess, best_k = judged[MAX_PATH_STEPS] = judge(MAX_PATH_STEPS)
+    for steps in _PATH_STEPS:
+        ess, k_hat = judged.get(steps) or judge(steps)
+        if ess >= _KEPT_FRACTION * best_ess and k_hat <= max(_LIGHT_TAIL, best_k):
             break
     model.info["path_steps"] = steps
 
 
-def _affordable(objective: Objective, denoiser: Denoiser, steps: int, seconds: float) -> int:
-    """How many of the steps fit into the seconds, by the time of two."""
+def _affordable_steps(objective: Objective, denoiser: Denoiser, steps: int, seconds: float) -> int:
+    """The number of optimiser steps that fit into the seconds, by the time that two take."""
     if seconds == math.inf:
         return steps
-    began, trial = time.monotonic(), copy.deepcopy(denoiser).requires_grad_()
+    start = time.monotonic()
+    trial = copy.deepcopy(denoiser).requires_grad_()
     for k in range(2):
         objective(trial, k)[0].mean().backward()
-    return max(1, min(steps, int(seconds / max((time.monotonic() - began) / 2, 1e-6))))
+    return max(1, min(steps, int(seconds / max((time.monotonic() - start) / 2, 1e-6))))

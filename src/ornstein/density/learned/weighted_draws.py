@@ -1,91 +1,131 @@
-"""More draws of a sampler that was learned from a density, with what they weigh: for a result, or a
-sampler from its folder.
+"""Draw more weighted points from a diffusion model of a density, for which Z is estimated anew.
 
-Weighted draws are ends of independent paths: their mean weight estimates Z, and any average over
-them is right once reweighted. Where few of them would carry most of the weight, particles are
-resampled on the way, which costs a call of the density for each stop but keeps more of them alive.
+The model is the ``sampler`` of a `DensityResult`, or what `ornstein.load` reads from its folder.
+`draw_weighted` returns ends of independent paths: their mean weight estimates Z, and averages with
+these weights are averages over the density. Where a small number of paths would carry most of the
+weight, `draw_smc` resamples particles on the way (sequential Monte Carlo), which costs a call of
+the density at each resampling time but keeps the weights even.
 """
 
 __all__ = ["WeightedDraws", "draw_smc", "draw_weighted"]
 
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 from ornstein.core.random.noise import Noise
+from ornstein.core.random.weighted_sample import WeightedSample
 from ornstein.density.as_density import as_density
 from ornstein.density.counted import CountedLogDensity
-from ornstein.density.learned.importance import PulledBackDensity, along, estimate
+from ornstein.density.learned.importance import (
+    NO_ESTIMATE,
+    PulledBackDensity,
+    estimate_log_z,
+    smc_along_model,
+)
 from ornstein.density.log_z import LogZ
 from ornstein.errors import OrnsteinError
 from ornstein.inference.diffusion_model import DiffusionModel
 
 
-class WeightedDraws(NamedTuple):
-    """Weighted draws.
-
-    Attributes:
-        x: ``(n, d)``, in the unconstrained coordinates of the density.
-        log_w: ``(n,)``, exact log-weights.
-        log_z: from these draws alone.
-        evaluations: of the log-density.
-    """
-
-    x: Tensor
-    log_w: Tensor
-    log_z: LogZ
-    evaluations: int
-
-
-def draw_weighted(model: DiffusionModel, what: Any, n: int, seed: int = 0) -> WeightedDraws:
-    """n ends of independent paths with their exact weights; one evaluation of the density each.
+@dataclass(frozen=True)
+class WeightedDraws(WeightedSample):
+    """Weighted draws of a density, with the estimate of log Z that their weights give.
 
     Args:
-        model: `DensityResult.sampler`, or what `load` makes of its folder.
-        what: the density, as for `sample_density`.
-        n: at least 2.
-        seed: of everything random; draw i depends on it and i alone.
+        x: ``(n, d)``, in the unconstrained coordinates of the density.
+        log_w: ``(n,)``, exact log-weights in nats.
+        islands: number of independent groups of draws.
+        cost: evaluations of the log-density.
+        log_z: the estimate of log Z from these draws alone.
+    """
+
+    log_z: LogZ = NO_ESTIMATE
+
+    @property
+    def evaluations(self) -> int:
+        """The number of evaluations of the log-density behind the draws."""
+        return self.cost
+
+
+def draw_weighted(
+    model: DiffusionModel, density: Any, n: int, seed: int | Noise = 0
+) -> WeightedDraws:
+    """Draw the ends of n independent paths of a model, with their exact importance weights.
+
+    Args:
+        model: `DensityResult.sampler`, or what `ornstein.load` makes of its folder.
+        density: the density, in any form that `sample_density` takes; one evaluation for each draw.
+        n: number of draws, at least 2.
+        seed: of everything random; draw i depends on the seed and i alone.
 
     Raises:
         OrnsteinError: for n below 2, a model that is not of vectors, or a density of another
             dimension.
+
+    Example:
+        >>> log_prob = lambda x: -x.square().sum(1) / 2
+        >>> r = orn.sample_density(log_prob, dim=2, n=64, particles=64, stderr=0.1)
+        >>> draws = orn.draw_weighted(r.sampler, log_prob, 100)
+        >>> draws.x.shape, draws.log_w.shape
+        (torch.Size([100, 2]), torch.Size([100]))
     """
-    frame, ledger = _frame(model, what, n, 2)
-    paths, found = estimate(model, frame, n, Noise(seed))
-    return WeightedDraws(model.codec.decode(paths.x), paths.log_w, found, ledger.values)
+    return _draw(estimate_log_z, model, density, n, 2, seed)
 
 
 def draw_smc(
-    model: DiffusionModel, what: Any, n: int, seed: int = 0, islands: int = 16
+    model: DiffusionModel, density: Any, n: int, seed: int | Noise = 0, islands: int = 16
 ) -> WeightedDraws:
-    """Particles along the model, resampled on the way, in independent islands whose spread is the
-    error of log Z.
+    """Draw particles by sequential Monte Carlo along a model, for models whose weights are uneven.
 
     Args:
-        model, what, seed: as in `draw_weighted`.
-        n: particles, of all islands together; rounded down to a multiple of these.
-        islands: at least 2.
+        model: `DensityResult.sampler`, or what `ornstein.load` makes of its folder.
+        density: the density, in any form that `sample_density` takes.
+        n: particles of all runs together; rounded down to a multiple of ``islands``.
+        seed: of everything random.
+        islands: independent runs, at least 2: their spread is the error of log Z.
 
     Raises:
-        OrnsteinError: for fewer than two islands or two particles in each.
+        OrnsteinError: for fewer than two independent runs or two particles in each.
+
+    Example:
+        >>> log_prob = lambda x: -x.square().sum(1) / 2
+        >>> r = orn.sample_density(log_prob, dim=2, n=64, particles=64, stderr=0.1)
+        >>> orn.draw_smc(r.sampler, log_prob, 64, islands=4).islands
+        4
     """
     if islands < 2:
         raise OrnsteinError(f"draw_smc(islands={islands}): at least 2, their spread is the error")
-    frame, ledger = _frame(model, what, n, 2 * islands)
-    paths, found = along(model, frame, n, Noise(seed), islands)
-    return WeightedDraws(model.codec.decode(paths.x), paths.log_w, found, ledger.values)
+
+    def run(*arguments: Any) -> tuple[WeightedSample, LogZ]:
+        return smc_along_model(*arguments, islands)
+
+    return _draw(run, model, density, n, 2 * islands, seed)
 
 
-def _frame(
-    model: DiffusionModel, what: Any, n: int, least: int
-) -> tuple[PulledBackDensity, CountedLogDensity]:
+def _draw(
+    method: Callable[..., tuple[WeightedSample, LogZ]],
+    model: DiffusionModel,
+    density: Any,
+    n: int,
+    min_n: int,
+    seed: int | Noise,
+) -> WeightedDraws:
+    """Draw n points by a method of `ornstein.density.learned.importance`, and count evaluations."""
     if len(model.event_shape) != 1:
         raise OrnsteinError(
             f"a sampler of events of shape {model.event_shape}: densities are of vectors"
         )
     (dim,) = model.event_shape
-    density = as_density(what, dim)
-    if n < least:
-        raise OrnsteinError(f"n={n} draws: at least {least}")
-    ledger = CountedLogDensity(density.log_prob, dim)
-    return PulledBackDensity(ledger, model.codec), ledger
+    density = as_density(density, dim)
+    if n < min_n:
+        raise OrnsteinError(f"n={n} draws: at least {min_n}")
+    target = CountedLogDensity(density.log_prob, dim)
+    points, estimate = method(model, PulledBackDensity(target, model.codec), n, Noise.of(seed))
+    return WeightedDraws(
+        model.codec.decode(points.x),
+        points.log_w,
+        points.islands,
+        target.values,
+        replace(estimate, cost=target.values),
+    )
