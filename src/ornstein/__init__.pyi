@@ -89,9 +89,12 @@ from .inference.sampling import Sampler as Sampler
 from .inference.sampling import sample as sample
 from .inference.sampling import tune as tune
 from .models import codecs as codecs
+from .models import conditions as conditions
 from .models import parametrisations as parametrisations
 from .models.denoiser import Denoiser as Denoiser
 from .models.guidance import guide as guide
+from .models.registry import allow as allow
+from .models.registry import register as register
 from .nets import MLP as MLP
 from .nets import UNet as UNet
 from .reference import metrics as metrics

@@ -149,6 +149,6 @@ def test_without_a_network_it_still_has_a_dtype_and_takes_no_rows(net):
     model = orn.DiffusionModel(denoiser, orn.codecs.Codec(torch.zeros(2), torch.eye(2)))
     with pytest.raises(orn.errors.OrnsteinError, match=r"nothing to train.*width"):
         orn.train(model, lambda denoiser, k: (torch.zeros(1), None), orn.TrainingConfig(steps=1))
-    net.equip(8, 1)
+    net.add_network(8, 1)
     assert {p.dtype for p in net.parameters()} == {DOUBLE}
     assert orn.sample(denoiser, 4, 5).shape == (4, 2)

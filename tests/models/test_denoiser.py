@@ -131,7 +131,7 @@ def test_times_per_sample_equal_scalar_times(process, param):
 @pytest.mark.parametrize("process", SILENT)
 @pytest.mark.parametrize("param", ["eps", "score"])
 def test_eps_and_score_are_refused_without_terminal_signal(process, param):
-    with pytest.raises(OrnsteinError, match=rf"param={param} with {process}.*orn\.v"):
+    with pytest.raises(OrnsteinError, match=rf"param={param} with {process}.*parametrisations\.v"):
         orn.Denoiser(nn.Identity(), PROCESSES[process], PARAMETRISATIONS[param])
 
 

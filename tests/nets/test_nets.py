@@ -105,7 +105,7 @@ def test_gradient_reaches_every_parameter(name):
         n for n, p in net.named_parameters() if p.grad is None or not bool(p.grad.abs().max() > 0)
     ]
     assert dead == []
-    rows = net.embedding.labels.table.weight.grad.abs().amax(1) > 0
+    rows = net.embedding.inputs[0].table.weight.grad.abs().amax(1) > 0
     assert rows.tolist() == [True, False, True, True, True]
 
 

@@ -154,10 +154,10 @@ def test_a_buffer_is_drawn_from_in_proportion():
     assert float(buffer.draw(20000, Noise(0)).mean()) == pytest.approx(
         0.75, abs=4 * (0.75 * 0.25 / 20000) ** 0.5
     )
-    more = buffer.joined(torch.full((2, 1), 5.0), torch.zeros(2), most=10)
+    more = buffer.joined(torch.full((2, 1), 5.0), torch.zeros(2), max_size=10)
     share = float((more.draw(20000, Noise(1)) == 5).float().mean())
     assert share == pytest.approx(0.5, abs=4 * 0.5 / 20000**0.5)
-    assert len(buffer.joined(torch.full((2, 1), 5.0), torch.zeros(2), most=3).x) == 3
+    assert len(buffer.joined(torch.full((2, 1), 5.0), torch.zeros(2), max_size=3).x) == 3
 
 
 def test_bad_input():

@@ -1,4 +1,4 @@
-"""What a run was: written beside its results, so that its numbers can be made again."""
+"""The manifest of a run: a JSON file with everything from which its numbers can be made again."""
 
 __all__ = ["Manifest", "options"]
 
@@ -15,6 +15,7 @@ from ornstein.inference.checkpoint import write_config
 
 
 def _version(package: str) -> str:
+    """The version of an installed package, "none" without it."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -22,7 +23,7 @@ def _version(package: str) -> str:
 
 
 def options(command: Any) -> dict[str, Any]:
-    """The options of a verb, as JSON takes them."""
+    """Return the options of a command, a dataclass, as JSON takes them."""
     return {
         name: str(value) if isinstance(value, Path) else value
         for name, value in asdict(command).items()
@@ -31,19 +32,31 @@ def options(command: Any) -> dict[str, Any]:
 
 @dataclass
 class Manifest:
-    """Options, versions, device and cost of one run; `write` it when the run is over.
+    """Options, versions, device and wall time of one run; `write` it when the run is over.
 
     Args:
-        command: the verb.
-        options: everything the run was asked for, the seed among them.
+        command: the command that ran, such as "sample".
+        options: everything that was asked for, the seed among it.
+        started: when, in seconds since 1970.
     """
 
     command: str
     options: dict[str, Any]
     started: float = field(default_factory=time.time)
 
-    def write(self, folder: Path, results: dict[str, Any]) -> Path:
-        """Write ``manifest-<command>.json`` into the folder and return its path."""
+    def write(
+        self, folder: Path, results: dict[str, Any], device: torch.device | str = "cpu"
+    ) -> Path:
+        """Write ``manifest-<command>.json`` into a folder and return its path.
+
+        Args:
+            folder: the run folder.
+            results: what came out, as JSON takes it.
+            device: on which the model computed.
+
+        Raises:
+            CheckpointError: if the file cannot be written.
+        """
         path = folder / f"manifest-{self.command}.json"
         write_config(
             path,
@@ -53,7 +66,7 @@ class Manifest:
                 "results": results,
                 "seconds": round(time.time() - self.started, 2),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
-                "device": "cpu",
+                "device": str(device),
                 "threads": torch.get_num_threads(),
                 "python": platform.python_version(),
                 "platform": platform.system(),

@@ -1,14 +1,18 @@
-"""Networks become posteriors: parametrisations, the denoiser, codecs and guidance."""
+"""Networks become posteriors: parametrisations, the denoiser, codecs, conditions and guidance."""
 
 __all__ = [
     "Denoiser",
     "MixtureNetwork",
+    "PosteriorBase",
     "ProductNetwork",
     "codecs",
+    "conditions",
     "guidance",
     "parametrisations",
+    "registry",
 ]
 
-from ornstein.models import codecs, guidance, parametrisations
+from ornstein.models import codecs, conditions, guidance, parametrisations, registry
 from ornstein.models.analytic_networks import MixtureNetwork, ProductNetwork
 from ornstein.models.denoiser import Denoiser
+from ornstein.models.posterior import PosteriorBase

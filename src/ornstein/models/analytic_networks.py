@@ -1,37 +1,50 @@
-"""Networks on top of exact denoisers: what is left to learn is how the data differ from a law that
-is known.
+"""Networks on top of exact denoisers, which only learn how the data differ from a given law.
 
 In the polar form (see `ornstein.models.denoiser`) with data of unit scale, ``y = cos x_0 + sin
-eps``, a component N(m, v) of x_0 along an axis makes y Gaussian with variance ``total = cos^2 v +
+eps``, a component N(m, v) of x_0 in a direction makes y Gaussian with variance ``total = cos^2 v +
 sin^2``, and with ``r = y - cos m``
 
-    E[x_0 | y] - cos y = sin^2 q,    q = m + cos (v - 1) / total r,        Var[x_0 | y] = sin^2 v / total.  (1)
+    E[x_0 | y] - cos y = sin^2 q,    q = m + cos (v - 1) / total r,
+    Var[x_0 | y] = sin^2 v / total.
 
-The output is ``sin E[q]`` over ``P(component | y)``, plus a network's: divided by sin it is what
-the parametrisation `edm` asks for, free of cancellation at both ends of time, and 0 for N(0, I).
-The standard deviation of the posterior is known as well: in units of sin, that of N(0, I),
+The output is
+
+    sin E[q]   averaged over P(component | y), plus the output of a network,                     (1)
+
+which is what the parametrisation `edm` asks for, free of cancellation at both ends of time, and 0
+for N(0, I). The standard deviation of the posterior follows from the law as well: in units of sin,
+that of N(0, I),
 
     ratio^2 = E[v / total] + sin^2 Var[q].                                                       (2)
 """
 
-__all__ = ["MixtureNetwork", "ProductNetwork"]
+__all__ = ["AnalyticNetwork", "MixtureNetwork", "ProductNetwork"]
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ornstein.nets.conditions import Condition
 from ornstein.nets.mlp import MLP
 
-_CACHED = 2**18  # numbers
+_CACHE = 2**18  # numbers that a processor's cache holds: rows are taken so many at a time
 
 
-class _Known(nn.Module):
-    """A law's exact denoiser, plus an `MLP` where it has a width. For ``Denoiser(..., param=edm,
-    data_std=1.0)`` and vectors."""
+class AnalyticNetwork(nn.Module, ABC):
+    """The exact denoiser of a law, plus an `MLP` where it has a width.
 
-    conditions = ()
+    For vectors, and for ``Denoiser(..., param=edm, data_std=1.0)``.
+
+    Args:
+        event: dimension d.
+        components: number of components of the law.
+        width, depth: of the MLP; width 0 for none.
+        parts: the tensors of the law, by name.
+    """
+
     event: int
     mlp: MLP | None
 
@@ -39,21 +52,31 @@ class _Known(nn.Module):
         self, event: int, components: int, width: int, depth: int, parts: Mapping[str, Tensor]
     ) -> None:
         super().__init__()
+        self.conditions: dict[str, Condition] = {}
         self.config = {"event": event, "components": components, "width": 0, "depth": depth}
         for name, part in parts.items():
             self.register_buffer(name, part)
-        self.event, self.mlp = event, None
+        self.event, self.event_shape, self.mlp = event, (event,), None
         if width:
-            self.equip(width, depth)
+            self.add_network(width, depth)
 
-    def equip(self, width: int, depth: int = 3) -> None:
-        """Put a new network on top; its output starts at zero."""
+    def add_network(self, width: int, depth: int = 3) -> None:
+        """Add a new network, whose output starts at zero.
+
+        Args:
+            width, depth: of the MLP.
+        """
         self.config |= {"width": width, "depth": depth}
         self.mlp = MLP(self.event, width, depth).to(next(self.buffers()))
 
-    def known(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """E[q] and the ratio (2), ``(b, d)`` each, at y; cos and sin are ``(#b, 1)``."""
-        raise NotImplementedError
+    @abstractmethod
+    def exact(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Return E[q] of the law and the ratio of standard deviations, ``(b, d)`` each.
+
+        Args:
+            x: y, ``(b, d)``.
+            cos, sin: of the level, ``(b, 1)`` or ``(1, 1)``.
+        """
 
     def moments(
         self,
@@ -61,10 +84,16 @@ class _Known(nn.Module):
         c: Float[Tensor, " #b"],
         cond: Mapping[str, Tensor] | None = None,
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
-        """The output at y, with ``c = -lambda / 8``, and the ratio (2)."""
+        """Return the output and the ratio of standard deviations, ``(b, d)`` each.
+
+        Args:
+            x: y, ``(b, d)``.
+            c: the noise level ``-lambda / 8``.
+            cond: not used.
+        """
         log_snr = (-8 * c)[:, None]
         cos, sin = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
-        q, ratio = self.known(x, cos, sin)
+        q, ratio = self.exact(x, cos, sin)
         return sin * q if self.mlp is None else sin * q + self.mlp(x, c, cond), ratio  # (1)
 
     def forward(
@@ -73,12 +102,12 @@ class _Known(nn.Module):
         c: Float[Tensor, " #b"],
         cond: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "b d"]:
-        """The output alone."""
+        """Return the output alone, without the standard deviation."""
         return self.moments(x, c, cond)[0]
 
 
-class MixtureNetwork(_Known):
-    """On a mixture of Gaussians ``N(m_k, V_k diag(v_k) V_k^T)``.
+class MixtureNetwork(AnalyticNetwork):
+    """The exact denoiser of a mixture of Gaussians ``N(m_k, V_k diag(v_k) V_k^T)``.
 
     Args:
         event: d.
@@ -107,23 +136,23 @@ class MixtureNetwork(_Known):
         names = ("weights", "means", "variances", "axes")
         super().__init__(event, components, width, depth, dict(zip(names, parts, strict=True)))
 
-    def known(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """E[q] and (2) by the axes of each component, of as many rows at a time as a cache
-        holds."""
-        rows = max(16, _CACHED // self.means.numel())
+    def exact(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Return E[q] and the ratio by the axes of each component, a cache of rows at a time."""
+        rows = max(16, _CACHE // self.means.numel())
         pieces = x.split(rows)
         levels = [
             level.split(rows) if len(level) == len(x) else [level] * len(pieces)
             for level in (cos, sin)
         ]
-        parts = [self._known(*part) for part in zip(pieces, *levels, strict=True)]
+        parts = [self._exact(*part) for part in zip(pieces, *levels, strict=True)]
         return torch.cat([mean for mean, _ in parts]), torch.cat([ratio for _, ratio in parts])
 
-    def _known(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    def _exact(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """E[q] and (2) of some rows."""
         total = cos.square()[:, None] * self.variances + sin.square()[:, None]  # (#b, k, d)
         k, d = self.means.shape
-        along = (x @ self.axes.transpose(0, 1).reshape(d, k * d)).reshape(-1, k, d)
-        r = along - cos[:, None] * torch.einsum("kd,kde->ke", self.means, self.axes)
+        projected = (x @ self.axes.transpose(0, 1).reshape(d, k * d)).reshape(-1, k, d)
+        r = projected - cos[:, None] * torch.einsum("kd,kde->ke", self.means, self.axes)
         distance = torch.einsum("bke,bke->bk", r.square(), total.reciprocal()) + total.log().sum(2)
         p = (self.weights.log() - distance / 2).softmax(1)
         q = self.means + torch.einsum(
@@ -139,9 +168,10 @@ class MixtureNetwork(_Known):
         return mean, (within + sin.square() * between).sqrt()  # (2)
 
 
-class ProductNetwork(_Known):
-    """On independent coordinates, each a mixture of Gaussians on the line: ``prod_j sum_k w_jk
-    N(m_jk, v_jk)``.
+class ProductNetwork(AnalyticNetwork):
+    """The exact denoiser of independent coordinates, each a mixture of Gaussians on the line.
+
+    The density is ``prod_j sum_k w_jk N(m_jk, v_jk)``.
 
     Args:
         event: d.
@@ -173,8 +203,8 @@ class ProductNetwork(_Known):
             dict(zip(("weights", "means", "variances"), parts, strict=True)),
         )
 
-    def known(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """E[q] and (2) in each coordinate."""
+    def exact(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+        """Return E[q] and the ratio of standard deviations in each coordinate."""
         total = cos.square()[..., None] * self.variances + sin.square()[..., None]  # (#b, k, d)
         r = x[:, None] - cos[..., None] * self.means
         q = self.means + cos[..., None] * (self.variances - 1) / total * r

@@ -1,4 +1,4 @@
-"""Networks ``net(x, c, cond) -> x``; they know nothing of stochastic processes."""
+"""Networks ``net(x, c, cond) -> x``, which know nothing of stochastic processes."""
 
 __all__ = [
     "MLP",

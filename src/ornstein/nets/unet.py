@@ -1,14 +1,15 @@
-"""A U-Net in one, two or three dimensions: residual blocks, self-attention, skips between equal
-resolutions.
+"""The U-Net, a convolutional network for sequences, pictures and volumes.
 
-Ronneberger et al. 2015; Ho et al. 2020, appendix B; the modulation of every block by scale and
-shift is that of Dhariwal and Nichol 2021, section 3.
+Residual blocks at falling, then at rising resolution, with skips between equal resolutions and
+self-attention at coarse ones. Ronneberger et al. 2015; Ho et al. 2020, appendix B; the modulation
+of every block by scale and shift is that of Dhariwal and Nichol 2021, section 3.
 """
 
 __all__ = ["UNet"]
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -16,12 +17,16 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from ornstein.errors import OrnsteinError
-from ornstein.nets.layers import Embedding, zero_init
+from ornstein.nets.conditions import Condition, declare, declared_config
+from ornstein.nets.layers import Embedding, require_range, zero_init
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_MAX_LEVELS = 16  # each halves the resolution: 2^15 pixels across
+_MAX_BLOCKS = 100  # a level: more than any network in use
 
 
 def _norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation with at most 8 groups of at least 4 channels."""
     groups = next((g for g in (8, 4, 2) if channels % g == 0 and channels >= 4 * g), 1)
     return nn.GroupNorm(groups, channels)
 
@@ -83,8 +88,9 @@ class _Level(nn.Module):
 
 
 class UNet(nn.Module):
-    """A U-Net for events ``(channels, *size)``; any size of at least ``2^(levels - 1)``. Its output
-    starts at zero.
+    """A U-Net for events ``(channels, *size)``, with an output that starts at zero.
+
+    Any size of at least ``2^(levels - 1)`` in each dimension will do.
 
     Args:
         channels: channels of the data.
@@ -94,10 +100,21 @@ class UNet(nn.Module):
         blocks: residual blocks per level on the way down (one more on the way up).
         attention: levels that get self-attention, 0 the finest.
         heads: attention heads.
-        labels: number of classes to condition on; 0 for none.
+        labels: number of classes of the condition "label"; 0 for none.
         dropout: probability of dropping a feature in training.
-        dims: 1 for sequences, 2 for images, 3 for volumes.
+        dims: 1 for sequences, 2 for pictures, 3 for volumes.
+        conditions: further declared conditions by name, such as ``orn.conditions.Vector(2)``.
+
+    Raises:
+        OrnsteinError: for arguments out of range.
+
+    Example:
+        >>> net = orn.UNet(channels=1, width=8, blocks=1)
+        >>> net(torch.zeros(2, 1, 9, 7), torch.zeros(2)).shape
+        torch.Size([2, 1, 9, 7])
     """
+
+    event_shape = None  # any size: the channels alone are fixed
 
     def __init__(
         self,
@@ -107,17 +124,23 @@ class UNet(nn.Module):
         blocks: int = 2,
         attention: Sequence[int] = (1,),
         heads: int = 4,
-        labels: int = 0,
+        labels: int | Mapping[str, Condition] = 0,
         dropout: float = 0.0,
         dims: int = 2,
+        conditions: Mapping[str, Condition] | None = None,
     ) -> None:
         super().__init__()
         if dims not in _CONV:
             raise OrnsteinError(f"UNet(dims={dims}): 1, 2 or 3")
+        require_range("UNet", 0, 1, dropout=dropout)
+        require_range("UNet", 1, _MAX_LEVELS, levels=len(multipliers))
+        require_range("UNet", 1, _MAX_BLOCKS, blocks=blocks)
+        require_range("UNet", 1, math.inf, heads=heads, width=width, channels=channels)
         if any(width * m % heads for m in multipliers):
             raise OrnsteinError(
                 f"UNet(width={width}, heads={heads}): the width must be a multiple of the heads"
             )
+        self.conditions = declare(labels, conditions)
         self.config = {
             "channels": channels,
             "width": width,
@@ -125,44 +148,56 @@ class UNet(nn.Module):
             "blocks": blocks,
             "attention": list(attention),
             "heads": heads,
-            "labels": labels,
             "dropout": dropout,
             "dims": dims,
+            **declared_config(self.conditions),
         }
-        conv, embedding = _CONV[dims], 4 * width
         self.dims, self.channels = dims, channels
-        self.embedding = Embedding(embedding, labels)
-        self.conditions = self.embedding.conditions
+        self.embedding = Embedding(4 * width, self.conditions)
+        self.enter = _CONV[dims](channels, width, 3, padding=1)
+        skips = self._add_down()
+        last, now = len(multipliers) - 1, width * multipliers[-1]
+        self.middle = nn.ModuleList([self._level(last, now), self._level(last, now)])
+        now = self._add_up(skips, now)
+        self.leave = nn.Sequential(
+            _norm(now), nn.SiLU(), zero_init(_CONV[dims](now, channels, 3, padding=1))
+        )
 
-        def level(i: int, channels_in: int) -> _Level:
-            out = width * multipliers[i]
-            attend = _Attention(out, heads) if i in attention else None
-            return _Level(_Residual(dims, channels_in, out, embedding, dropout), attend)
+    def _level(self, i: int, channels_in: int) -> _Level:
+        """The residual block of level i, with attention where the configuration asks for it."""
+        width, dropout = self.config["width"], self.config["dropout"]
+        out = width * self.config["multipliers"][i]
+        attends = i in self.config["attention"]
+        attention = _Attention(out, self.config["heads"]) if attends else None
+        return _Level(_Residual(self.dims, channels_in, out, 4 * width, dropout), attention)
 
-        now = width
-        self.enter = conv(channels, width, 3, padding=1)
-        skips, self.down, self.shrink = [width], nn.ModuleList(), nn.ModuleList()
-        for i, m in enumerate(multipliers):
+    def _add_down(self) -> list[int]:
+        """Add the half that halves resolutions, and return the channels of its skips."""
+        width, blocks = self.config["width"], self.config["blocks"]
+        now, skips = width, [width]
+        self.down = nn.ModuleList()
+        self.shrink = nn.ModuleList()
+        for i, m in enumerate(self.config["multipliers"]):
             if i:
-                self.shrink.append(conv(now, now, 3, stride=2, padding=1))
+                self.shrink.append(_CONV[self.dims](now, now, 3, stride=2, padding=1))
                 skips.append(now)
-            self.down.append(
-                nn.ModuleList(level(i, now if j == 0 else width * m) for j in range(blocks))
-            )
+            entries = [now] + [width * m] * (blocks - 1)
+            self.down.append(nn.ModuleList(self._level(i, channels) for channels in entries))
             now = width * m
             skips += [now] * blocks
-        last = len(multipliers) - 1
-        self.middle = nn.ModuleList([level(last, now), level(last, now)])
+        return skips
+
+    def _add_up(self, skips: list[int], now: int) -> int:
+        """Add the half that doubles resolutions, and return the channels that leave it."""
+        multipliers = self.config["multipliers"]
         self.up = nn.ModuleList()
         for i in reversed(range(len(multipliers))):
             row = nn.ModuleList()
-            for _ in range(blocks + 1):
-                row.append(level(i, now + skips.pop()))
-                now = width * multipliers[i]
+            for _ in range(self.config["blocks"] + 1):
+                row.append(self._level(i, now + skips.pop()))
+                now = self.config["width"] * multipliers[i]
             self.up.append(row)
-        self.leave = nn.Sequential(
-            _norm(now), nn.SiLU(), zero_init(conv(now, channels, 3, padding=1))
-        )
+        return now
 
     def forward(
         self,
@@ -170,7 +205,16 @@ class UNet(nn.Module):
         c: Float[Tensor, " #b"],
         cond: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "b *event"]:
-        """The network's output, of the shape of ``x``."""
+        """Return the output of the network, of the shape of ``x``.
+
+        Args:
+            x: noisy samples, ``(b, channels, *size)``.
+            c: their noise levels, ``(b,)``, or ``(1,)`` for one that all samples have.
+            cond: conditions by name, one row per sample; a missing one is null.
+
+        Raises:
+            OrnsteinError: for events of another shape, or a condition that is not declared.
+        """
         if x.ndim != self.dims + 2 or x.shape[1] != self.channels:
             raise OrnsteinError(
                 f"this UNet takes {self.channels} channels and {self.dims} dimensions, got an event"

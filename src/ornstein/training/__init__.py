@@ -1,11 +1,14 @@
 """Learn a posterior from data: objectives, noise levels, recipes and the training loop."""
 
 __all__ = [
+    "RECIPES",
+    "DataKind",
     "DenoisingObjective",
     "LearnedNoiseLevels",
     "PathObjective",
     "Recipe",
     "ReplayBuffer",
+    "Samples",
     "TargetScoreMatching",
     "TrainingConfig",
     "calibrate",
@@ -22,6 +25,7 @@ __all__ = [
 
 from ornstein.training import noise_levels
 from ornstein.training.calibrate import calibrate
+from ornstein.training.datasets import DataKind, Samples
 from ornstein.training.denoising import (
     DenoisingObjective,
     denoising_loss,
@@ -35,4 +39,4 @@ from ornstein.training.fit import fit
 from ornstein.training.learned_noise_levels import LearnedNoiseLevels
 from ornstein.training.loop import TrainingConfig, train
 from ornstein.training.path_objectives import PathObjective, ReplayBuffer, TargetScoreMatching
-from ornstein.training.recipes import Recipe
+from ornstein.training.recipes import RECIPES, Recipe

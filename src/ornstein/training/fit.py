@@ -1,30 +1,46 @@
-"""From data to a trained model in one call."""
+"""From data to a trained model in one call.
+
+The way: `read` makes checked samples, a `Recipe` chooses a network and a training, a codec maps the
+samples to the model's space, the trainer minimises the denoising loss, and held-out samples
+calibrate the standard deviation of the posterior.
+"""
 
 __all__ = ["fit"]
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ornstein.core.random.noise import Noise
 from ornstein.errors import CheckpointError, DataError
 from ornstein.inference import checkpoint
 from ornstein.inference.diffusion_model import DiffusionModel
+from ornstein.models import registry
+from ornstein.models.codecs.affine import Codec
 from ornstein.models.denoiser import Denoiser
 from ornstein.training.calibrate import calibrate
-from ornstein.training.datasets.read import Samples, read
+from ornstein.training.datasets.read import read
+from ornstein.training.datasets.samples import Samples
 from ornstein.training.denoising import DenoisingObjective
-from ornstein.training.loop import TrainingProgress, train
-from ornstein.training.recipes import Recipe, recipe
+from ornstein.training.loop import TrainingProgress, minimise
+from ornstein.training.progress import progress_bar
+from ornstein.training.recipes import Recipe
+from ornstein.training.recipes import recipe as find_recipe
+
+_SPLIT, _CALIBRATION = 1, 2  # keys of the random numbers
+_MAX_CALIBRATION = 1024  # held-out samples that calibrate
+_MIN_DRAWS = 256  # noise draws at a level of the calibration, where there are fewer samples
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit(
     data: Any,
     recipe: str | Recipe = "auto",
@@ -33,140 +49,123 @@ def fit(
     steps: int | None = None,
     seed: int = 0,
     progress: bool | Callable[[TrainingProgress], None] = True,
+    conditions: Mapping[str, Any] | None = None,
 ) -> DiffusionModel:
-    """Train a diffusion model of the data.
+    """Train a diffusion model of data.
 
     Args:
         data: array, tensor, ``(x, labels)``, torch data set, folder of pictures, .npy, .npz or .csv
-            file, or a bundled name such as "digits".
+            file, a bundled name such as "digits", or what a registered kind of data reads.
         recipe: auto, points, table, digits, images, sequences, volumes, or a `Recipe`.
         out: run folder for checkpoints, log and model. A training that was interrupted there is
             resumed.
-        labels: classes to condition on, ``(n,)`` whole numbers from 0.
+        labels: classes to condition on, ``(n,)`` whole numbers from 0; the same as
+            ``conditions={"label": labels}``.
         steps: optimiser steps, instead of the recipe's.
         seed: of everything random, the initial weights included.
         progress: a bar on the terminal, nothing, or a function that is called after every step.
+        conditions: what to condition on, by name, one row per sample: whole numbers ``(n,)`` are
+            classes, other numbers ``(n, dim)`` are vectors; or a pair of a `Condition` and values.
+
+    Returns:
+        The trained model; with ``out`` it is also in the run folder.
 
     Raises:
         DataError: for data that cannot be learned from.
         CheckpointError: if ``out`` cannot be written or holds a training on other data or of
             another model.
         KeyboardInterrupt: on Ctrl-C, after a checkpoint.
+
+    Example:
+        >>> model = orn.fit(torch.randn(200, 2), steps=2, progress=False)
+        >>> model.sample(5, steps=4).shape
+        torch.Size([5, 2])
     """
-    samples = read(data, labels)
-    chosen = _recipe(recipe, samples)
-    training = replace(
-        chosen.training, seed=seed, steps=chosen.training.steps if steps is None else steps
+    samples = read(data, labels).given(conditions)
+    chosen = find_recipe(recipe, samples)
+    codec = samples.codec(chosen.dims)
+    x = codec.encode(samples.x)
+    order = Noise(seed).fold(_SPLIT).uniform((len(x),), torch.float64).argsort()
+    n_held_out = max(1, math.ceil(chosen.held_out * len(x)))
+    if len(x) - n_held_out < 1:
+        raise DataError(
+            f"{len(x)} samples: too few to hold some out; at least 2, usually 100 or more"
+        )
+    held_out, trained_on = order[:n_held_out][:_MAX_CALIBRATION], order[n_held_out:]
+    values = {name: rows for name, (_, rows) in samples.conditions.items()}
+    objective = DenoisingObjective(
+        x[trained_on],
+        chosen.batch,
+        drop_label=chosen.drop_label,
+        drop=chosen.drop,
+        times=chosen.times,
+        weight=chosen.weight,
+        seed=seed,
+        conditions={name: rows[trained_on] for name, rows in values.items()},
     )
-    model = _untrained(samples, chosen, seed)
+    model = _initial_model(samples, codec, x, chosen, seed)
     folder = None if out is None else Path(out)
     if folder is not None:
         _claim(folder, model)
-    x, classes = model.codec.encode(samples.x), samples.labels
-    order = Noise(seed).fold(1).uniform((len(x),), torch.float64).argsort()
-    held = max(1, math.ceil(chosen.held_out * len(x)))
-    if len(x) - held < 1:
-        raise DataError(
-            f"{len(x)} samples: too few to keep some back; at least 2, usually 100 or more"
-        )
-    kept, rest = order[:held], order[held:]
-    objective = DenoisingObjective(
-        x[rest],
-        chosen.batch,
-        None if classes is None else classes[rest],
-        chosen.drop_label,
-        chosen.times,
-        chosen.weight,
-        seed,
+    training = replace(
+        chosen.training, seed=seed, steps=chosen.training.steps if steps is None else steps
     )
-    with _bar(progress) as report:
-        model = train(model, objective, training, folder, report)
-    cond = None if classes is None else {"label": classes[kept][:1024]}
-    calibrate(
-        model.denoiser, x[kept][:1024], Noise(seed).fold(2), cond, repeats=max(1, 256 // held)
-    )
+    with progress_bar(progress) as report:
+        model = minimise(model, objective, training, folder, report)
+    repeats = max(1, _MIN_DRAWS // n_held_out)
+    cond = {name: rows[held_out] for name, rows in values.items()}
+    calibrate(model.denoiser, x[held_out], Noise(seed).fold(_CALIBRATION), cond, repeats)
     if folder is not None:
         model.save(folder)
     return model
 
 
-_recipe = recipe  # `fit` has an argument of the same name
-
-
-def _untrained(samples: Samples, chosen: Recipe, seed: int) -> DiffusionModel:
-    """The model at the start of training: initial weights from the seed, the global generator left
-    as it was."""
-    codec = samples.codec(chosen.dims)
-    z = codec.encode(samples.x)
-    event = tuple(z.shape[1:])
-    number = 0 if samples.labels is None else int(samples.labels.max()) + 1
+def _initial_model(
+    samples: Samples, codec: Codec, x: Tensor, chosen: Recipe, seed: int
+) -> DiffusionModel:
+    """The model before training, with initial weights from the seed alone."""
+    event = tuple(x.shape[1:])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = chosen.net(event, number)
-    denoiser = Denoiser(net, chosen.sde, chosen.param, float(z.std()), event)
-    digest = hashlib.sha256(samples.x.contiguous().numpy().tobytes())
-    digest.update(b"" if samples.labels is None else samples.labels.numpy().tobytes())
+        net = chosen.net(event, {name: kind for name, (kind, _) in samples.conditions.items()})
+    denoiser = Denoiser(net, chosen.sde, chosen.param, float(x.std()), event)
+    if missing := sorted(set(samples.conditions) - set(denoiser.conditions)):
+        raise DataError(
+            f"the data have the conditions {sorted(samples.conditions)}, the recipe's network does"
+            f" not take {missing}: pass them on, MLP(event, conditions=conditions)"
+        )
     info = {
         "samples": len(samples.x),
-        "data_sha256": digest.hexdigest()[:16],
+        "data_sha256": _digest(samples),
         "seed": seed,
         "expected": chosen.expected,
     }
     return DiffusionModel(denoiser, codec, samples.names, info)
 
 
+def _digest(samples: Samples) -> str:
+    """The first digits of a hash of the samples and their conditions."""
+    digest = hashlib.sha256(samples.x.contiguous().numpy())
+    for name, (_, rows) in samples.conditions.items():
+        if name != "label":  # whose name release 0.1 did not hash
+            digest.update(name.encode())
+        digest.update(rows.contiguous().numpy())
+    return digest.hexdigest()[:16]
+
+
 def _claim(folder: Path, model: DiffusionModel) -> None:
-    """Make sure that the folder can be written and holds nothing else than this training."""
+    """Make sure that a folder can be written and holds nothing else than this training."""
     if not (folder / "config.json").exists():
         model.save(folder)
         return
-    found, mine = (
-        checkpoint.read_config(folder / "config.json"),
-        json.loads(json.dumps(model.config())),
-    )
+    held = checkpoint.read_config(folder / "config.json")
+    own = json.loads(json.dumps(model.config()))
     for key in ("sde", "net", "param", "event_shape"):
-        if found.get(key) != mine[key]:
+        if not registry.same(held.get(key), own[key]):
             raise CheckpointError(
-                f"{folder} holds a run with {key}={found.get(key)}, this one has {mine[key]}:"
+                f"{folder} holds a run with {key}={held.get(key)}, this one has {own[key]}:"
                 " choose another folder"
             )
     for key, what in (("data_sha256", "other data or labels"), ("seed", "another seed")):
-        if found.get("info", {}).get(key) != mine["info"][key]:
+        if held.get("info", {}).get(key) != own["info"][key]:
             raise CheckpointError(f"{folder} holds a run with {what}: choose another folder")
-
-
-@contextmanager
-def _bar(
-    progress: bool | Callable[[TrainingProgress], None],
-) -> Iterator[Callable[[TrainingProgress], None]]:
-    """A progress bar on the terminal, plain lines elsewhere, or the caller's own function."""
-    if not isinstance(progress, bool):
-        yield progress
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    columns = (
-        bars.TextColumn("training"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("loss {task.fields[loss]:.4f}"),
-        bars.TimeRemainingColumn(),
-    )
-    smooth = math.nan
-
-    def report(now: TrainingProgress) -> None:
-        nonlocal smooth
-        smooth = now.loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * now.loss
-        bar.update(task, completed=now.step, total=now.steps, loss=smooth)
-        if progress and not console.is_terminal and now.step % max(1, now.steps // 10) == 0:
-            console.print(
-                f"training: step {now.step} of {now.steps}, loss {smooth:.4f}", highlight=False
-            )
-
-    with bars.Progress(
-        *columns, console=console, disable=not (progress and console.is_terminal)
-    ) as bar:
-        task = bar.add_task("training", total=None, loss=smooth)
-        yield report

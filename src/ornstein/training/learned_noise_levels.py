@@ -1,14 +1,15 @@
-"""Training for the likelihood: the bound itself as the loss, and where in time to estimate it.
+"""Learned noise levels: train on the evidence bound itself, at levels that estimate it best.
 
-In the log-SNR the diffusion term of the bound knows no process (Kingma et al. 2021, eq. 18),
+In the log-SNR the diffusion term of the bound does not depend on the process (Kingma et al. 2021,
+eq. 18),
 
     L = 1/2 int e^lambda |x_0 - E[x_0 | x]|^2 dlambda    nats per sample,                        (1)
 
 so a noise schedule is nothing but the law by which lambda is drawn: weighted by ``e^lambda / 2
 p(lambda)`` every law p estimates the same L, with a variance that is smallest for p proportional to
-the root of the second moment of the integrand. `LearnedNoiseLevels` is such a law with the weight that
-belongs to it; `LearnedNoiseLevels.fit` learns it as a monotone network that minimises the variance of the
-estimate, in the way of Kingma et al. 2021, appendix H, and keeps the result as a table.
+the root of the second moment of the integrand. `LearnedNoiseLevels` is such a law with the weight
+that belongs to it; `LearnedNoiseLevels.fit` learns it as a monotone network that minimises the
+variance of the estimate (Kingma et al. 2021, appendix H), and returns the result as a table.
 """
 
 __all__ = ["LearnedNoiseLevels", "MonotoneLogSNR"]
@@ -26,19 +27,20 @@ from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 from ornstein.training.noise_levels import stratified
 
-KNOTS = 64
+_PIECES = 64  # of the table that `fit` returns
+_SLOPE = 12.0  # of the network's sigmoids at the start: 64 of them overlap on [0, 1]
+_OVERLAP = 0.1  # by which their centres reach beyond [0, 1]
 
 
 @dataclass(frozen=True)
 class LearnedNoiseLevels:
-    """A law of the log-SNR, piecewise uniform: levels at the quantiles 0, 1/K, ..., 1. A time law
-    for `DenoisingObjective`.
+    """A piecewise uniform law of the log-SNR, with its weight for training on the evidence bound.
 
-    ``DenoisingObjective(x, times=schedule, weight=schedule.weight)`` trains on the bound, in nats per
+    ``DenoisingObjective(x, times=levels, weight=levels.weight)`` trains on the bound, in nats per
     dimension.
 
     Args:
-        levels: at least 2 log-SNRs, increasing.
+        levels: at least 2 log-SNRs, increasing: the quantiles 0, 1/K, ..., 1.
     """
 
     levels: tuple[float, ...] = (-10.0, 10.0)
@@ -48,25 +50,28 @@ class LearnedNoiseLevels:
             not a < b for a, b in zip(self.levels, self.levels[1:], strict=False)
         ):
             raise OrnsteinError(
-                f"LearnedNoiseLevels(levels={self.levels[:4]}...): at least two log-SNRs, increasing"
+                f"LearnedNoiseLevels(levels={self.levels[:4]}...): at least two log-SNRs,"
+                " increasing"
             )
 
     def __call__(self, sde: LinearSDE, u: Tensor) -> Tensor:
-        """The times of quantiles u."""
+        """Return the times of quantiles u."""
         levels = torch.tensor(self.levels, dtype=torch.float64)
         place = u.double() * (len(levels) - 1)
         k = place.floor().clamp(0, len(levels) - 2).long()
         return sde.time(torch.lerp(levels[k], levels[k + 1], place - k))
 
     def density(self, log_snr: Tensor) -> Tensor:
-        """p(lambda); at the ends that of the outermost piece."""
+        """Return p(lambda); beyond the ends, that of the outermost piece."""
         levels = torch.tensor(self.levels, dtype=torch.float64)
         k = (torch.searchsorted(levels, log_snr.double(), right=True) - 1).clamp(0, len(levels) - 2)
         return 1 / ((levels[k + 1] - levels[k]) * (len(levels) - 1))
 
     def weight(self, sde: LinearSDE, t: Tensor) -> Tensor:
-        """``e^lambda / 2 p(lambda)``: with it the mean loss is (1) between the first and the last
-        level, per dimension."""
+        """Return ``e^lambda / (2 p(lambda))``, with which the mean loss is the bound per dimension.
+
+        The bound is that between the first and the last level.
+        """
         log_snr = sde.log_snr(t)
         return log_snr.exp() / (2 * self.density(log_snr))
 
@@ -81,8 +86,9 @@ class LearnedNoiseLevels:
         seed: int | Noise = 0,
         rate: float = 1e-2,
     ) -> "LearnedNoiseLevels":
-        """The law between two levels under which the estimate of (1) varies least, for a model that
-        is trained a little.
+        """Learn the law between two levels under which the estimate of the bound varies least.
+
+        The model should be trained a little.
 
         Args:
             posterior: the model; its weights are not changed.
@@ -91,7 +97,7 @@ class LearnedNoiseLevels:
             steps, batch, rate: of Adam on the second moment of the estimate.
             seed: an integer or a `Noise`.
         """
-        noise = seed if isinstance(seed, Noise) else Noise(seed)
+        noise = Noise.of(seed)
         net = MonotoneLogSNR(low, high)
         optimiser = torch.optim.Adam(net.parameters(), rate)
         for k in range(steps):
@@ -101,25 +107,24 @@ class LearnedNoiseLevels:
             log_snr, slope = net.slope(u)
             with torch.no_grad():
                 integrand = _integrand(posterior, x[index], log_snr, own.fold(2))
-            here = (
-                u - (log_snr - log_snr.detach()) / slope.detach()
-            )  # the quantile of the same level, whatever the weights
+            # the quantile of the same level, whatever the weights
+            quantile = u - (log_snr - log_snr.detach()) / slope.detach()
             moment = (
-                integrand.square() * slope.detach() * net.slope(here)[1]
+                integrand.square() * slope.detach() * net.slope(quantile)[1]
             )  # f^2 / (p_drawn p): its mean is the second moment
             optimiser.zero_grad()
             (moment.mean() / moment.detach().mean()).backward()
             optimiser.step()
         with torch.no_grad():
-            levels = net(torch.linspace(0, 1, KNOTS + 1, dtype=torch.float64))
+            levels = net(torch.linspace(0, 1, _PIECES + 1, dtype=torch.float64))
         return LearnedNoiseLevels(tuple(levels.tolist()))
 
 
 class MonotoneLogSNR(nn.Module):
-    """An increasing function of a quantile in [0, 1] between two log-SNRs: linear layers of
-    positive weights around a sigmoid.
+    """An increasing function of a quantile in [0, 1] between two log-SNRs, as a small network.
 
-    Kingma et al. 2021, appendix H, with time running the other way.
+    It has linear layers of positive weights around a sigmoid. Kingma et al. 2021, appendix H, with
+    time running the other way.
 
     Args:
         low, high: values at 0 and 1.
@@ -131,19 +136,20 @@ class MonotoneLogSNR(nn.Module):
         if not low < high:
             raise OrnsteinError(f"MonotoneLogSNR(low={low}, high={high}): low below high")
         self.low, self.high = low, high
+        centres = torch.linspace(-_OVERLAP, 1 + _OVERLAP, width, dtype=torch.float64)
         self.straight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-        self.into = nn.Parameter(torch.full((width,), math.log(12.0), dtype=torch.float64))
-        self.shift = nn.Parameter(-12.0 * torch.linspace(-0.1, 1.1, width, dtype=torch.float64))
+        self.into = nn.Parameter(torch.full((width,), math.log(_SLOPE), dtype=torch.float64))
+        self.shift = nn.Parameter(-_SLOPE * centres)
         self.out = nn.Parameter(torch.full((width,), -math.log(width), dtype=torch.float64))
 
     def forward(self, u: Tensor) -> Tensor:
-        """Log-SNR of quantiles u."""
+        """Return the log-SNR of quantiles u."""
         ends = self._rise(torch.tensor([0.0, 1.0], dtype=torch.float64))
-        share = (self._rise(u.double()) - ends[0]) / (ends[1] - ends[0])
-        return self.low + (self.high - self.low) * share
+        fraction = (self._rise(u.double()) - ends[0]) / (ends[1] - ends[0])
+        return self.low + (self.high - self.low) * fraction
 
     def slope(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-SNR and its derivative, both differentiable in the weights."""
+        """Return the log-SNR of quantiles u and its derivative, differentiable in the weights."""
         with torch.enable_grad():
             u = u if u.requires_grad else u.detach().requires_grad_()
             log_snr = self(u)
@@ -151,6 +157,7 @@ class MonotoneLogSNR(nn.Module):
         return log_snr, slope
 
     def _rise(self, u: Tensor) -> Tensor:
+        """The increasing function before it is mapped to the two log-SNRs."""
         hidden = torch.sigmoid(u[..., None] * self.into.exp() + self.shift)
         return self.straight.exp() * u + hidden @ self.out.exp()
 

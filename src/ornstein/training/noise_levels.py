@@ -1,4 +1,8 @@
-"""Noise levels: the distributions from which a denoising loss draws its training times."""
+"""Noise levels: the distributions from which a denoising loss draws its training times.
+
+A distribution of times is given by its quantile function ``(sde, u) -> t``, so that uniform numbers
+u that are stratified give stratified times.
+"""
 
 __all__ = ["LogNormal", "LogitNormal", "TimeLaw", "UniformLogSNR", "UniformTime", "stratified"]
 
@@ -12,13 +16,15 @@ from torch import Tensor
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.random.noise import Noise
 
+_MARGIN = 1e-12  # from 0 and 1, where quantile functions are infinite
+
 TimeLaw = Callable[[LinearSDE, Tensor], Tensor]
 """``(sde, u) -> t``: the quantile function of a law of times, elementwise in the uniform u."""
 
 
 @dataclass(frozen=True)
 class UniformTime:
-    """t uniform on (0, T). Like every time law, a quantile function of a uniform u."""
+    """Times that are uniform on (0, T)."""
 
     def __call__(self, sde: LinearSDE, u: Tensor) -> Tensor:
         return sde.T * u
@@ -26,7 +32,11 @@ class UniformTime:
 
 @dataclass(frozen=True)
 class UniformLogSNR:
-    """lambda uniform between two values; t where the process has it."""
+    """Log-SNRs lambda that are uniform between two values.
+
+    Args:
+        low, high: of lambda, in nats.
+    """
 
     low: float = -9.0
     high: float = 9.0
@@ -37,8 +47,13 @@ class UniformLogSNR:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """``log(sigma / alpha) ~ N(mean, std^2)``, the training levels of EDM. Karras et al. 2022,
-    table 1."""
+    """Noise-to-signal ratios with ``log(sigma / alpha) ~ N(mean, std^2)``, those of EDM.
+
+    Karras et al. 2022, table 1.
+
+    Args:
+        mean, std: of the logarithm.
+    """
 
     mean: float = -1.2
     std: float = 1.2
@@ -49,7 +64,13 @@ class LogNormal:
 
 @dataclass(frozen=True)
 class LogitNormal:
-    """``logit(t / T) ~ N(mean, std^2)``, made for `RectifiedFlow`. Esser et al. 2024, section 3.1."""
+    """Times with ``logit(t / T) ~ N(mean, std^2)``, made for `RectifiedFlow`.
+
+    Esser et al. 2024, section 3.1.
+
+    Args:
+        mean, std: of the logit.
+    """
 
     mean: float = 0.0
     std: float = 1.0
@@ -59,12 +80,11 @@ class LogitNormal:
 
 
 def stratified(n: int, noise: Noise) -> Float[Tensor, " n"]:
-    """n numbers, one uniform in each of the strata ``[i/n, (i+1)/n)``, in random order: each is
-    uniform, their mean is steady.
+    """Draw n uniform numbers, one in each of the strata ``[i/n, (i+1)/n)``, in random order.
 
-    Kingma et al. 2021, appendix I.1, with one draw per stratum and a permutation, so that they are
-    exchangeable.
+    Each is uniform on [0, 1), and their mean varies little. Kingma et al. 2021, appendix I.1, with
+    one draw per stratum and a permutation, so that they are exchangeable.
     """
     order = torch.argsort(noise.fold(1).uniform((n,)))
     u = (order + noise.uniform((n,), dtype=torch.float64)) / n
-    return u.clamp(1e-12, 1 - 1e-12)
+    return u.clamp(_MARGIN, 1 - _MARGIN)

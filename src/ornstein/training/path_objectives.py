@@ -1,5 +1,4 @@
-"""What a denoiser is trained on when there is a density: regression on particles, and losses on
-paths of its own or of a buffer.
+"""Objectives for a density: regression on particles with scores, and losses on path weights.
 
 Regression. For ``x_t = alpha x_0 + sigma z`` and the score ``g = grad log rho(x_0)`` there are two
 estimates of E[x_0 | x_t] in hand: x_0 itself (denoising), and, as the score at t is ``E[g | x_t] /
@@ -37,7 +36,7 @@ from torch import Tensor
 from ornstein.core.mcmc.geometric_path import LogDensity
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.paths.losses import log_variance
-from ornstein.core.paths.measure import denoising_paths
+from ornstein.core.paths.denoising import denoising_paths
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
@@ -45,18 +44,28 @@ from ornstein.errors import OrnsteinError
 from ornstein.models.denoiser import LOG_SNR_KNOTS, Denoiser
 from ornstein.training.denoising import DenoisingObjective
 
+_EARLIEST = 1e-12  # of T: the first time, where the process has a little noise
+_TINY = 1e-30  # in place of the variance of a variate that is 0 everywhere
+
 Control = Callable[[Tensor], Tensor]
 """Log-SNR to ``c / cos^2``: 0 is denoising, 1 exact for N(0, 1)."""
 
 
 def adjoint_matching(log_snr: Tensor) -> Tensor:
-    """c = 1: the score alone, without x_0."""
+    """Return c = 1, for regression on the score alone, without x_0.
+
+    Args:
+        log_snr: of the levels.
+
+    Returns:
+        ``c / cos^2 = 1 + exp(-log_snr)``.
+    """
     return 1 + (-log_snr).exp()
 
 
 @dataclass(frozen=True)
 class ControlTable:
-    """``c / cos^2``, linear between `LOG_SNR_KNOTS`.
+    """A control ``c / cos^2`` that is linear between the knots `LOG_SNR_KNOTS`.
 
     Args:
         values: ``(k,)``.
@@ -65,7 +74,7 @@ class ControlTable:
     values: Tensor
 
     def __call__(self, log_snr: Tensor) -> Tensor:
-        """At each log-SNR."""
+        """Return ``c / cos^2`` at each log-SNR."""
         step = LOG_SNR_KNOTS[1] - LOG_SNR_KNOTS[0]
         place = ((log_snr - LOG_SNR_KNOTS[0]) / step).clamp(0, len(LOG_SNR_KNOTS) - 1).float()
         left = place.floor().clamp(max=len(LOG_SNR_KNOTS) - 2).long()
@@ -73,8 +82,7 @@ class ControlTable:
 
 
 def _variate(sde: LinearSDE, t: Tensor, z: Tensor, score: Tensor, control: Tensor) -> Tensor:
-    """``c u``, by the share c / cos^2 of the c that is right for N(0, 1): finite at both ends of
-    time."""
+    """The variate ``c u``, by the control c / cos^2, which is finite at both ends of time."""
     cos, sin, _ = sde.polar(t)
     return per_sample(control, z) * (
         per_sample(cos * sin, z) * z + per_sample(sin.square(), z) * score
@@ -85,24 +93,31 @@ def _variate(sde: LinearSDE, t: Tensor, z: Tensor, score: Tensor, control: Tenso
 def control_table(
     sde: LinearSDE, x0: Float[Tensor, "n d"], scores: Float[Tensor, "n d"], noise: Noise
 ) -> ControlTable:
-    """``c / cos^2`` of least variance at each of `LOG_SNR_KNOTS`, between 0 and 1.
+    """Estimate the control of least variance at each of `LOG_SNR_KNOTS`, between 0 and 1.
 
-    ``- E[r u] / E[u^2]`` with r what N(0, 1) would leave unexplained of x_0: the best c for
-    residuals that are so.
+    It is ``- E[r u] / E[u^2]`` with r the residual of x_0 under the posterior mean of N(0, 1).
+
+    Args:
+        sde: the process.
+        x0: particles of the density.
+        scores: gradients of the log-density there.
+        noise: source of randomness.
     """
-    found = []
-    for k, t in enumerate(sde.time(LOG_SNR_KNOTS).clamp(min=sde.T * 1e-12)):
+    values = []
+    for k, t in enumerate(sde.time(LOG_SNR_KNOTS).clamp(min=sde.T * _EARLIEST)):
         cos, sin, _ = sde.polar(t)
         z = noise.fold(k).stream_like(x0).normal()
         u = _variate(sde, t, z, scores, torch.ones(()))
-        left = x0 - cos * (cos * x0 + sin * z)
-        found.append(-(left * u).mean() / u.square().mean().clamp(min=1e-30))
-    return ControlTable(torch.stack(found).nan_to_num(0.0).clamp(0, 1))
+        residual = x0 - cos * (cos * x0 + sin * z)
+        values.append(-(residual * u).mean() / u.square().mean().clamp(min=_TINY))
+    return ControlTable(torch.stack(values).nan_to_num(0.0).clamp(0, 1))
 
 
 @dataclass(frozen=True)
 class TargetScoreMatching:
-    """Denoising with the control variate (1): batches, times and weights are those of `DenoisingObjective`.
+    """Denoising with a control variate made of scores, which lowers the variance of the target.
+
+    Batches, times and weights are those of a `DenoisingObjective`.
 
     Args:
         batches: the particles, equally weighted, in the model's space, near zero mean and unit
@@ -116,7 +131,7 @@ class TargetScoreMatching:
     control: Control
 
     def __call__(self, denoiser: Denoiser, k: int) -> tuple[Tensor, Tensor]:
-        """The losses of step k and their log-SNR."""
+        """Return the losses of step k and their log-SNR, both ``(batch,)``."""
         index, scores = self.batches.indices(k), self.scores
 
         def aim(x0: Tensor, z: Tensor, t: Tensor) -> Tensor:
@@ -129,8 +144,7 @@ class TargetScoreMatching:
 
 @dataclass(frozen=True)
 class ReplayBuffer:
-    """A buffer of ends that are worth going back from: particles with weights, drawn from in
-    proportion.
+    """A buffer of weighted particles from which paths are noised, in proportion to their weights.
 
     Args:
         x: ``(n, *event)``.
@@ -141,7 +155,7 @@ class ReplayBuffer:
     log_w: Tensor
 
     def draw(self, n: int, noise: Noise) -> Tensor:
-        """n of them, with replacement."""
+        """Draw n particles with replacement, ``(n, *event)``."""
         bounds = torch.softmax(self.log_w.double(), 0).cumsum(0)
         return self.x[
             torch.searchsorted(bounds, noise.uniform((n,), torch.float64)).clamp(
@@ -149,32 +163,34 @@ class ReplayBuffer:
             )
         ]
 
-    def joined(self, x: Tensor, log_w: Tensor, most: int) -> "ReplayBuffer":
-        """With newer particles, and the oldest beyond ``most`` forgotten; each set keeps its total
-        weight per particle."""
-        old, new = self.log_w - self.log_w.logsumexp(0), log_w - log_w.logsumexp(0)
-        kept = torch.cat(
-            [
-                old + torch.log(torch.tensor(float(len(old)))),
-                new + torch.log(torch.tensor(float(len(new)))),
-            ]
-        )
-        return ReplayBuffer(torch.cat([self.x, x])[-most:], kept[-most:])
+    def joined(self, x: Tensor, log_w: Tensor, max_size: int) -> "ReplayBuffer":
+        """Return a buffer with newer particles added; both sets have the mean weight 1.
+
+        Args:
+            x: ``(m, *event)``.
+            log_w: ``(m,)``.
+            max_size: number of particles; the oldest beyond it are dropped.
+        """
+        sets = [
+            w - w.logsumexp(0) + torch.log(torch.tensor(float(len(w)))) for w in (self.log_w, log_w)
+        ]
+        return ReplayBuffer(torch.cat([self.x, x])[-max_size:], torch.cat(sets)[-max_size:])
 
 
 @dataclass(frozen=True)
 class PathObjective:
-    """A loss on the log-weights of fresh paths, off the path (`log_variance`, `trajectory_balance`,
-    `score_function`).
+    """A loss on the log-weights of fresh paths, such as `log_variance` or `trajectory_balance`.
+
+    Paths are drawn off policy: gradients do not flow through the states.
 
     Args:
         target: the unnormalised log-density in the model's space.
         times: the grid of the paths.
         loss: ``log_w -> losses``.
         batch: paths per step.
-        share: of the batch that is noised from the buffer; for losses that may be taken on any
-            paths.
-        buffer: where from.
+        share: fraction of the batch that is noised from the buffer; for losses that may be taken
+            on any paths.
+        buffer: the particles from which paths are noised.
         widen: factor on the standard deviation of the kernels that draw; above 1 explores, for the
             same losses.
         seed: of everything random.
@@ -196,7 +212,7 @@ class PathObjective:
             )
 
     def __call__(self, denoiser: Posterior, k: int) -> tuple[Tensor, None]:
-        """The losses of step k."""
+        """Return the losses of step k, ``(batch,)``, and None: they belong to no noise level."""
         noise = Noise(self.seed).fold(k)
         paths = denoising_paths(denoiser, self.target, self.times).off_path(self.widen)
         back = round(self.batch * self.share)
@@ -204,7 +220,5 @@ class PathObjective:
         if self.buffer is not None and back:
             parts.append(paths.back(self.buffer.draw(back, noise.fold(1)), noise.fold(2)))
         log_w = torch.cat(parts)
-        return (
-            self.loss(log_w[torch.isfinite(log_w)]),
-            None,
-        )  # a path that ends outside the support says nothing about slopes
+        # a path that ends outside the support says nothing about slopes
+        return self.loss(log_w[torch.isfinite(log_w)]), None

@@ -1,14 +1,16 @@
-"""Recipes: for each kind of data a network, a process and a training that work, as plain objects to
-copy and change.
+"""Recipes: a network, a process and a training that work, for each kind of data.
 
-A recipe says how many dimensions of an event are space (0 for tables and points, 1 for sequences, 2
-for images, 3 for volumes) and carries the result it is expected to reach.
+A recipe is a plain object to copy and change (`dataclasses.replace`). It says how many dimensions
+of an event are space (0 for tables and points, 1 for sequences, 2 for images, 3 for volumes) and
+carries the result it is expected to reach.
 """
 
-__all__ = ["RECIPES", "Recipe", "recipe"]
+__all__ = ["RECIPES", "MakeNet", "Recipe", "recipe"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -16,23 +18,28 @@ from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.schedules import Cosine
 from ornstein.errors import DataError, UnknownNameError
 from ornstein.models.parametrisations import Parametrisation, edm
+from ornstein.nets.conditions import Condition
 from ornstein.nets.mlp import MLP
 from ornstein.nets.unet import UNet
-from ornstein.training.datasets.read import Samples
+from ornstein.training.datasets.samples import Samples
 from ornstein.training.denoising import Weight
 from ornstein.training.loop import TrainingConfig
 from ornstein.training.noise_levels import LogNormal, TimeLaw
 
-MakeNet = Callable[[tuple[int, ...], int], nn.Module]
+MakeNet = Callable[[tuple[int, ...], Mapping[str, Condition]], nn.Module]
+"""``(event shape, conditions) -> network``; MLP and UNet take the conditions as they are."""
+
+_MAX_POINT_DIM = 3  # of events that are points of space rather than rows of a table
+_MAX_SMALL_SIZE = 16  # pixels across, of pictures that the recipe "digits" is made for
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything `fit` needs besides the data.
+    """Everything that `fit` needs besides the data.
 
     Args:
         dims: dimensions of space in an event.
-        net: ``(event shape, number of labels) -> network``.
+        net: ``(event shape, conditions) -> network``, with conditions as declared by the data.
         training: the optimiser's side.
         batch: samples per step.
         sde: the process.
@@ -40,10 +47,17 @@ class Recipe:
         times: law of the training times.
         weight: of the loss; None is that of unit error of the network's output. For the likelihood:
             a `LearnedNoiseLevels` and its weight.
-        drop_label: probability of hiding a label in training.
-        held_out: fraction of the samples that is kept for the calibration of the posterior's
+        drop_label: probability of replacing a condition by its null value in training.
+        held_out: fraction of the samples that is held out for the calibration of the posterior's
             standard deviation.
         expected: what it reaches on which data, for people.
+        drop: probabilities like ``drop_label`` by the name of a condition.
+
+    Example:
+        >>> import dataclasses
+        >>> recipe = orn.training.RECIPES["points"]
+        >>> dataclasses.replace(recipe, batch=64).batch
+        64
     """
 
     dims: int
@@ -57,6 +71,21 @@ class Recipe:
     drop_label: float = 0.1
     held_out: float = 0.05
     expected: str = ""
+    drop: Mapping[str, float] = field(default_factory=dict)
+
+
+def _make_unet(
+    event: tuple[int, ...], conditions: Mapping[str, Condition], **arguments: Any
+) -> nn.Module:
+    """A U-Net for an event, channels first."""
+    return UNet(event[0], conditions=conditions, **arguments)
+
+
+def _make_mlp(
+    event: tuple[int, ...], conditions: Mapping[str, Condition], **arguments: Any
+) -> nn.Module:
+    """An MLP for an event."""
+    return MLP(event, conditions=conditions, **arguments)
 
 
 def _unet(
@@ -67,26 +96,21 @@ def _unet(
     dims: int = 2,
     dropout: float = 0.1,
 ) -> MakeNet:
-
-    def make(event: tuple[int, ...], labels: int) -> nn.Module:
-        return UNet(
-            event[0],
-            width,
-            multipliers,
-            blocks,
-            attention,
-            labels=labels,
-            dropout=dropout,
-            dims=dims,
-        )
-
-    return make
+    """A maker of U-Nets, which can be pickled."""
+    return partial(
+        _make_unet,
+        width=width,
+        multipliers=multipliers,
+        blocks=blocks,
+        attention=attention,
+        dims=dims,
+        dropout=dropout,
+    )
 
 
 def _mlp(width: int, depth: int, dropout: float = 0.0) -> MakeNet:
-    return lambda event, labels: MLP(
-        event, width=width, depth=depth, labels=labels, dropout=dropout
-    )
+    """A maker of MLPs, which can be pickled."""
+    return partial(_make_mlp, width=width, depth=depth, dropout=dropout)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -97,7 +121,8 @@ RECIPES: dict[str, Recipe] = {
         _unet(32, (1, 2), 1, attention=(), dropout=0.05),
         TrainingConfig(steps=1100, rate=3e-3),
         batch=64,
-        expected="8 x 8 digits of scikit-learn: two-sample test <= 0.60, sliced W2 <= 1.5 x its floor (./run demo)",
+        expected="8 x 8 digits of scikit-learn: two-sample test <= 0.60, sliced W2 <= 1.5 x its"
+        " floor (./run demo)",
     ),
     "images": Recipe(
         2,
@@ -116,7 +141,11 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe(name: str | Recipe, samples: Samples) -> Recipe:
-    """The recipe of a name; "auto" chooses by the shape and number of the samples.
+    """Return the recipe of a name; "auto" chooses by the shape of the samples.
+
+    Args:
+        name: a name, or a recipe, which is checked.
+        samples: the data.
 
     Raises:
         UnknownNameError: for an unknown name.
@@ -124,7 +153,7 @@ def recipe(name: str | Recipe, samples: Samples) -> Recipe:
     """
     event = tuple(samples.x.shape[1:])
     if name == "auto":
-        name = _choose(event, len(samples.x))
+        name = _choose(event)
     if isinstance(name, str):
         if name not in RECIPES:
             raise UnknownNameError("recipe", name, [*RECIPES, "auto"])
@@ -137,9 +166,10 @@ def recipe(name: str | Recipe, samples: Samples) -> Recipe:
     return name
 
 
-def _choose(event: tuple[int, ...], n: int) -> str:
+def _choose(event: tuple[int, ...]) -> str:
+    """The name of the recipe for an event shape."""
     if len(event) == 1:
-        return "points" if event[0] <= 3 else "table"
+        return "points" if event[0] <= _MAX_POINT_DIM else "table"
     if len(event) == 4:
         return "volumes"
-    return "digits" if max(event) <= 16 else "images"
+    return "digits" if max(event) <= _MAX_SMALL_SIZE else "images"

@@ -1,13 +1,16 @@
-"""From the user's numbers to the model's and back: an affine map, a layout, and the levels of
-quantised data.
+"""The affine codec: from the user's numbers to those of the model and back.
 
 The model sees ``z = A^-1 (x - m)``, of mean 0 and scale 1, channels first. ``A`` is a number per
-element, or a ``(d, d)`` matrix for vectors. Densities pick up ``log |det A|``:  log p(x) = log p(z)
-- log |det A|.
+element, or a ``(d, d)`` matrix for vectors. Densities change by the volume of the map,
+
+    log p(x) = log p(z) - log |det A|.                                                           (1)
+
+A codec also holds the layout of the user's events and the levels of quantised data.
 """
 
 __all__ = ["Codec", "Levels"]
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,21 +23,29 @@ Layout = Literal["same", "add_channel", "channels_last"]
 
 @dataclass(frozen=True)
 class Levels:
-    """Quantised data: the values ``low, low + step, ...``, ``count`` of them, in the user's
-    units."""
+    """The values ``low, low + step, ...`` of quantised data, in the user's units.
+
+    Args:
+        low: the smallest value.
+        step: the distance of neighbouring values.
+        count: how many values there are.
+    """
 
     low: float
     step: float
     count: int
 
     def nearest(self, x: Tensor) -> Tensor:
-        """The nearest level."""
+        """Return the nearest level of each element."""
         index = ((x - self.low) / self.step).round().clamp(0, self.count - 1)
         return self.low + self.step * index
 
 
 class Codec(nn.Module):
-    """``encode`` to the model's space, ``decode`` back.
+    """An invertible affine map between the user's space and the model's.
+
+    A subclass with another map overrides `encode`, `decode`, `decode_with_log_det` and `log_det`;
+    `ornstein.register` lets run folders name it.
 
     Args:
         shift: m, broadcastable to the model's events ``(*event)``.
@@ -56,19 +67,27 @@ class Codec(nn.Module):
         self.register_buffer("factor", factor)
         self.levels, self.layout = levels, layout
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Codec":
+        """Make the codec of a `config` and of the tensors in a run folder, by name."""
+        levels = config.get("levels")
+        rest = {key: value for key, value in config.items() if key != "levels"}
+        return cls(**tensors, levels=levels and Levels(*levels), **rest)
+
     @property
     def _mixes(self) -> bool:
+        """Whether A is a matrix."""
         return self.factor.ndim == 2 and self.shift.ndim == 1
 
     def config(self) -> dict[str, Any]:
-        """What is not a tensor, for a checkpoint."""
+        """Return the constructor's arguments that are not tensors, for a run folder."""
         levels = (
             None if self.levels is None else [self.levels.low, self.levels.step, self.levels.count]
         )
         return {"levels": levels, "layout": self.layout}
 
     def encode(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b *event"]:
-        """``A^-1 (x - m)``, channels first."""
+        """Return ``A^-1 (x - m)`` of samples in the user's layout, channels first."""
         if self.layout == "add_channel":
             x = x.unsqueeze(1)
         elif self.layout == "channels_last":
@@ -81,8 +100,12 @@ class Codec(nn.Module):
         )
 
     def decode(self, z: Float[Tensor, "b *event"], quantise: bool = True) -> Float[Tensor, "b ..."]:
-        """``m + A z`` in the user's layout, rounded to the data's levels unless told not to; in the
-        wider dtype of z and m."""
+        """Return ``m + A z`` in the user's layout, in the wider dtype of z and m.
+
+        Args:
+            z: samples in the model's space.
+            quantise: whether to round to the levels of the data, where they have levels.
+        """
         z = z.to(torch.promote_types(z.dtype, self.shift.dtype))
         x = (z @ self.factor.mT.to(z.dtype) if self._mixes else z * self.factor) + self.shift
         if self.levels is not None and quantise:
@@ -92,11 +115,11 @@ class Codec(nn.Module):
         return x.movedim(1, -1) if self.layout == "channels_last" else x
 
     def decode_with_log_det(self, z: Float[Tensor, "b *event"]) -> tuple[Tensor, Tensor]:
-        """Both at once."""
+        """Return the decoded samples and ``log |det A|``, ``(b,)`` in nats."""
         return self.decode(z), self.log_det(z)
 
     def log_det(self, z: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
-        """``log |det A|`` in nats, the same for every event."""
+        """Return ``log |det A|`` in nats, the same for every event."""
         factor = self.factor.double()
         log_det = (
             torch.linalg.slogdet(factor)[1]

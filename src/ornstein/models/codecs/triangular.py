@@ -1,19 +1,20 @@
-"""A codec that bends: each coordinate given those before it, with a mean and a scale that depend on
-them.
+"""The triangular codec: each coordinate has a mean and a scale that earlier coordinates give.
 
 With ``u`` the user's coordinates, standardised and put in an order, and features ``(1, u_<k,
 u_<k^2)`` and ``(1, u_<k)`` of those before the k-th,
 
-    u_k = m_k(u_<k) + exp(s_k(u_<k)) z_k,      m_k = B_k . (1, u_<k, u_<k^2),      s_k = D_k . (1, u_<k),  (1)
+    u_k = m_k(u_<k) + exp(s_k(u_<k)) z_k,                                                        (1)
+    m_k = B_k . (1, u_<k, u_<k^2),      s_k = D_k . (1, u_<k),
 
     log |det dx/dz| = sum_k s_k + sum_j log factor_j.                                            (2)
 
-The map of Knothe and Rosenblatt has this form. A scale parameter that comes before what it scales
-is straightened out exactly.
+The map of Knothe and Rosenblatt has this form. It makes a funnel Gaussian: a scale parameter that
+comes before the coordinates that it scales is removed exactly.
 """
 
 __all__ = ["TriangularCodec"]
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,14 +25,14 @@ from ornstein.models.codecs.affine import Codec
 
 
 class TriangularCodec(Codec):
-    """``x = shift + factor P u(z)`` by (1), for vectors.
+    """A triangular map ``x = shift + factor P u(z)`` of vectors, quadratic in earlier coordinates.
 
     Args:
         shift, factor: ``(d,)``, in the order of x.
         order: ``(d,)``, a permutation: ``u_k`` is coordinate ``order[k]`` of x.
-        location: B, ``(d, 2 d + 1)``, and
-        log_scale: D, ``(d, d + 1)``; what is not before the diagonal is 0.
-        limits: ``(2, d)``, between which u is held where it enters s and as a square.
+        location: B, ``(d, 2 d + 1)``; zero for coordinates that are not earlier.
+        log_scale: D, ``(d, d + 1)``; zero for coordinates that are not earlier.
+        limits: ``(2, d)``, to which u is clamped where it enters s and as a square.
     """
 
     order: Tensor
@@ -54,47 +55,53 @@ class TriangularCodec(Codec):
             self.register_buffer(name, value)
 
     def config(self) -> dict[str, Any]:
-        """What is not a tensor."""
-        return {"kind": "bend"}
+        """Return the arguments that are not tensors: there are none."""
+        return {}
 
-    def straightened(self, x: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
-        """z and s, ``(b, d)`` each."""
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:
+        """Make the codec of the tensors in a run folder, by name."""
+        return cls(**tensors)
+
+    def to_base(self, x: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
+        """Return z of x and the log-scales s, ``(b, d)`` each."""
         u = ((x - self.shift) / self.factor)[:, self.order]
-        one, held = torch.ones_like(u[:, :1]), self._held(u, slice(None))
+        one, clamped = torch.ones_like(u[:, :1]), self._clamped(u, slice(None))
         m, s = (
-            torch.cat([one, u, held.square()], 1) @ self.location.mT,
-            torch.cat([one, held], 1) @ self.log_scale.mT,
+            torch.cat([one, u, clamped.square()], 1) @ self.location.mT,
+            torch.cat([one, clamped], 1) @ self.log_scale.mT,
         )
         return (u - m) * (-s).exp(), s  # (1)
 
     def decode_with_log_det(self, z: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
-        """x, ``(b, d)``, and (2), ``(b,)``."""
+        """Return x, ``(b, d)``, and the log-determinant of the map, ``(b,)`` in nats."""
         z = z.to(torch.promote_types(z.dtype, self.shift.dtype))
         d, s = z.shape[1], list[Tensor]()
-        before = held = square = z[:, :0]
+        before = clamped = square = z[:, :0]
         for k in range(d):
             b, c = self.location[k], self.log_scale[k]
-            s.append(c[0] + held @ c[1 : k + 1])
+            s.append(c[0] + clamped @ c[1 : k + 1])
             m = b[0] + before @ b[1 : k + 1] + square @ b[d + 1 : d + 1 + k]
             new = (m + s[-1].exp() * z[:, k])[:, None]  # (1)
             before = torch.cat([before, new], 1)
-            held = torch.cat([held, self._held(new, slice(k, k + 1))], 1)
-            square = held.square()
+            clamped = torch.cat([clamped, self._clamped(new, slice(k, k + 1))], 1)
+            square = clamped.square()
         log_det = torch.stack(s, 1).sum(1) + self.factor.log().sum()  # (2)
         return self.shift + self.factor * before[:, self.order.argsort()], log_det
 
-    def _held(self, u: Tensor, columns: slice) -> Tensor:
+    def _clamped(self, u: Tensor, columns: slice) -> Tensor:
+        """u within the limits of some columns."""
         low, high = self.limits[:, columns]
         return torch.minimum(torch.maximum(u, low), high)
 
     def encode(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """z of x."""
-        return self.straightened(x)[0]
+        """Return z of x, both ``(b, d)``."""
+        return self.to_base(x)[0]
 
     def decode(self, z: Float[Tensor, "b d"], quantise: bool = True) -> Float[Tensor, "b d"]:
-        """x of z."""
+        """Return x of z, both ``(b, d)``."""
         return self.decode_with_log_det(z)[0]
 
     def log_det(self, z: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
-        """(2) in nats."""
+        """Return the log-determinant of the map at z, ``(b,)`` in nats."""
         return self.decode_with_log_det(z)[1]

@@ -1,16 +1,15 @@
-"""From whatever holds the user's samples to tensors: arrays, torch data sets, folders of pictures,
-.npy, .npz and .csv files.
+"""Readers of data: arrays, torch data sets, folders of pictures, .npy, .npz and .csv files.
 
-Data is checked here, once: what cannot be learned from is refused with the reason, nothing is
-silently clipped or dropped.
+`read` turns whatever holds a user's samples into checked `Samples`. Registered kinds of data
+(`ornstein.training.datasets.DataKind`) are asked first.
 """
 
-__all__ = ["Samples", "bundled", "read"]
+__all__ = ["bundled", "read"]
 
 import csv
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,62 +19,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ornstein.errors import DataError, UnknownNameError
-from ornstein.models.codecs.affine import Codec, Layout, Levels
+from ornstein.models import registry
+from ornstein.training.datasets.samples import DataKind, Samples, check_labels
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Checked samples as the user has them.
-
-    Args:
-        x: ``(n, *event)``, floating point.
-        labels: ``(n,)`` integers from 0, or None.
-        names: of the columns, where they have names.
-        integer: whether every value is a whole number, as in pictures.
-    """
-
-    x: Tensor
-    labels: Tensor | None = None
-    names: tuple[str, ...] = ()
-    integer: bool = False
-
-    def codec(self, dims: int) -> Codec:
-        """The map to the model's space: per column without space (``dims = 0``), else one shift and
-        scale and the levels.
-
-        Args:
-            dims: dimensions of space in an event: ``(channels, *size)``, ``(*size)`` or ``(*size,
-                channels)`` with ``dims`` sizes.
-
-        Raises:
-            DataError: for data without any variation.
-        """
-        low, high = float(self.x.min()), float(self.x.max())
-        if low == high:
-            raise DataError(f"every value of the data is {low}: there is nothing to learn")
-        if dims == 0:
-            std = self.x.std(0)
-            return Codec(self.x.mean(0), torch.where(std > 0, std, torch.ones_like(std)))
-        levels = (
-            Levels(low, 1.0, round(high - low) + 1) if self.integer and high - low < 65536 else None
-        )
-        shift, factor = torch.tensor((low + high) / 2), torch.tensor((high - low) / 2)
-        return Codec(shift, factor, levels, self._layout(dims))
-
-    def _layout(self, dims: int) -> Layout:
-        event = self.x.shape[1:]
-        if len(event) == dims:
-            return "add_channel"
-        return "channels_last" if event[-1] in (1, 3, 4) and event[0] not in (1, 3, 4) else "same"
-
-
 def read(data: Any, labels: Any = None) -> Samples:
-    """Samples from an array, a tensor, ``(x, labels)``, a torch `Dataset`, a file, a folder of
-    pictures, or a bundled name.
+    """Read samples from an array, a tensor, a torch `Dataset`, a file, or a folder of pictures.
 
     A folder with sub-folders of pictures takes these as classes, in alphabetical order.
+
+    Args:
+        data: also ``(x, labels)``, the name of a bundled data set, or what a registered kind takes.
+        labels: classes, ``(n,)`` whole numbers from 0.
 
     Raises:
         DataError: for NaN or infinite values, fewer than two samples, no numbers, or labels that do
@@ -84,16 +41,24 @@ def read(data: Any, labels: Any = None) -> Samples:
     names: tuple[str, ...] = ()
     if isinstance(data, Samples):
         return data
+    for kind in registry.registered(DataKind):
+        if (reader := kind()).accepts(data):
+            samples = reader.read(data)
+            return (
+                samples
+                if labels is None
+                else replace(samples, labels=check_labels(labels, len(samples.x)))
+            )
     if isinstance(data, str | Path):
         try:
-            x, found, names = _from_path(data)
+            x, own_labels, names = _from_path(data)
         except DataError:
             raise
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(
                 f"{data} cannot be read ({error}): is it whole, and of the kind that its name says?"
             ) from error
-        labels = found if labels is None else labels
+        labels = own_labels if labels is None else labels
     elif isinstance(data, tuple) and len(data) == 2 and labels is None:
         x, labels = data
     elif isinstance(data, Dataset):
@@ -126,28 +91,7 @@ def _check(x: Any, labels: Any, names: tuple[str, ...]) -> Samples:
             f"{len(rows)} of {len(values)} samples hold NaN or infinite values (the first is sample"
             f" {int(rows[0])}): drop or impute them"
         )
-    return Samples(values, _check_labels(labels, len(values)), names, integer)
-
-
-def _check_labels(labels: Any, n: int) -> Tensor | None:
-    if labels is None:
-        return None
-    try:
-        classes = torch.as_tensor(np.asarray(labels))
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"the labels are no numbers ({error}): map the classes to whole numbers from 0"
-        ) from error
-    if classes.shape != (n,) or (
-        classes.is_floating_point() and bool((classes != classes.round()).any())
-    ):
-        raise DataError(
-            f"labels of shape {tuple(classes.shape)} and dtype {classes.dtype} for {n} samples:"
-            f" need ({n},) whole numbers from 0"
-        )
-    if int(classes.min()) < 0:
-        raise DataError(f"label {int(classes.min())}: labels are whole numbers from 0")
-    return classes.long()
+    return Samples(values, check_labels(labels, len(values)), names, integer)
 
 
 def _from_dataset(data: Dataset) -> tuple[Any, Any]:
@@ -239,13 +183,13 @@ def _sklearn(loader: str) -> tuple[Any, np.ndarray]:
             f"the bundled data set {loader!r} comes with scikit-learn: pip install"
             " 'ornstein[metrics]'"
         ) from error
-    found = getattr(datasets, f"load_{loader}")()
-    return found, found.target
+    bunch = getattr(datasets, f"load_{loader}")()
+    return bunch, bunch.target
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray | None]:
-    found, labels = _sklearn("digits")
-    return found.images, labels
+    bunch, labels = _sklearn("digits")
+    return bunch.images, labels
 
 
 def _table(name: str) -> Callable[[], tuple[np.ndarray, np.ndarray | None]]:
@@ -262,8 +206,15 @@ _BUNDLED: dict[str, Callable[[], tuple[np.ndarray, np.ndarray | None]]] = {
 
 
 def bundled(name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """A data set that comes with scikit-learn: digits (pictures with labels), breast_cancer,
-    diabetes, iris, wine (tables)."""
+    """Return the samples and the labels, if any, of a data set that comes with scikit-learn.
+
+    Args:
+        name: digits (pictures with labels), breast_cancer, diabetes, iris or wine (tables).
+
+    Raises:
+        UnknownNameError: for another name.
+        DataError: if scikit-learn is not installed.
+    """
     if name not in _BUNDLED:
         raise UnknownNameError("data set", name, _BUNDLED)
     return _BUNDLED[name]()
