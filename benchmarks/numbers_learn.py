@@ -259,7 +259,7 @@ def improvements() -> Numbers:
 
 def density_parts(r: orn.DensityResult) -> Numbers:
     """The numbers of a run of `sample_density`, and of draws that follow it."""
-    more = r.weighted(64, seed=1)
+    more = r.draw_weighted(64, seed=1)
     mean = r.average(lambda p: torch.cat([x.reshape(len(x), -1) for x in p.values()], 1))
     found: Numbers = {
         "samples": r.samples,
@@ -285,7 +285,7 @@ def density_parts(r: orn.DensityResult) -> Numbers:
 def density_gmm9() -> Numbers:
     """Run the whole pipeline on a mixture that it should find at once."""
     target = orn.targets.named("gmm9")
-    r = orn.sample_density(target, seed=0, n=256, steps=1, particles=256, stderr=0.05)
+    r = orn.sample_density(target, seed=0, n=256, training_steps=1, particles=256, stderr=0.05)
     draws = orn.draw_weighted(r.sampler, target.log_prob, 64, seed=3)
     return {**density_parts(r), "weighted": draws.log_w, "weighted x": draws.x}
 
@@ -294,7 +294,7 @@ def density_gmm9() -> Numbers:
 def density_schools() -> Numbers:
     """Run the whole pipeline on a posterior with named, constrained parameters."""
     target = orn.as_density(orn.targets.named("eight-schools"))
-    r = orn.sample_density(target, seed=0, n=128, steps=1, particles=256, stderr=0.05)
+    r = orn.sample_density(target, seed=0, n=128, training_steps=1, particles=256, stderr=0.05)
     return density_parts(r)
 
 
@@ -302,6 +302,6 @@ def density_schools() -> Numbers:
 def density_plain() -> Numbers:
     """Run the whole pipeline, with a little training, on a function of tensors."""
     r = orn.sample_density(
-        plain_log_prob, dim=2, seed=0, n=256, steps=3, particles=256, stderr=0.05
+        plain_log_prob, dim=2, seed=0, n=256, training_steps=3, particles=256, stderr=0.05
     )
-    return {**density_parts(r), "resampled": r.resampled(64, seed=5).x}
+    return {**density_parts(r), "resampled": r.draw_smc(64, seed=5).x}
