@@ -45,8 +45,8 @@ def test_a_test_that_changes_global_state_fails_and_the_next_one_does_not_notice
         str(tmp_path),
         str(tmp_path),
     ]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
-    assert "7 passed" in said and "6 errors" in said
+    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    assert "7 passed" in output and "6 errors" in output
     for state in (
         "torch's random numbers",
         "NumPy's random numbers",
@@ -55,7 +55,7 @@ def test_a_test_that_changes_global_state_fails_and_the_next_one_does_not_notice
         "the number of threads",
         "the gradient mode",
     ):
-        assert f"the test changed {state}" in said
+        assert f"the test changed {state}" in output
 
 
 def test_shapes_that_contradict_the_annotations_are_refused():

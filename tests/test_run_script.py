@@ -221,7 +221,7 @@ class TestFailures:
             ("something new", "pip could not install"),
         ],
     )
-    def test_are_told_apart_by_what_pip_says(self, output, words):
+    def test_are_distinguished_by_what_pip_prints(self, output, words):
         failure = run.diagnose(output, "pip could not install ornstein[demo]", "install.log")
         assert words in failure.what and failure.fix and failure.log == "install.log"
 
@@ -296,17 +296,17 @@ class TestCommands:
         assert run.main(["demo"]) == 130
         assert "interrupted" in capsys.readouterr().err
 
-    def test_a_failure_is_told_with_its_fix_and_log(self, started, capsys):
+    def test_a_failure_is_shown_with_its_fix_and_log(self, started, capsys):
         started.trouble = run.Failure("it broke", "mend it", "x.log")
         assert run.main(["demo"]) == 1
-        told = capsys.readouterr().err
-        assert "FAILED: it broke" in told and "Fix:    mend it" in told and "Log:    x.log" in told
+        output = capsys.readouterr().err
+        assert "FAILED: it broke" in output and "Fix:    mend it" in output and "Log:    x.log" in output
 
     @pytest.mark.parametrize(
         ("code", "words"),
         [(errno.ENOSPC, "free about 3 GB"), (errno.EACCES, "make this folder yours")],
     )
-    def test_an_error_of_the_system_is_told_with_its_fix(self, started, capsys, code, words):
+    def test_an_error_of_the_system_is_shown_with_its_fix(self, started, capsys, code, words):
         started.trouble = OSError(code, "x")
         assert run.main(["demo"]) == 1
         assert words in capsys.readouterr().err
@@ -314,8 +314,8 @@ class TestCommands:
     @pytest.mark.parametrize("arguments", [[], ["--help"], ["help"]])
     def test_help_is_shown(self, arguments, capsys):
         assert run.main(arguments) == 0
-        told = capsys.readouterr().out
-        assert all(f"\n  {name} " in told for name in run.COMMANDS)
+        output = capsys.readouterr().out
+        assert all(f"\n  {name} " in output for name in run.COMMANDS)
 
     def test_an_unknown_command_shows_the_help(self, capsys):
         assert run.main(["dmeo"]) == 2

@@ -219,6 +219,15 @@ def test_mistakes_end_with_status_2_and_one_line(points, capsys, arguments, gues
     assert guess in refusal(capsys, *(a.format(run=points / "run") for a in arguments))
 
 
+def test_the_command_alone_shows_its_verbs_and_its_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run()
+    help_text = capsys.readouterr().out
+    assert stop.value.code == 0 and all(f"• {verb} " in help_text for verb in cli.COMMANDS)
+    run("--version")
+    assert capsys.readouterr().out == f"ornstein {orn.__version__}\n"
+
+
 def test_a_module_that_fails_at_its_import_is_told_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "failing_module.py").write_text("def f(:\n")

@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 
 from ornstein.app.density import DensityCommand
-from ornstein.app.doctor import DoctorCommand
+from ornstein.app.doctor import DoctorCommand, installed_version
 from ornstein.app.likelihood import LikelihoodCommand
 from ornstein.app.options import check_numbers, import_modules
 from ornstein.app.sample import SampleCommand
@@ -35,13 +35,22 @@ COMMANDS: dict[str, Any] = {
 }
 """The verbs: a frozen dataclass of options each, with a method ``run``."""
 
+_DESCRIPTION = (
+    "Sample from a distribution, given by samples or by a density, by reversing a diffusion."
+)
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the verb that the command line asks for; the entry point of ``ornstein``."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
         _refuse_empty(given)
-        command = tyro.extras.subcommand_cli_from_dict(COMMANDS, args=given, prog="ornstein")
+        if given == ["--version"]:
+            print(f"ornstein {installed_version('ornstein')}")
+            return
+        command = tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, args=given or ["--help"], prog="ornstein", description=_DESCRIPTION
+        )
         check_numbers(command)
         import_modules(getattr(command, "imports", ()))
         command.run()
