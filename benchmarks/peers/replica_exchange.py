@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.mcmc.geometric_path import GeometricPath, Local, LogDensity
+from ornstein.core.mcmc.geometric_path import GeometricPath, LogDensity, PointEvaluation
 from ornstein.core.mcmc.hmc import HMC
 from ornstein.core.paths.measure import Law
 from ornstein.core.random.noise import Noise
@@ -109,7 +109,7 @@ def hmc(
     recent = list[Tensor]()
     for k in range(warmup):
         x, (local, acceptance, _) = chain_moves(
-            path, 0.0, x, replace(kernel, known=local), noise.fold(0, k)
+            path, 0.0, x, replace(kernel, initial=local), noise.fold(0, k)
         )
         rate = 1.0 if k < warmup // 2 else 0.3
         kernel = replace(
@@ -124,7 +124,7 @@ def hmc(
     draws, rates, kernel = list[Tensor](), list[Tensor](), replace(kernel, moves=thin)
     for k in range(steps):
         x, (local, acceptance, _) = chain_moves(
-            path, 0.0, x, replace(kernel, known=local), noise.fold(1, k)
+            path, 0.0, x, replace(kernel, initial=local), noise.fold(1, k)
         )
         draws.append(x)
         rates.append(acceptance.mean())
@@ -195,11 +195,11 @@ def parallel_tempering(
     )
     level, recent = t.repeat_interleave(chains), list[Tensor]()
     for k in range(warmup + steps):
-        kernel = HMC(sizes.repeat_interleave(chains), spread, leaps, known=local)
+        kernel = HMC(sizes.repeat_interleave(chains), spread, leaps, initial=local)
         x, (local, acceptance, _) = chain_moves(path, level, x, kernel, noise.fold(1, k))
         fresh = law.draw(chains, noise.fold(2, k))
         x = torch.cat([fresh, x[chains:]])
-        local = Local(
+        local = PointEvaluation(
             *(
                 torch.cat([new, old[chains:]])
                 for new, old in zip(path.local(fresh), local, strict=True)
@@ -224,8 +224,8 @@ def parallel_tempering(
 
 
 def _exchange(
-    x: Tensor, local: Local, t: Tensor, parity: int, noise: Noise
-) -> tuple[Tensor, Local, Tensor]:
+    x: Tensor, local: PointEvaluation, t: Tensor, parity: int, noise: Noise
+) -> tuple[Tensor, PointEvaluation, Tensor]:
     """Exchange neighbours by (1); the fraction accepted of each pair."""
     m, n = len(t), len(x) // len(t)
     index, slope, accepted = (

@@ -9,7 +9,7 @@ import torch
 from benchmarks.peers.replica_exchange import hmc
 
 import ornstein as orn
-from ornstein.core.mcmc.geometric_path import GeometricPath, Held
+from ornstein.core.mcmc.geometric_path import FixedLevel, GeometricPath
 from ornstein.core.mcmc.hmc import HMC
 from ornstein.core.simulation.loop import simulate
 from ornstein.density.counted import CountedLogDensity
@@ -25,7 +25,7 @@ class Last:
 
 
 def still(log_prob):
-    return Held(GeometricPath(log_prob, log_prob), 0.0)
+    return FixedLevel(GeometricPath(log_prob, log_prob), 0.0)
 
 
 def after(log_prob, x, kernel, steps=10, seed=0):
@@ -67,7 +67,9 @@ def test_a_path_at_a_level_for_each_particle():
     path = GeometricPath(lambda x: -x.square().sum(1) / 2, lambda x: -x.square().sum(1) / 8)
     level = torch.tensor([0.0, 1.0], dtype=DOUBLE).repeat_interleave(4000)
     kernel, times = HMC(1.0, torch.ones(1, dtype=DOUBLE)), torch.arange(20, -1.0, -1.0)
-    x = simulate(Held(path, level), torch.zeros(8000, 1, dtype=DOUBLE), times, kernel, orn.Noise(0))
+    x = simulate(
+        FixedLevel(path, level), torch.zeros(8000, 1, dtype=DOUBLE), times, kernel, orn.Noise(0)
+    )
     for part, exact in zip(x[:, 0].split(4000), (4, 1), strict=True):
         assert float(part.var()) == pytest.approx(exact, rel=4 * math.sqrt(2 / 4000))
 
@@ -95,7 +97,7 @@ def test_another_temperature_costs_nothing_and_the_ledger_is_exact():
     x = simulate(path, x, torch.tensor([1.0, 0.5, 0.0], dtype=DOUBLE), kernel, orn.Noise(0), [last])
     assert ledger.values == ledger.gradients == 10 * (1 + 2 * 2 * 3)
     known = last.step.memory.local
-    simulate(Held(path, 0.3), x, ONCE, replace(kernel, known=known), orn.Noise(1))
+    simulate(FixedLevel(path, 0.3), x, ONCE, replace(kernel, initial=known), orn.Noise(1))
     assert ledger.values == 10 * (1 + 3 * 2 * 3)
 
 

@@ -12,6 +12,7 @@ import ornstein as orn
 from ornstein.core.methods.base import require_fit
 from ornstein.core.solvers.solve import default_method
 from ornstein.errors import OrnsteinError
+from problems import fitted_slope
 
 F64 = torch.float64
 T, A, S = 1.0, 0.5, 0.8
@@ -153,7 +154,7 @@ class TestStrongOrder:
         """Within 0.1, with a standard error of the slope below 0.03."""
         at = problem(on, 1000 if name == "LogODE" else 2000)
         steps = at.steps[:-1] if name == "ImplicitEuler" else at.steps  # each of its steps is some
-        found = fitted(distances(method(name), at, steps), steps)
+        found = fitted_slope(distances(method(name), at, steps), steps)
         assert found.stderr < 0.03, found
         assert found.slope == pytest.approx(method(name).solves.strong[on.split()[0]], abs=0.1), (
             found
@@ -164,7 +165,7 @@ class TestStrongOrder:
         0: better than declared."""
         at = problem("diagonal stratonovich", 2000)
         steps = at.steps[:-1]
-        assert fitted(distances(method("LogODE"), at, steps), steps).slope == pytest.approx(
+        assert fitted_slope(distances(method("LogODE"), at, steps), steps).slope == pytest.approx(
             2, abs=0.1
         )
 
@@ -233,7 +234,7 @@ class TestLogODE:
 
         best = end(256)
         errors = torch.stack([(end(k) - best).abs().mean(1) for k in counts])
-        found = fitted(errors, [1 / (1 / k - 1 / 256) for k in counts])
+        found = fitted_slope(errors, [1 / (1 / k - 1 / 256) for k in counts])
         assert found.stderr < 0.03 and found.slope == pytest.approx(1, abs=0.1), found
 
     def test_drawn_areas_have_their_law(self):
@@ -299,22 +300,6 @@ def moments_exact(sense):
     k = 1 - (S**2 / 2 if sense == "stratonovich" else 0.0)
     matrix = torch.tensor([[-k, 0, 0.5], [1, S**2 - 2 * k, 0], [0, 0, 0]], dtype=F64)
     return (torch.linalg.matrix_exp(matrix) @ torch.ones(3, dtype=F64))[:2]
-
-
-class Slope(NamedTuple):
-    """An order, and its standard error."""
-
-    slope: float
-    stderr: float
-
-
-def fitted(errors: torch.Tensor, steps) -> Slope:
-    """By least squares in the logarithms of the mean errors; a path adds its share of each mean,
-    which its influence sums up."""
-    x, means = torch.tensor(steps, dtype=F64).log(), errors.mean(1)
-    weights = (x.mean() - x) / (x - x.mean()).square().sum()
-    influence = weights @ (errors / means[:, None])
-    return Slope(float(weights @ means.log()), float(influence.std()) / math.sqrt(errors.shape[1]))
 
 
 class _Fixed:
@@ -422,7 +407,7 @@ class TestMethodsFromOutside:
     @pytest.mark.parametrize("on", ["diagonal ito", "additive"])
     def test_have_the_strong_order_they_declare(self, make, on):
         at = problem(on, 2000)
-        found = fitted(distances(make(), at, at.steps), at.steps)
+        found = fitted_slope(distances(make(), at, at.steps), at.steps)
         assert found.stderr < 0.03, found
         assert found.slope == pytest.approx(make.solves.strong[on.split()[0]], abs=0.1), found
 

@@ -237,7 +237,7 @@ class TestLosses:
         assert float(orn.paths.sub_trajectory(r, f, k)) == pytest.approx(expected, rel=1e-5)
 
     def test_bad_input(self):
-        with pytest.raises(OrnsteinError, match=r"keep=1\.5"):
+        with pytest.raises(OrnsteinError, match=r"decay=1\.5"):
             orn.paths.sub_trajectory(torch.zeros(2, 1), torch.zeros(3, 1), 1.5)
         with pytest.raises(OrnsteinError, match="size=0"):
             orn.paths.langevin_paths(start(), target, LEVELS, 0)

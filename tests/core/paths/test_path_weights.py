@@ -253,7 +253,7 @@ def test_paths_are_the_same_in_any_split():
     assert (
         torch.equal(whole.x[30:], part.x)
         and torch.equal(whole.log_w[30:], part.log_w)
-        and whole.evaluations == 5
+        and whole.cost == 5
     )
 
 

@@ -1,19 +1,26 @@
-"""Kernels along a path of densities: annealed importance sampling and sequential Monte Carlo.
+"""The geometric path between two densities, on which annealed and sequential Monte Carlo move.
 
 Between a normalised start density pi (t = 1) and the target rho (t = 0) lies the geometric path
 
     log gamma_t = t log pi + (1 - t) log rho.                                                    (1)
 
-A step t -> s first weights the state and then moves it with a Metropolis chain that leaves
-``gamma_s`` invariant. Such a chain is its own reversal, so the log ratio of backward to forward
-kernel is ``log gamma_s(x_t) - log gamma_s(x_s)``; summed over the path with the end points it gives
-the weights of Neal 2001, eq. 7, and their mean is Z for any schedule and any step.
+A step t -> s of a kernel first weights the state and then moves it with a Metropolis chain that
+leaves ``gamma_s`` invariant. Such a chain is its own reversal, so the log ratio of backward to
+forward kernel is ``log gamma_s(x_t) - log gamma_s(x_s)``; summed over the path with the end points
+it gives the weights of Neal 2001, eq. 7, and their mean is Z for any schedule and any step.
 
-Both ends of the path are evaluated apart and kept (`Local`), so that another temperature costs no
-evaluation.
+Both ends of the path are evaluated separately and remembered (`PointEvaluation`), so that another
+temperature costs no evaluation.
 """
 
-__all__ = ["GeometricPath", "Held", "Local", "LogDensity", "Path", "value_and_gradient"]
+__all__ = [
+    "DensityPath",
+    "FixedLevel",
+    "GeometricPath",
+    "LogDensity",
+    "PointEvaluation",
+    "value_and_gradient",
+]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,9 +35,15 @@ LogDensity = Callable[[Tensor], Tensor]
 """``(n, d) -> (n,)``, in nats, -inf outside the support."""
 
 
-class Local(NamedTuple):
-    """Both ends of a path at some points: ``log pi``, ``log rho``, ``(n,)``, and their gradients,
-    ``(n, d)``."""
+class PointEvaluation(NamedTuple):
+    """Both ends of a geometric path, evaluated at points ``(n, d)``.
+
+    Attributes:
+        start: ``log pi``, ``(n,)``, nats.
+        target: ``log rho``, ``(n,)``, nats.
+        start_gradient: gradient of ``log pi``, ``(n, d)``.
+        target_gradient: gradient of ``log rho``, ``(n, d)``.
+    """
 
     start: Tensor
     target: Tensor
@@ -39,35 +52,39 @@ class Local(NamedTuple):
 
     @property
     def potential(self) -> Tensor:
-        """``log rho - log pi``: the slope of (1) in -t."""
+        """The difference ``log rho - log pi``, the slope of ``log gamma_t`` in -t, ``(n,)``."""
         return self.target - self.start
 
-    def take(self, index: Tensor) -> "Local":
-        """At some of the points."""
-        return Local(*(part[index] for part in self))
+    def take(self, index: Tensor) -> "PointEvaluation":
+        """Return the evaluations at the points of an index or a mask."""
+        return PointEvaluation(*(part[index] for part in self))
 
-    def update(self, mask: Tensor, other: "Local") -> "Local":
-        """``other`` where the mask ``(n,)`` says so."""
+    def update(self, mask: Tensor, other: "PointEvaluation") -> "PointEvaluation":
+        """Return the evaluations with those of ``other`` where the mask ``(n,)`` is True."""
         pairs = zip(self, other, strict=True)
-        return Local(*(torch.where(mask if a.ndim == 1 else mask[:, None], b, a) for a, b in pairs))
+        return PointEvaluation(
+            *(torch.where(mask if a.ndim == 1 else mask[:, None], b, a) for a, b in pairs)
+        )
 
 
 @runtime_checkable
-class Path(Protocol):
-    """What the kernels of this family move along."""
+class DensityPath(Protocol):
+    """A family of densities ``gamma_t`` that Markov chain Monte Carlo kernels move along."""
 
-    def local(self, x: Tensor) -> Local:
-        """The evaluations at x."""
+    def local(self, x: Tensor) -> PointEvaluation:
+        """Return the evaluations at points ``(n, d)``, from which every level follows."""
         ...
 
-    def at(self, local: Local, t: Time) -> tuple[Tensor, Tensor]:
-        """``log gamma_t`` and its gradient from them."""
+    def at(self, local: PointEvaluation, t: Time) -> tuple[Tensor, Tensor]:
+        """Return ``log gamma_t``, ``(n,)``, and the gradient, ``(n, d)``, from evaluations."""
         ...
 
 
 def value_and_gradient(fn: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``fn(x)``, ``(n,)``, and its gradient, ``(n, d)``; outside the support, and where the value
-    is NaN, ``-inf`` and 0."""
+    """Return ``fn(x)``, ``(n,)``, and the gradient, ``(n, d)``.
+
+    Outside the support, and where the value is NaN, they are ``-inf`` and 0.
+    """
     with torch.enable_grad():
         y = x.detach().requires_grad_()
         value = fn(y)
@@ -83,7 +100,7 @@ def value_and_gradient(fn: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class GeometricPath:
-    """The geometric path (1).
+    """The geometric path ``log gamma_t = t log pi + (1 - t) log rho`` between two densities.
 
     Args:
         start: the normalised log-density at t = 1.
@@ -93,15 +110,19 @@ class GeometricPath:
     start: LogDensity
     target: LogDensity
 
-    def local(self, x: Tensor) -> Local:
-        """Both ends at x."""
+    def local(self, x: Tensor) -> PointEvaluation:
+        """Evaluate both ends of the path and their gradients at points ``(n, d)``."""
         start, start_gradient = value_and_gradient(self.start, x)
         target, target_gradient = value_and_gradient(self.target, x)
-        return Local(start, target, start_gradient, target_gradient)
+        return PointEvaluation(start, target, start_gradient, target_gradient)
 
-    def at(self, local: Local, t: Time) -> tuple[Tensor, Tensor]:
-        """``log gamma_t`` and its gradient; outside the support ``-inf`` and 0. The time is a
-        scalar or ``(n,)``."""
+    def at(self, local: PointEvaluation, t: Time) -> tuple[Tensor, Tensor]:
+        """Return ``log gamma_t`` and the gradient; outside the support they are ``-inf`` and 0.
+
+        Args:
+            local: the evaluations of both ends.
+            t: the level, a scalar or ``(n,)``.
+        """
         t = torch.as_tensor(t, dtype=local.start.dtype, device=local.start.device).expand(
             len(local.start)
         )
@@ -111,27 +132,26 @@ class GeometricPath:
         return value, t[:, None] * local.start_gradient + (1 - t[:, None]) * local.target_gradient
 
     def log_density(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor]:
-        """``log gamma_t(x)`` and its gradient."""
+        """Return ``log gamma_t(x)``, ``(n,)``, and the gradient, ``(n, d)``, at the level t."""
         return self.at(self.local(x), t)
 
 
 @dataclass(frozen=True)
-class Held:
-    """A path held at one level, ``gamma_level`` at every time: along it the kernels are plain
-    Markov chains.
+class FixedLevel:
+    """A path that stays at one level, so that kernels on it are plain Markov chains.
 
     Args:
         path: the path.
-        level: the temperature, a scalar, or ``(n,)`` for one of each particle.
+        level: the level, a scalar, or ``(n,)`` for one of each particle.
     """
 
-    path: Path
+    path: DensityPath
     level: Time
 
-    def local(self, x: Tensor) -> Local:
-        """The evaluations at x."""
+    def local(self, x: Tensor) -> PointEvaluation:
+        """Return the evaluations of the path at points ``(n, d)``."""
         return self.path.local(x)
 
-    def at(self, local: Local, t: Time) -> tuple[Tensor, Tensor]:
-        """The same at every t."""
+    def at(self, local: PointEvaluation, t: Time) -> tuple[Tensor, Tensor]:
+        """Return ``log gamma_level`` and the gradient, the same at every t."""
         return self.path.at(local, self.level)

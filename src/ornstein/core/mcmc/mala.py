@@ -1,4 +1,8 @@
-"""MALA: the Metropolis-adjusted Langevin algorithm, on a path of tempered densities."""
+"""MALA, the Metropolis-adjusted Langevin algorithm, on a path of tempered densities.
+
+A proposal follows the gradient of the log-density and adds noise; the Metropolis test makes the
+chain leave the density invariant. Used in annealed importance sampling and for short chains.
+"""
 
 __all__ = ["MALA"]
 
@@ -8,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.core.mcmc.geometric_path import Path
+from ornstein.core.mcmc.geometric_path import DensityPath
+from ornstein.core.methods.base import StochasticMethod
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.random.noise import NoiseStream
-from ornstein.core.simulation.method import Method, Step
+from ornstein.core.simulation.method import Step
 
 
 @dataclass(frozen=True)
-class MALA(Method):
-    """Metropolis-adjusted Langevin moves with a linear preconditioner: exact invariance of
-    ``gamma_s``.
+class MALA(StochasticMethod):
+    """The Metropolis-adjusted Langevin algorithm with a linear preconditioner.
 
-    Proposal ``y ~ N(x + h^2/2 C C^T grad, h^2 C C^T)``, accepted with probability ``min(1,
-    ratio)``. Roberts and Tweedie 1996. Memory, and so ``Step.memory``, is the mean acceptance
-    probability of the step's moves.
+    It leaves the level ``gamma_s`` exactly invariant. Proposal ``y ~ N(x + h^2/2 C C^T grad, h^2 C
+    C^T)``, accepted with probability ``min(1, ratio)``. Roberts and Tweedie 1996. Memory, and so
+    ``Step.memory``, is the mean acceptance probability of the step's moves.
 
     Args:
         size: h, dimensionless once C whitens the target.
@@ -34,20 +38,14 @@ class MALA(Method):
     moves: int = 4
     order: int = 1
 
-    def noisy(self, sde: Any) -> bool:
-        """Always."""
-        return True
-
     def step(
-        self, sde: Path, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
+        self, sde: DensityPath, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """Weight, then move."""
+        """Weight the state at the new level, then move it ``moves`` times."""
         value, gradient = sde.at(sde.local(x), s)
-        before, accepted, inverse = (
-            value,
-            torch.zeros((), dtype=x.dtype),
-            torch.linalg.inv(self.factor).mT,
-        )
+        before = value
+        accepted = torch.zeros((), dtype=x.dtype)
+        inverse = torch.linalg.inv(self.factor).mT
         for _ in range(self.moves):
             forward = self._proposal(x, gradient)
             z = stream.normal()
@@ -57,14 +55,13 @@ class MALA(Method):
             log_ratio = value_y - value + (z.square() - back.square()).sum(1) / 2
             accept = torch.log(stream.uniform()[:, 0]) < log_ratio
             x = torch.where(accept[:, None], y, x)
-            value, gradient = (
-                torch.where(accept, value_y, value),
-                torch.where(accept[:, None], gradient_y, gradient),
-            )
+            value = torch.where(accept, value_y, value)
+            gradient = torch.where(accept[:, None], gradient_y, gradient)
             accepted = accepted + log_ratio.exp().clamp(max=1).nan_to_num().mean() / self.moves
         return Step(x, memory=accepted, evaluations=self.moves + 1, log_ratio=before - value)
 
     def _proposal(self, x: Tensor, gradient: Tensor) -> Gaussian:
+        """Return the Langevin step from x in coordinates that the preconditioner whitens."""
         return Gaussian(
             x + self.size**2 / 2 * gradient @ self.factor @ self.factor.mT, torch.ones(())
         )

@@ -1,8 +1,7 @@
-"""Unadjusted underdamped kernels along a path of densities: momenta that are partly redrawn, and
-leapfrog steps.
+"""Unadjusted underdamped Langevin kernels on a path of densities, with exact path weights.
 
-The state is a position q and a momentum p, ``(b, 2, d)``, at level t with the density ``gamma_t(q)
-N(p; 0, I)``. A step t -> s is
+Momenta are partly redrawn, then leapfrog steps follow. The state is a position q and a momentum p,
+``(b, 2, d)``, at level t with the density ``gamma_t(q) N(p; 0, I)``. A step t -> s is
 
     p' = e^-c p + sqrt(1 - e^-2c) z,        (q, p) = leapfrog of gamma_s from (q, p').           (1)
 
@@ -22,14 +21,18 @@ import torch
 from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import GeometricPath
+from ornstein.core.methods.base import StochasticMethod
 from ornstein.core.random.noise import NoiseStream
-from ornstein.core.simulation.method import Method, Step
+from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
 
 @dataclass(frozen=True)
-class UnderdampedLangevin(Method):
-    """Steps (1) along an `GeometricPath` path of positions.
+class UnderdampedLangevin(StochasticMethod):
+    """Underdamped Langevin steps on a `GeometricPath` of positions: redraw momenta, then leapfrog.
+
+    ``p' = e^-c p + sqrt(1 - e^-2c) z, (q, p) = leapfrog of gamma_s from (q, p')``. Geffner and
+    Domke 2021.
 
     Args:
         size: of a leapfrog step, positive; a number, or a tensor to be learned, 0-d or ``(d,)``.
@@ -51,26 +54,21 @@ class UnderdampedLangevin(Method):
         )
         if not positive or self.leaps < 1:
             raise OrnsteinError(
-                f"UnderdampedLangevin(size={self.size}, damping={self.damping}, leaps={self.leaps}): size and"
-                " damping positive, leaps at least 1"
+                f"UnderdampedLangevin(size={self.size}, damping={self.damping},"
+                f" leaps={self.leaps}): size and damping positive, leaps at least 1"
             )
-
-    def noisy(self, sde: Any) -> bool:
-        """Always."""
-        return True
 
     def step(
         self, sde: GeometricPath, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """Redraw part of the momentum, then leap."""
+        """Redraw part of the momentum, then take the leapfrog steps."""
         q, before = x.unbind(1)
-        keep = torch.exp(-torch.as_tensor(self.damping, dtype=x.dtype))
-        after = keep * before + (1 - keep.square()).sqrt() * stream.normal()[:, 0]
+        decay = torch.exp(-torch.as_tensor(self.damping, dtype=x.dtype))
+        after = decay * before + (1 - decay.square()).sqrt() * stream.normal()[:, 0]
         p = after + self.size / 2 * sde.log_density(q, s)[1]
         for k in range(self.leaps):
             q = q + self.size * p
-            p = (
-                p + self.size * (1.0 if k < self.leaps - 1 else 0.5) * sde.log_density(q, s)[1]
-            )  # (1)
+            half = 1.0 if k < self.leaps - 1 else 0.5
+            p = p + self.size * half * sde.log_density(q, s)[1]  # (1)
         ratio = (after.square() - before.square()).sum(1) / 2
         return Step(torch.stack([q, p], 1), evaluations=self.leaps + 1, log_ratio=ratio)

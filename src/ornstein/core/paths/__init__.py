@@ -1,4 +1,4 @@
-"""Measures on path space: log-weights of simulated paths, particle filters along them, and losses on the weights."""
+"""Measures on path space: weights of simulated paths, particle filters, and losses."""
 
 __all__ = [
     "GaussianStart",
@@ -17,6 +17,8 @@ __all__ = [
     "trajectory_balance",
 ]
 
+from ornstein.core.paths.annealing import annealed_paths, kinetic_paths, langevin_paths
+from ornstein.core.paths.denoising import denoising_paths, log_weights
 from ornstein.core.paths.losses import (
     log_variance,
     reverse_kl,
@@ -24,13 +26,5 @@ from ornstein.core.paths.losses import (
     sub_trajectory,
     trajectory_balance,
 )
-from ornstein.core.paths.measure import (
-    GaussianStart,
-    PathMeasure,
-    annealed_paths,
-    denoising_paths,
-    kinetic_paths,
-    langevin_paths,
-    log_weights,
-)
+from ornstein.core.paths.measure import GaussianStart, PathMeasure
 from ornstein.core.paths.particles import lookahead, particle_filter

@@ -1,5 +1,7 @@
-"""Paths of given kernels: a method that draws each step from a function of the state and the two
-times."""
+"""Simulation of given transition kernels: a method that draws each step from a function.
+
+Path measures use it to run the simulation loop along kernels that are not those of an equation.
+"""
 
 __all__ = ["Kernels"]
 
@@ -8,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
+from ornstein.core.methods.base import StochasticMethod
 from ornstein.core.random.noise import NoiseStream
-from ornstein.core.simulation.method import Kernel, Method, Step
+from ornstein.core.simulation.method import Kernel, Step
 
 
 @dataclass(frozen=True)
-class Kernels(Method):
-    """``x_s ~ kernel(x_t, t, s)``; the equation that is simulated with it is not asked for
-    anything.
+class Kernels(StochasticMethod):
+    """A method that draws ``x_s ~ kernel(x_t, t, s)``, whatever the equation.
 
     Args:
         kernel: the law of the next state.
@@ -29,14 +31,10 @@ class Kernels(Method):
     widen: float = 1.0
     order: int = 1
 
-    def noisy(self, sde: Any) -> bool:
-        """Always."""
-        return True
-
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """One draw."""
+        """Draw the next state from its kernel."""
         law = self.kernel(x, t, s)
         z = stream.between(t, s)
         y = law.draw(z if self.widen == 1 else self.widen * z)
