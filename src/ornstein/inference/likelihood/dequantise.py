@@ -40,13 +40,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.numerics.checks import require_integers
-from ornstein.core.numerics.estimate import Estimate
 from ornstein.core.numerics.gaussian import sum_event
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
-from ornstein.inference.likelihood.elbo import bits_per_dim, level_log_prob
+from ornstein.inference.likelihood.elbo import LogProbabilities, level_log_prob
 from ornstein.models.codecs.affine import Levels
 
 LogDensity = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
@@ -194,7 +193,7 @@ class Noised:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class DiscreteLogProb(Estimate):
+class DiscreteLogProb(LogProbabilities):
     """A lower bound on the log-probability of quantised data, in nats per sample.
 
     ``value`` is ``(b,)``, the mean of ``log p - log q`` over draws; ``stderr`` its standard error
@@ -208,14 +207,6 @@ class DiscreteLogProb(Estimate):
 
     tighter: Tensor
     error: Tensor
-
-    def bits_per_dim(self, numel: int) -> Estimate:
-        """Mean over the samples of ``-value / (numel log 2)``, the bits per dimension.
-
-        Args:
-            numel: number of dimensions of one sample.
-        """
-        return bits_per_dim(self.value, numel)
 
     def _total_error(self) -> Tensor:
         """The interval covers the error of the draws and that of the density."""

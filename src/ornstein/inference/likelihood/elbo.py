@@ -13,7 +13,14 @@ level, where the outermost cells have no outer end (Ho et al. 2020, eq. 13): the
 probability of the discrete data.
 """
 
-__all__ = ["Bound", "bits_per_dim", "elbo", "level_log_prob", "require_start_density"]
+__all__ = [
+    "Bound",
+    "LogProbabilities",
+    "bits_per_dim",
+    "elbo",
+    "level_log_prob",
+    "require_start_density",
+]
 
 import math
 from dataclasses import dataclass
@@ -41,8 +48,21 @@ _FIRST_STATE = 1  # key of the noise that takes the data to the first level of t
 _PATH = 2  # key of the noise of the steps after that
 
 
+@dataclass(frozen=True, eq=False)
+class LogProbabilities(Estimate):
+    """Estimated log-probabilities of samples, ``(b,)``, in nats."""
+
+    def bits_per_dim(self, numel: int) -> Estimate:
+        """Mean over the samples of ``-value / (numel log 2)``, the bits per dimension.
+
+        Args:
+            numel: number of dimensions of one sample.
+        """
+        return bits_per_dim(self.value, numel)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Bound(Estimate):
+class Bound(LogProbabilities):
     """A lower bound on the log-likelihood, in nats per sample, with its three terms.
 
     The bound is ``value = -(prior + diffusion + reconstruction)``. ``value`` and ``stderr`` are
@@ -64,14 +84,6 @@ class Bound(Estimate):
     prior: Tensor
     diffusion: Tensor
     reconstruction: Tensor
-
-    def bits_per_dim(self, numel: int) -> Estimate:
-        """Mean over the samples of ``-value / (numel log 2)``, the bits per dimension.
-
-        Args:
-            numel: number of dimensions of one sample.
-        """
-        return bits_per_dim(self.value, numel)
 
 
 def bits_per_dim(nats: Float[Tensor, " b"], numel: int) -> Estimate:

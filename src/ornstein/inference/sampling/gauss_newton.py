@@ -22,6 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ornstein.core.methods.multistep import Multistep
 from ornstein.core.methods.tabulated import TabulatedMultistep, tabulate
 from ornstein.core.processes.reverse import Posterior, Reverse
 from ornstein.core.random.noise import Noise
@@ -194,8 +195,8 @@ def _table(
 ) -> TabulatedMultistep:
     """The default sampler with other constants, as a table with ``order`` weights in each row."""
     chosen = default_sampler(posterior, *start)
-    table = tabulate(
-        chosen.method, Reverse(posterior, 0.0), posterior.sde.times(steps, chosen.spacing)
-    )  # type: ignore[arg-type]
+    assert isinstance(chosen.method, Multistep)
+    times = posterior.sde.times(steps, chosen.spacing)
+    table = tabulate(chosen.method, Reverse(posterior, 0.0), times)
     rows = [row + (0.0,) * (min(order, k + 1) - len(row)) for k, row in enumerate(table.weights)]
     return replace(table, weights=tuple(row[:order] for row in rows))

@@ -8,7 +8,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ornstein.core.processes.linear import LinearSDE
+from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes.linear import LinearSDE, Time
 
 
 @runtime_checkable
@@ -89,3 +90,12 @@ class ExactPosterior:
     def data_std(self) -> float:
         """The root of the mean variance of the coordinates of x_0; 1 if x_0 is constant."""
         return float(self.target.variance.mean().sqrt()) or 1.0
+
+    def __call__(self, x: Tensor, t: Time) -> Gaussian:
+        """The mean and the marginal standard deviation of the clean point, like x both.
+
+        Args:
+            x: states at time t, ``(b, *event)``.
+            t: scalar, or ``(b,)``: one time per sample.
+        """
+        raise NotImplementedError

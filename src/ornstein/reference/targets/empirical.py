@@ -126,12 +126,6 @@ class EmpiricalPosterior(ExactPosterior):
     target: Empirical
 
     def __call__(self, x: Float[Tensor, "b *event"], t: Time) -> Gaussian:
-        """The mean and the marginal standard deviation of the clean point, both ``(b, *event)``.
-
-        Args:
-            x: states at time t.
-            t: scalar, or ``(b,)``: one time per sample.
-        """
         distance2, s2, _ = self._distances(x, t)
         excess = distance2 - distance2.amin(1, keepdim=True)
         s2 = s2.clamp_min(torch.finfo(x.dtype).tiny)  # at s = 0, the nearest

@@ -185,12 +185,6 @@ class MixturePosterior(ExactPosterior):
     target: GaussianMixture
 
     def __call__(self, x: Float[Tensor, "b d"], t: Time) -> Gaussian:
-        """The mean and the marginal standard deviation of the clean point, both ``(b, d)``.
-
-        Args:
-            x: states at time t.
-            t: scalar, or ``(b,)``: one time per sample.
-        """
         a, s2, y, _ = self._polar(x, t)
         means, v = self._components(x)
         u = a.square() * v + s2  # (1)
