@@ -31,7 +31,7 @@ from ornstein.app.verify.statement import Statement
 from ornstein.calculus.integrals.girsanov import Accumulate, Girsanov
 from ornstein.calculus.pde.hjb import HJB
 from ornstein.core.methods import EulerMaruyama
-from ornstein.core.paths.measure import log_weights
+from ornstein.core.paths.denoising import log_weights
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.reference import OU
 from ornstein.core.processes.schedules import VP
