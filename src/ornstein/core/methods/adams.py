@@ -220,4 +220,5 @@ def _towards(distance: float, length: float) -> float:
 
 def _relative(error: Tensor, x: Tensor, slope: Tensor, t: float) -> Tensor:
     """Return the root mean square of the error relative to ``1 + |x|``, ``(b, 1)``."""
-    return (error / (1 + x.abs())).square().flatten(1).mean(1, keepdim=True).sqrt()
+    relative = (error / (1 + x.abs())).reshape(len(x), -1)
+    return relative.square().mean(1, keepdim=True).sqrt()

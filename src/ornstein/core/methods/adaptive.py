@@ -138,7 +138,7 @@ class Adaptive(RungeKutta):
         gap = tuple(b - low for b, low in zip(self.tableau.weights, self.tableau.low, strict=True))
         size = self.atol + self.rtol * torch.maximum(x.detach().abs(), y.detach().abs())
         relative = h * linear_combination(gap, slopes).detach() / size
-        error = float(relative.square().flatten(1).mean(1).sqrt().max())
+        error = float(relative.square().reshape(len(x), -1).mean(1).sqrt().max())
         return error if math.isfinite(error) else _NOT_FINITE  # (1)
 
     def _growth(self, error: float, before: float) -> float:

@@ -182,20 +182,22 @@ def methods_of_strong_order(sde: Any, order: float) -> list[str]:
     """Return the names of the library's methods of at least this strong order on an equation."""
     return [
         method.__name__
-        for method in _library_methods(SDEMethod)
+        for method in _library_methods()
         if (method.solves.strong_order(sde) or 0.0) >= order
     ]
 
 
 def _solvers_of(sde: Any) -> list[str]:
     """Return the names of the library's methods that solve an equation."""
-    return [method.__name__ for method in _library_methods(SDEMethod) if method.solves.fits(sde)]
+    return [method.__name__ for method in _library_methods() if method.solves.fits(sde)]
 
 
-def _library_methods(base: type[SDEMethod]) -> Iterator[type[SDEMethod]]:
+def _library_methods() -> Iterator[type[SDEMethod]]:
     """Yield the subclasses that are defined in this library and declare what they solve."""
-    for method in base.__subclasses__():
+    classes = SDEMethod.__subclasses__()
+    while classes:
+        method = classes.pop(0)
         public = not method.__name__.startswith("_") and method.__module__.startswith("ornstein.")
         if public and hasattr(method, "solves"):
             yield method
-        yield from _library_methods(method)
+        classes = method.__subclasses__() + classes
