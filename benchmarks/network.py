@@ -25,7 +25,7 @@ from torch import Tensor
 import ornstein as orn
 from benchmarks.peers import SIGMA_MAX, Column
 from benchmarks.samplers import columns as peer_columns
-from ornstein.inference.sampling.sample import automatic
+from ornstein.inference.sampling.samplers import default_sampler
 
 FINE = 400
 DEFAULTS = re.compile(
@@ -104,7 +104,7 @@ class Network:
     @cached_property
     def _path(self) -> orn.Trajectory:
         """The accurate solution, and all states on its way."""
-        rule, watch = automatic(self.posterior_of), orn.Trajectory()
+        rule, watch = default_sampler(self.posterior_of), orn.Trajectory()
         with torch.no_grad():
             times = self.sde.times(FINE, rule.spacing)
             orn.simulate(
@@ -131,13 +131,13 @@ class Network:
     @property
     def _third(self) -> orn.methods.Singlestep:
         return orn.methods.Singlestep(
-            (1 / 3, 2 / 3), 0.0, weights=automatic(self.posterior_of).method.weights
+            (1 / 3, 2 / 3), 0.0, weights=default_sampler(self.posterior_of).method.weights
         )  # type: ignore[attr-defined]
 
     def check(self) -> float:
         """How far another method, with half as many steps of three evaluations, is from the
         reference."""
-        times = self.sde.times(FINE // 2, automatic(self.posterior_of).spacing)
+        times = self.sde.times(FINE // 2, default_sampler(self.posterior_of).spacing)
         x = orn.simulate(orn.Reverse(_Float64(self), 0.0), self.z, times, self._third)
         return float((x.flatten(1) - self.at(0.0)).square().mean().sqrt())
 

@@ -1,6 +1,6 @@
 """The evidence lower bound (ELBO) of a diffusion model with finitely many steps.
 
-The bound needs no integral over the flow: it compares, on noised data, the exact generating
+The bound needs no integral over the flow: it compares, on data with noise, the exact generating
 kernels q of the process with the kernels p of the model. For any posterior and any grid,
 
     -log p(x_0) <= KL(q(x_T | x_0) || pi)                                (prior)
@@ -70,7 +70,7 @@ class Bound(LogProbabilities):
     evaluations of the posterior per sample.
 
     Args:
-        prior: ``(b,)``, the divergence of the noised data from the start law, in nats.
+        prior: ``(b,)``, the divergence of the data at T from the start law, in nats.
         diffusion: ``(b,)``, the sum of the divergences of the kernels, in nats.
         reconstruction: ``(b,)``, minus the log-probability of the data given the first state.
 
@@ -118,8 +118,9 @@ def elbo(
 ) -> Bound:
     """The evidence lower bound on ``log p(x)`` of the chain of ``steps`` generating kernels.
 
-    Each sample is noised along ``repeats`` independent paths. The bound is minus the sum of the
-    prior, diffusion and reconstruction terms of the variational bound of Ho et al. 2020, eq. 5.
+    The kernels are compared on ``repeats`` independent noising paths of each sample. The bound is
+    minus the sum of the prior, diffusion and reconstruction terms of the variational bound of Ho et
+    al. 2020, eq. 5.
 
     Args:
         posterior: the model.

@@ -116,13 +116,17 @@ class LogLikelihood(Estimate):
             Tensors of all samples, the largest ``cost`` and ``passes``, the mean ``prior_gap``.
         """
         names = ("value", "stderr", "discretisation", "terminal", "x_T")
-        tensors = {
-            name: torch.cat([getattr(part, name) for part in parts])[order] for name in names
-        }
+        value, stderr, discretisation, terminal_error, x_T = (
+            torch.cat([getattr(part, name) for part in parts])[order] for name in names
+        )
         return LogLikelihood(
-            **tensors,
-            prior_gap=sum(part.prior_gap * len(part.value) for part in parts) / len(order),
+            value,
+            stderr,
             cost=max(part.cost for part in parts),
+            discretisation=discretisation,
+            terminal=terminal_error,
+            prior_gap=sum(part.prior_gap * len(part.value) for part in parts) / len(order),
+            x_T=x_T,
             passes=max(part.passes for part in parts),
         )
 
@@ -184,10 +188,7 @@ def log_likelihood(
         )
     rule = divergence or (Exact() if dim <= _EXACT_DIVERGENCE_UP_TO else Hutchinson())
     if not isinstance(rule, Divergence):
-        raise OrnsteinError(
-            f"divergence={divergence!r}: pass an instance of a rule, such as"
-            " orn.likelihood.trace.Hutchinson(16)"
-        )
+        raise OrnsteinError(f"divergence={divergence!r}: pass a rule, such as trace.Exact()")
     noise = Noise.of(seed)
     flow = _Flow(posterior, x, at, rule, rule.directions(x, noise))
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """The law of the data at T, where the probability flow ends: a Gaussian with fitted moments.
 
-The log-likelihood by the flow needs the density of the noised data at T. Where much noise has been
-added the posterior mean is linear, and reveals the mean m and the covariance C of the data:
+The log-likelihood by the flow needs the density of the data with noise at T. Where much noise has
+been added the posterior mean is linear, and reveals the mean m and the covariance C of the data:
 
     D(x) = m + J (x - alpha m),     J = alpha C (alpha^2 C + sigma^2)^-1,                        (1)
 

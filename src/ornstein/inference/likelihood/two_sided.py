@@ -60,7 +60,7 @@ class TwoSidedBound(Estimate):
     @property
     def middle(self) -> Tensor:
         """The log of the mean weight ``log 1/K sum_k w_k``, which is `value`, ``(b,)``."""
-        return self.value  # type: ignore[no-any-return]
+        return self.value
 
     def line(self) -> str:
         """Describe the means over the samples in one line, with the widths on both sides."""
