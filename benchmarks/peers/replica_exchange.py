@@ -88,7 +88,7 @@ def hmc(
     Args:
         target: log rho, finite at the starts.
         x: starts, widely spread, else `Chains.r_hat` says nothing.
-        steps: draws kept of each chain.
+        steps: draws of each chain that are returned.
         noise: source of randomness.
         warmup: steps before.
         leaps: leapfrog steps per move.
@@ -155,13 +155,13 @@ def parallel_tempering(
     warmup: int = 200,
     leaps: int = 5,
 ) -> Tempered:
-    """Replica exchange along ``levels``, for instance those that a `pilot` laid.
+    """Replica exchange between ``levels``, for instance those of an `adaptive_smc`.
 
     Args:
         target: log rho.
         law: normalised start law pi, at the first level.
         levels: from 1 down to 0.
-        steps: draws kept of each chain.
+        steps: draws of each chain that are returned.
         chains: independent copies of the whole.
         noise: source of randomness.
         warmup: steps before, in which the step size of each level and a common diagonal
@@ -248,13 +248,13 @@ def _exchange(
 def _integrate(slopes: Float[Tensor, "m chains steps"], t: Tensor) -> LogZ:
     """(2) from each chain; the chains are independent, so their spread is the error."""
     drops = t[:-1] - t[1:]
-    islands = []
+    estimates = []
     for c in range(slopes.shape[1]):
         pairs = [
             bar(drop * slopes[j, c], drop * slopes[j + 1, c]).value for j, drop in enumerate(drops)
         ]
-        islands.append(sum(pairs))
-    log_z = torch.tensor(islands, dtype=torch.float64)
+        estimates.append(sum(pairs))
+    log_z = torch.tensor(estimates, dtype=torch.float64)
     value, k = float(log_z.mean()), len(log_z)
     stderr = float(log_z.std()) / math.sqrt(k) if k > 1 else math.inf
     reach = student(k - 1) * stderr
@@ -280,6 +280,6 @@ def _chains(x: Float[Tensor, "steps chains d"], acceptance: float, size: float) 
     covariance = torch.fft.irfft(spectrum.abs().square(), n=2 * n, dim=0)[:n].mean(1) / n
     rho = 1 - (within * (n - 1) / n - covariance) / total
     pairs = rho[: n - n % 2].reshape(-1, 2, rho.shape[1]).sum(1)
-    kept = torch.cummin(pairs.clamp(min=0), 0).values  # positive and monotone
-    tau = (2 * kept.sum(0) - 1).clamp(min=1 / math.log10(max(n * m, 10)))
+    initial = torch.cummin(pairs.clamp(min=0), 0).values  # positive and monotone
+    tau = (2 * initial.sum(0) - 1).clamp(min=1 / math.log10(max(n * m, 10)))
     return Chains(x, n * m / tau, (total / within).sqrt(), acceptance, size)

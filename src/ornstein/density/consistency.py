@@ -1,6 +1,6 @@
 """Combine independent estimates of log Z, and test whether they agree.
 
-`sample_density` estimates log Z twice, by tempered Monte Carlo and by importance sampling along a
+`sample_density` estimates log Z twice, by tempered Monte Carlo and by importance sampling with a
 diffusion, and several seeds give several results. `fuse` makes one estimate of them, with weights
 inverse to their variances; `consistency_test` asks whether the errors are what they claim to be.
 For estimates ``z_s`` with standard errors ``e_s``, s = 1..S, and their mean ``m`` by inverse

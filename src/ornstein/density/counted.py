@@ -62,7 +62,12 @@ class CountedLogDensity:
         is_double = x.dtype == torch.float64
         try:
             return self.fn(x.to(self.dtype) if is_double else x)
-        except RuntimeError:
+        except RuntimeError as error:
+            if "numpy()" in str(error):  # torch refuses to hand points with a gradient to NumPy
+                raise OrnsteinError(
+                    "the log-density calls NumPy, which loses its gradient: use"
+                    " orn.from_numpy(fn, dim) with fn(x) -> (value, gradient)"
+                ) from error
             if not is_double or self.dtype == torch.float32:
                 raise
             value = self.fn(x.float())

@@ -43,7 +43,7 @@ class Density:
         backward: its inverse, where there is one.
         start: ``(d,)``, a point at which a sampler may begin; None if none is known.
         axes: names of the axes of parameters, for those that have names, as in ArviZ.
-        labels: names of the positions along named axes.
+        labels: names of the positions on named axes.
         trials: points at which the user's function was already evaluated, to learn its shapes.
 
     Raises:

@@ -30,13 +30,13 @@ from ornstein.density.learned.importance import DiffusionEstimate
 from ornstein.density.log_z import LogZ
 from ornstein.models.codecs.affine import Codec
 
-_DECADES = 8  # distances along a ray, in powers of ten of the particles' spread
-_AXES = 64  # coordinate axes that are looked along, at most
+_DECADES = 8  # distances on a ray, in powers of ten of the particles' spread
+_AXES = 64  # coordinate axes that are rays, at most
 _RANDOM_RAYS = 32
 _PRINCIPAL_RAYS = 8  # principal directions of the particles, those of largest variance
 _PRINCIPAL_DIM = 200  # dimensions up to which these are computed
 _QUANTILE_POINTS = 100_000  # particles up to which the spread is read off quantiles
-_LAST_DECADES = 3  # a power law goes on for so many; a ray almost along a ridge climbs it in one
+_LAST_DECADES = 3  # a power law goes on for so many; one nearly on a ridge climbs it in one
 _IMPROPER_SLOPE = -1.02  # slope of log rho in log R above which the mass is infinite
 _HEAVY_SLOPE = -20.0  # and above which moments that people use do not exist
 _COARSE = 1e12  # nats: above, differences of float64 values keep too few digits
@@ -75,7 +75,7 @@ def density_diagnostics(
 
 
 def _tails(target: LogDensity, x: Tensor, noise: Noise) -> DensityWarning | None:
-    """A warning if the density decays slowly along any ray, by its slope (1)."""
+    """A warning if the density decays slowly on any ray, by its slope (1)."""
     d = x.shape[1]
     spread = (
         (x.quantile(0.9, 0) - x.quantile(0.1, 0)).clamp(min=1e-300)
@@ -95,7 +95,7 @@ def _tails(target: LogDensity, x: Tensor, noise: Noise) -> DensityWarning | None
     if slope > _IMPROPER_SLOPE:
         return DensityWarning(
             "improper",
-            f"log_prob does not decay along a ray (mostly coordinate {axis}): its mass is infinite"
+            f"log_prob does not decay on a ray (mostly coordinate {axis}): its mass is infinite"
             " there, log Z does not exist; give that parameter a proper prior or bounds",
         )
     if slope > _HEAVY_SLOPE:

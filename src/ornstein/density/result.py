@@ -163,7 +163,7 @@ class DensityResult:
         return draw_weighted(self.sampler, self.density, n, seed)
 
     def draw_smc(self, n: int, seed: int | Noise = 0) -> WeightedDraws:
-        """Draw n particles by sequential Monte Carlo along the sampler, with their weights.
+        """Draw n particles by sequential Monte Carlo with the sampler, with their weights.
 
         It suits samplers whose weights are uneven. See `ornstein.draw_smc`.
 

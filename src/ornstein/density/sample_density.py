@@ -8,7 +8,7 @@
    independent runs of the frozen strategy, for a first estimate of log Z;
 3. learn a diffusion: take the analytic model of the proposal, or train a network on the particles
    (`ornstein.density.learned.train`), and freeze it;
-4. importance-sample along the diffusion (`ornstein.density.learned.importance`), for a second
+4. importance-sample with the diffusion (`ornstein.density.learned.importance`), for a second
    estimate of log Z;
 5. combine the two estimates and the two sets of particles;
 6. diagnose: search for mass that the diffusion misses, and list what speaks against the numbers.

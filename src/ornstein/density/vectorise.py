@@ -84,7 +84,8 @@ def vectorise(fn: Callable[[Any], Any], points: Points, name: str) -> Vectorised
         " torch.vmap can map. "
         + f"{n} points were tried, {'; '.join(failures[:2])}. "
         + "What vmap cannot map (.item(), if on values) can be looped: lambda x:"
-        " torch.stack([f(row) for row in x])"
+        " torch.stack([f(row) for row in x]). A function of NumPy arrays needs its gradient:"
+        " orn.from_numpy(fn, dim) with fn(x) -> (value, gradient)"
     )
 
 

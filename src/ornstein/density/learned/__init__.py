@@ -1,1 +1,1 @@
-"""Learn a diffusion model of a density, importance-sample along it, and test what it misses."""
+"""Learn a diffusion model of a density, importance-sample with it, and test what it misses."""

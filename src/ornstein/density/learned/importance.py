@@ -1,12 +1,12 @@
-"""Estimate log Z by importance sampling along a diffusion model, and decide whether to trust it.
+"""Estimate log Z by importance sampling with a diffusion model, and decide whether to trust it.
 
 A frozen diffusion model of the density generates paths whose importance weights w have E[w] = Z
 exactly, whatever the model (`ornstein.core.paths.measure`). Independent paths are the default.
-Where their weights are uneven, sequential Monte Carlo along the model (`smc_along_model`) resamples
+Where their weights are uneven, sequential Monte Carlo with the model (`smc_along_model`) resamples
 particles on the way, by the density as it is seen from the posterior mean; several independent
 filters give the error. Whether the weights are trusted is decided on other paths than those that
-are reported, and on particles of the target that are noised backwards: these see the large weights
-that paths of the model rarely have.
+are reported, and on noising paths from particles of the target: these see the large weights that
+paths of the model rarely have.
 """
 
 __all__ = [
@@ -120,7 +120,7 @@ def weighted_paths(
         batch: paths that are computed at a time.
 
     Returns:
-        Points ``(n, d)`` in the coordinates of the model; those outside the support weigh 0.
+        Points ``(n, d)`` in the coordinates of the model; the weight is 0 outside the support.
     """
     measure = denoising_paths(model.denoiser.eval(), density, path_times(model, steps))
     with torch.no_grad():
@@ -155,7 +155,7 @@ def estimate_log_z(
 def smc_along_model(
     model: DiffusionModel, density: LogDensity, n: int, noise: Noise, filters: int = 16
 ) -> tuple[WeightedSample, LogZ]:
-    """Run particle filters along a frozen model, and estimate log Z from their spread.
+    """Run particle filters with a frozen model, and estimate log Z from their spread.
 
     The densities between start and target are those of `ornstein.core.paths.particles.lookahead`
     (Phillips et al. 2024).
@@ -188,7 +188,7 @@ def smc_along_model(
 
 
 class DiffusionEstimate(NamedTuple):
-    """An estimate of log Z by importance sampling along a frozen model, and how good it is.
+    """An estimate of log Z by importance sampling with a frozen model, and how good it is.
 
     Attributes:
         paths: ends of fresh paths or particles of `smc_along_model`, in the model's coordinates.
@@ -259,7 +259,7 @@ def importance_sample(
 def backward_log_weights(
     model: DiffusionModel, density: LogDensity, z: Tensor, noise: Noise
 ) -> Tensor:
-    """Log-weights ``(n,)`` of paths that are noised backwards from particles of the target.
+    """Log-weights ``(n,)`` of noising paths that start at particles of the target.
 
     Their mean is an upper bound on log Z, in expectation where the particles are exact. The mean of
     ``w / Z`` over them is that of ``w^2 / Z^2`` over paths of the model: one over the effective

@@ -4,9 +4,9 @@ The model lives in coordinates z, ``x = T(z)`` with T affine or triangular
 (`PulledBackDensity`), and starts as the exact denoiser of the fitted proposal
 (`ornstein.density.learned.analytic`). Where that model's weights are uneven, a network is added to
 it and regressed on particles with their scores (`TargetScoreMatching`), its standard deviation is
-calibrated on held-out particles, and, where the weights are very uneven still, the network is
-trained on the variance of its path weights (`PathObjective`), on its own paths and on paths noised
-from the particles. Models are compared by the effective fraction of paths that the choice has not
+calibrated on other particles, and, where the weights are very uneven still, the network is
+trained on the variance of its path weights (`PathObjective`), on its own paths and on noising paths
+from particles. Models are compared by the effective fraction of paths that the choice has not
 seen. The model is then frozen.
 """
 

@@ -76,7 +76,7 @@ def draw_weighted(
 def draw_smc(
     model: DiffusionModel, density: Any, n: int, seed: int | Noise = 0, islands: int = 16
 ) -> WeightedDraws:
-    """Draw particles by sequential Monte Carlo along a model, for models whose weights are uneven.
+    """Draw particles by sequential Monte Carlo with a model, for models whose weights are uneven.
 
     Args:
         model: `DensityResult.sampler`, or what `ornstein.load` makes of its folder.
