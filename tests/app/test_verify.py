@@ -1,6 +1,7 @@
 """``ornstein verify``: each check passes on its statement and fails on its mistake, and the verb
 says so in all its forms."""
 
+import inspect
 import json
 import math
 import re
@@ -14,10 +15,10 @@ from ornstein.app.verify import CHECKS, Check, Outcome
 from ornstein.app.verify.check import check, estimated, exactly, normal_law
 from ornstein.calculus.laws.random_walk import RandomWalk
 from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes import Damped
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reference import OU
 from ornstein.core.processes.reverse import Reverse
-from ornstein.core.processes.schedules import FromCoefficients
 from ornstein.core.random import BrownianPath
 from ornstein.errors import OrnsteinError
 from ornstein.reference.targets.mixtures import MixturePosterior
@@ -74,7 +75,7 @@ def test_printed_mistakes_are_what_breaks(name, part):
     [
         ("brownian-covariance", BrownianPath, "increment", 2**0.5),
         ("law-of-ornstein-uhlenbeck", OU, "log_sigma", 0.5),
-        ("variance-for-constant-noise", FromCoefficients, "log_sigma", 0.5),
+        ("variance-for-constant-noise", Damped, "log_sigma", 0.5),
         ("one-jump-is-two", LinearSDE, "tau", 0.5),
         ("score-of-samples", Reverse, "score", -1.0),
         ("markov-recurrence", RandomWalk, "step", 0.5),
@@ -84,7 +85,7 @@ def test_printed_mistakes_are_what_breaks(name, part):
     ],
 )
 def test_a_mistake_in_the_library_is_seen(name, owner, part, factor, monkeypatch):
-    original = owner.__dict__[part]
+    original = inspect.getattr_static(owner, part)
 
     def scaled(*arguments):
         value = (original.fget if isinstance(original, property) else original)(*arguments)

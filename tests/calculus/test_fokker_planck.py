@@ -34,11 +34,11 @@ def l1(grid, p, q) -> float:
 def ou_error(cells: int, dim: int = 1) -> float:
     """N(1.5, 0.09) under ``dX = -X dt + dB`` to t = 1."""
     grid = orn.Grid(*[orn.Axis(-6, 6, cells)] * dim)
-    found = orn.FokkerPlanck(orn.OU(1.0, 1.0), grid).solve(grid.density(normal(1.5, 0.09)), UNIT)[
-        -1
-    ]
+    computed = orn.FokkerPlanck(orn.OU(1.0, 1.0), grid).solve(
+        grid.density(normal(1.5, 0.09)), UNIT
+    )[-1]
     law = normal(1.5 * math.exp(-1), 0.5 - 0.41 * math.exp(-2))
-    return l1(grid, found, grid.evaluate(law))
+    return l1(grid, computed, grid.evaluate(law))
 
 
 def double_well(x, t=0.0):
@@ -73,24 +73,24 @@ class TestOrnsteinUhlenbeck:
         rate, noise = torch.tensor([1.0, 2.0], dtype=F64), torch.tensor([1.0, 0.8], dtype=F64)
         grid = orn.Grid(orn.Axis(-5, 5, 80), orn.Axis(-4, 4, 80))
         equation = orn.FokkerPlanck(orn.SDE(lambda x, t: -rate * x, lambda x, t: noise), grid)
-        found = equation.solve(grid.density(normal([1.0, -1.0], 0.2)), UNIT)[-1]
+        computed = equation.solve(grid.density(normal([1.0, -1.0], 0.2)), UNIT)[-1]
         torch.testing.assert_close(
-            grid.mean(found),
+            grid.mean(computed),
             torch.tensor([1.0, -1.0], dtype=F64) * (-rate).exp(),
             atol=5e-4,
             rtol=0,
         )
         decay = (-2 * rate).exp()
         var = 0.2 * decay + noise.square() / (2 * rate) * (1 - decay)
-        torch.testing.assert_close(grid.covariance(found), torch.diag(var), atol=3e-3, rtol=0)
+        torch.testing.assert_close(grid.covariance(computed), torch.diag(var), atol=3e-3, rtol=0)
 
     def test_the_mean_follows_the_drift_to_fourth_order(self):
         def off(cells):
             grid = orn.Grid(orn.Axis(-6, 6, cells))
-            found = orn.FokkerPlanck(orn.OU(1.0, 1.0), grid).solve(
+            computed = orn.FokkerPlanck(orn.OU(1.0, 1.0), grid).solve(
                 grid.density(normal(1.0, 0.3)), UNIT
             )[-1]
-            return abs(float(grid.mean(found)) - math.exp(-1))
+            return abs(float(grid.mean(computed)) - math.exp(-1))
 
         assert math.log2(off(60) / off(120)) > 3.5
 
@@ -98,9 +98,9 @@ class TestOrnsteinUhlenbeck:
         """VP with a linear rate: its generators commute, and the middle of an interval has the mean
         of the rate."""
         sde, grid = orn.VP(0.1, 4.0), orn.Grid(orn.Axis(-5, 5, 300))
-        found = orn.FokkerPlanck(sde, grid).solve(grid.density(normal(1.0, 0.04)), UNIT)[-1]
+        computed = orn.FokkerPlanck(sde, grid).solve(grid.density(normal(1.0, 0.04)), UNIT)[-1]
         alpha, sigma = float(sde.alpha(1.0)), float(sde.sigma(1.0))
-        assert l1(grid, found, grid.evaluate(normal(alpha, alpha**2 * 0.04 + sigma**2))) < 1e-3
+        assert l1(grid, computed, grid.evaluate(normal(alpha, alpha**2 * 0.04 + sigma**2))) < 1e-3
 
     def test_coefficients_that_depend_on_time_are_of_order_2_in_the_step(self):
         """``dX = (3 sin 4t - X) dt + (1/2 + t) dB``: mean ``3 int e^(s-1) sin 4s ds``, variance
@@ -115,8 +115,8 @@ class TestOrnsteinUhlenbeck:
 
         def error(steps):
             ts = torch.linspace(0, 1, steps + 1, dtype=F64)
-            found = orn.FokkerPlanck(sde, grid).solve(grid.density(normal(1.0, 0.04)), ts)[-1]
-            return l1(grid, found, grid.evaluate(normal(mean, float(var))))
+            computed = orn.FokkerPlanck(sde, grid).solve(grid.density(normal(1.0, 0.04)), ts)[-1]
+            return l1(grid, computed, grid.evaluate(normal(mean, float(var))))
 
         assert error(64) < 1e-3
         assert math.log2(error(4) / error(8)) == pytest.approx(2, abs=0.2)
@@ -128,10 +128,10 @@ class TestOrnsteinUhlenbeck:
         sde, grid = orn.OU(), orn.Grid(orn.Axis(-6, 6, 300))
         posterior = target.posterior(sde)
         start = grid.density(lambda x: posterior.log_prob(x, 1.0).exp())
-        found = orn.FokkerPlanck(orn.Reverse(posterior), grid).solve(
+        computed = orn.FokkerPlanck(orn.Reverse(posterior), grid).solve(
             start, torch.linspace(1, 0, 81, dtype=F64)
         )[-1]
-        assert l1(grid, found, grid.evaluate(lambda x: target.log_prob(x).exp())) < 3e-3
+        assert l1(grid, computed, grid.evaluate(lambda x: target.log_prob(x).exp())) < 3e-3
 
 
 class TestMassAndSign:
@@ -146,20 +146,20 @@ class TestMassAndSign:
         grid = orn.Grid(orn.Axis(0, 2 * math.pi, 120, end, end))
         start = torch.zeros(120, dtype=F64)
         start[7] = 1 / grid.volume
-        found = orn.FokkerPlanck(sde, grid, stepping).solve(
+        computed = orn.FokkerPlanck(sde, grid, stepping).solve(
             start, torch.tensor([0.0, 1e-5, 1e-3, 0.1, 1.0, 3.0])
         )
-        assert (found >= 0).all()
-        assert (grid.integrate(found) - 1).abs().max() < 1e-12
+        assert (computed >= 0).all()
+        assert (grid.integrate(computed) - 1).abs().max() < 1e-12
 
     @pytest.mark.parametrize("stepping", STEPPINGS, ids=repr)
     def test_hold_in_the_plane_after_many_steps(self, stepping):
         grid = orn.Grid(orn.Axis(-2.5, 2.5, 40), orn.Axis(-3, 3, 50))
-        found = orn.FokkerPlanck(orn.SDE(double_well, constant(1.0)), grid, stepping).solve(
+        computed = orn.FokkerPlanck(orn.SDE(double_well, constant(1.0)), grid, stepping).solve(
             grid.density(normal([1.0, 0.5], 0.05)), torch.linspace(0, 20, 101, dtype=F64)
         )
-        assert (found >= 0).all()
-        assert (grid.integrate(found) - 1).abs().max() < 1e-12
+        assert (computed >= 0).all()
+        assert (grid.integrate(computed) - 1).abs().max() < 1e-12
 
     def test_what_an_absorbing_end_takes_is_the_first_passage_law(self):
         """Brownian motion from 0 between absorbing ends -1 and 1: survival is ``4/pi sum
@@ -213,18 +213,19 @@ class TestMassAndSign:
         assert math.log2(error(20) / error(40)) == pytest.approx(2, abs=0.2)
 
 
+def assert_stationary(sde, grid, exact, rtol):
+    """The stationary density is the given one, up to its normaliser and a relative error."""
+    stationary = orn.FokkerPlanck(sde, grid).stationary()
+    torch.testing.assert_close(stationary, exact / grid.integrate(exact), rtol=rtol, atol=0)
+
+
 class TestStationary:
     def test_density_is_exact_at_the_centres_in_detailed_balance(self):
         """On 30 cells only: the drift is a cubic, for which the quadrature has no error."""
         grid = orn.Grid(orn.Axis(-2, 2, 30))
         sde = orn.SDE(lambda x, t: 4 * x * (1 - x.square()), constant(1.0))
         exact = grid.evaluate(lambda x: (-2 * (x[:, 0] ** 2 - 1) ** 2).exp())
-        torch.testing.assert_close(
-            orn.FokkerPlanck(sde, grid).stationary(),
-            exact / grid.integrate(exact),
-            rtol=1e-10,
-            atol=0,
-        )
+        assert_stationary(sde, grid, exact, 1e-10)
 
     def test_density_of_multiplicative_noise_follows_ito(self):
         """``dX = -X dt + sqrt(2 (1 + X^2)) dB`` has ``D p = exp(int A / D)``: ``p ~ (1 +
@@ -232,12 +233,7 @@ class TestStationary:
         grid = orn.Grid(orn.Axis(-5, 5, 200))
         sde = orn.SDE(lambda x, t: -x, lambda x, t: (2 * (1 + x.square())).sqrt())
         exact = grid.evaluate(lambda x: (1 + x[:, 0] ** 2) ** -1.5)
-        torch.testing.assert_close(
-            orn.FokkerPlanck(sde, grid).stationary(),
-            exact / grid.integrate(exact),
-            rtol=1e-7,
-            atol=0,
-        )
+        assert_stationary(sde, grid, exact, 1e-7)
 
     def test_double_well_in_the_plane(self):
         """200 x 200 cells, from one well: started there, solved through the barrier's time scale,
@@ -248,8 +244,8 @@ class TestStationary:
         )
         exact = well_density(grid, 1.44)
         times = 30 * torch.linspace(0, 1, 31, dtype=F64).square()
-        found = equation.solve(grid.density(normal([1.0, 0.5], 0.05)), times)[-1]
-        assert l1(grid, found, exact) / 2 < 1e-3
+        computed = equation.solve(grid.density(normal([1.0, 0.5], 0.05)), times)[-1]
+        assert l1(grid, computed, exact) / 2 < 1e-3
         assert l1(grid, equation.stationary(), exact) / 2 < 1e-9
 
     def test_barriers_that_no_rounding_sees_over(self):
@@ -258,11 +254,11 @@ class TestStationary:
         potential = lambda x: 200 * (x.square() - 1).square() + x  # noqa: E731
         slope = lambda x: 800 * x * (x.square() - 1) + 1  # noqa: E731
         grid = orn.Grid(orn.Axis(-1.5, 1.5, 300))
-        found = orn.FokkerPlanck(
+        computed = orn.FokkerPlanck(
             orn.SDE(lambda x, t: -slope(x), constant(2.0**0.5)), grid
         ).stationary()
         exact = grid.evaluate(lambda x: (-potential(x[:, 0])).exp())
-        torch.testing.assert_close(found, exact / grid.integrate(exact), rtol=1e-9, atol=0)
+        torch.testing.assert_close(computed, exact / grid.integrate(exact), rtol=1e-9, atol=0)
         plane = orn.Grid(orn.Axis(-1.5, 1.5, 30), orn.Axis(-3, 3, 30))
         sde = orn.SDE(lambda x, t: torch.stack((-slope(x[:, 0]), -x[:, 1]), 1), constant(2.0**0.5))
         with pytest.raises(OrnsteinError, match="apart"):
@@ -272,10 +268,10 @@ class TestStationary:
         """A constant drift around a circle: the stationary density is flat, the mean displacement
         not."""
         grid = orn.Grid(orn.Axis(0, 1, 50, orn.pde.Periodic(), orn.pde.Periodic()))
-        found = orn.FokkerPlanck(
+        computed = orn.FokkerPlanck(
             orn.SDE(lambda x, t: torch.ones_like(x), constant(0.5)), grid
         ).stationary()
-        torch.testing.assert_close(found, torch.ones(50, dtype=F64), rtol=1e-10, atol=0)
+        torch.testing.assert_close(computed, torch.ones(50, dtype=F64), rtol=1e-10, atol=0)
 
     def test_a_coordinate_without_noise_moves_upwind(self):
         """Langevin dynamics with friction: positions have no noise; the stationary law is
@@ -325,9 +321,11 @@ class TestMixedNoise:
 
         def error(cells):
             grid = orn.Grid(*[orn.Axis(-6, 6, cells)] * 2)
-            found = orn.FokkerPlanck(process, grid).solve(grid.density(law(*start)), UNIT)[-1]
-            assert (found >= 0).all() and abs(float(grid.integrate(found)) - 1) < 1e-12
-            return l1(grid, found, grid.evaluate(law(phi @ start[0], phi @ start[1] @ phi.T + cov)))
+            computed = orn.FokkerPlanck(process, grid).solve(grid.density(law(*start)), UNIT)[-1]
+            assert (computed >= 0).all() and abs(float(grid.integrate(computed)) - 1) < 1e-12
+            return l1(
+                grid, computed, grid.evaluate(law(phi @ start[0], phi @ start[1] @ phi.T + cov))
+            )
 
         errors = [error(n) for n in (80, 160)]
         assert errors[1] < 1.6e-3 and 1.9 < math.log2(errors[0] / errors[1]) < 2.3
@@ -342,11 +340,11 @@ class TestMixedNoise:
             return -slope @ torch.tensor([[0.5, rho / 2], [rho / 2, 0.5]], dtype=F64)
 
         grid = orn.Grid(orn.Axis(-2, 2, 24), orn.Axis(-3, 3, 30))
-        found = orn.FokkerPlanck(brownian(rho, pull), grid).stationary()
+        computed = orn.FokkerPlanck(brownian(rho, pull), grid).stationary()
         exact = grid.evaluate(
             lambda x: (-((x[:, 0] ** 2 - 1) ** 2) - (x[:, 1] - x[:, 0] / 2) ** 2).exp()
         )
-        torch.testing.assert_close(found, exact / grid.integrate(exact), rtol=1e-9, atol=0)
+        torch.testing.assert_close(computed, exact / grid.integrate(exact), rtol=1e-9, atol=0)
 
     def test_waves_on_a_torus_decay_as_they_should(self):
         """``cos(x + 2 y)`` by ``exp(-k' D k t)``, k = (1, 2): what diagonals, which go round both
@@ -357,10 +355,10 @@ class TestMixedNoise:
                 *[orn.Axis(0, 2 * math.pi, cells, orn.pde.Periodic(), orn.pde.Periodic())] * 2
             )
             wave = grid.evaluate(lambda x: (x[:, 0] + 2 * x[:, 1]).cos())
-            found = orn.FokkerPlanck(brownian(-0.7), grid).solve(
+            computed = orn.FokkerPlanck(brownian(-0.7), grid).solve(
                 (1 + wave) / (2 * math.pi) ** 2, UNIT
             )[-1]
-            seen = float((found * wave).sum() / (wave * wave).sum()) * (2 * math.pi) ** 2
+            seen = float((computed * wave).sum() / (wave * wave).sum()) * (2 * math.pi) ** 2
             return seen / math.exp(-(1 + 4 - 4 * 0.7) / 2) - 1
 
         assert abs(off(48)) < 0.01 and math.log2(off(24) / off(48)) == pytest.approx(2, abs=0.1)
@@ -372,10 +370,10 @@ class TestMixedNoise:
         plane = orn.Grid(ends, orn.Axis(-3, 3, 123))
         start = torch.zeros(plane.shape, dtype=F64)
         start[20, 61] = 1 / plane.volume
-        found = float(
+        computed = float(
             plane.integrate(orn.FokkerPlanck(brownian(0.6), plane).solve(start, UNIT)[-1])
         )
-        assert found == pytest.approx(
+        assert computed == pytest.approx(
             orn.calculus.heat.Killed(0.5, -1.0, 1.0).survival(1.0, 0.0), abs=1e-3
         )
 

@@ -262,17 +262,17 @@ class TestTimeChange:
     def test_the_integral_is_a_brownian_motion_on_its_own_clock(self):
         """Exact on any grid: increments N(0, dt) by Kolmogorov-Smirnov, as SciPy's, and independent
         of each other."""
-        found = time_change(self.integrand, path(20_000, self.grid), self.grid, self.times)
-        assert found.p_value > 1e-3
-        jumps = found.motion.diff(dim=0) / math.sqrt(0.1)
+        computed = time_change(self.integrand, path(20_000, self.grid), self.grid, self.times)
+        assert computed.p_value > 1e-3
+        jumps = computed.motion.diff(dim=0) / math.sqrt(0.1)
         check = scipy.stats.kstest(jumps.flatten().numpy(), "norm")
-        assert math.isclose(found.distance, check.statistic, rel_tol=1e-9) and math.isclose(
-            found.p_value, check.pvalue, abs_tol=1e-3
+        assert math.isclose(computed.distance, check.statistic, rel_tol=1e-9) and math.isclose(
+            computed.p_value, check.pvalue, abs_tol=1e-3
         )
-        assert torch.equal(found.motion[0], torch.zeros(20_000, dtype=F64))
+        assert torch.equal(computed.motion[0], torch.zeros(20_000, dtype=F64))
         for i in range(1, 9):
             assert_mean(jumps[i] * jumps[i - 1], 0)
-            assert_mean(jumps[i] * found.motion[i], 0)
+            assert_mean(jumps[i] * computed.motion[i], 0)
 
     def test_on_the_old_clock_it_is_not(self):
         b = path(20_000, self.grid)
@@ -282,11 +282,11 @@ class TestTimeChange:
     def test_tau_is_when_the_clock_passes(self):
         """``A(tau(t)) = t``, with A linear between the times of the grid; and W at a time of the
         clock's own is the integral there."""
-        found = time_change(self.integrand, path(50, self.grid), self.grid, self.times)
+        computed = time_change(self.integrand, path(50, self.grid), self.grid, self.times)
         for j in range(50):
-            at = torch.tensor([float(torch.as_tensor(x)) for x in found.tau[:, j]], dtype=F64)
+            at = torch.tensor([float(torch.as_tensor(x)) for x in computed.tau[:, j]], dtype=F64)
             k = (torch.searchsorted(self.grid, at, right=True) - 1).clamp(max=63)
-            clock = found.clock[:, j]
+            clock = computed.clock[:, j]
             assert torch.allclose(
                 clock[k] + (at - self.grid[k]) * 64 * (clock[k + 1] - clock[k]),
                 self.times,
@@ -298,8 +298,8 @@ class TestTimeChange:
 
     def test_shapes_with_events(self):
         b = BrownianPath((300, 2, 3), seed=8, cells=self.grid, dtype=F64)
-        found = time_change(self.integrand, b, self.grid, self.times)
-        assert found.motion.shape == (10, 300, 2, 3) and found.p_value > 1e-3
+        computed = time_change(self.integrand, b, self.grid, self.times)
+        assert computed.motion.shape == (10, 300, 2, 3) and computed.p_value > 1e-3
 
     def test_an_integrand_that_peeks_gives_no_brownian_motion(self):
         b = path(20_000, self.grid)
@@ -346,11 +346,11 @@ class TestAdapted:
         ],
     )
     def test_another_future_tells(self, f, adapted):
-        found = check_adapted(f, path(5), path(5, seed=6), UNEVEN)
+        computed = check_adapted(f, path(5), path(5, seed=6), UNEVEN)
         assert (
-            found.adapted is adapted
-            and (found.time is None) is adapted
-            and (found.change > 0.01) is not adapted
+            computed.adapted is adapted
+            and (computed.time is None) is adapted
+            and (computed.change > 0.01) is not adapted
         )
 
 
@@ -383,8 +383,8 @@ class TestErrors:
 def test_kolmogorov_is_scipys():
     for n, shift in ((50, 0.0), (1000, 0.05), (20_000, 0.0)):
         x = Noise(n).normal((n,), F64) + shift
-        found, exact = kolmogorov(x), scipy.stats.kstest(x.numpy(), "norm")
+        computed, exact = kolmogorov(x), scipy.stats.kstest(x.numpy(), "norm")
         assert (
-            math.isclose(found[0], exact.statistic, rel_tol=1e-9)
-            and abs(found[1] - exact.pvalue) < 0.02
+            math.isclose(computed[0], exact.statistic, rel_tol=1e-9)
+            and abs(computed[1] - exact.pvalue) < 0.02
         )

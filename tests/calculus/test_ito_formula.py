@@ -18,8 +18,9 @@ from ornstein.calculus import (
     to_ito,
     to_stratonovich,
 )
-from ornstein.core.methods import StratonovichHeun
+from ornstein.calculus.laws import MultivariateOU
 from ornstein.core import processes as processes
+from ornstein.core.methods import StratonovichHeun
 from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.noise import Noise
@@ -59,13 +60,13 @@ class Turning:
 class TestByHand:
     def test_the_square_of_brownian_motion(self):
         """d(B^2) = 2 B dB + dt; not B dB + dt/2."""
-        found = ito_formula(lambda x, t: x.square(), BROWNIAN)
-        assert close(found.drift(X, 0.3), 1.0) and close(found.diffusion(X, 0.3), 2 * X)
+        computed = ito_formula(lambda x, t: x.square(), BROWNIAN)
+        assert close(computed.drift(X, 0.3), 1.0) and close(computed.diffusion(X, 0.3), 2 * X)
 
     def test_the_logarithm_of_geometric_brownian_motion(self):
-        found = ito_formula(lambda x, t: x.log(), GBM)
+        computed = ito_formula(lambda x, t: x.log(), GBM)
         x = X.abs() + 0.1
-        assert close(found.drift(x, 0.0), 0.5 - 0.32) and close(found.diffusion(x, 0.0), 0.8)
+        assert close(computed.drift(x, 0.0), 0.5 - 0.32) and close(computed.diffusion(x, 0.0), 0.8)
 
     def test_a_martingale_has_no_drift(self):
         """exp(c B - c^2 t / 2), and B^3 - 3 t B."""
@@ -74,25 +75,29 @@ class TestByHand:
 
     def test_the_ornstein_uhlenbeck_process_undone(self):
         """``Z = e^{lambda t} X`` has no drift and diffusion ``e^{lambda t} sigma``."""
-        found = ito_formula(lambda x, t: (1.5 * t).exp() * x, processes.OU(theta=1.5, diffusion_constant=2.0))
-        assert close(found.drift(X, 0.4), 0.0) and close(found.diffusion(X, 0.4), 2 * math.exp(0.6))
+        computed = ito_formula(
+            lambda x, t: (1.5 * t).exp() * x, processes.OU(theta=1.5, diffusion_constant=2.0)
+        )
+        assert close(computed.drift(X, 0.4), 0.0) and close(
+            computed.diffusion(X, 0.4), 2 * math.exp(0.6)
+        )
 
     def test_a_number_of_a_vector(self):
         """``|x|^2 t`` of d = 3 geometric motions: one factor for each Brownian motion."""
-        found = ito_formula(lambda x, t: x.square().sum(1) * t, GBM)
-        assert close(found.drift(V, 0.7), V.square().sum(1) * (1 + 0.7 * (2 * 0.5 + 0.64)))
-        assert close(found.diffusion(V, 0.7), 2 * 0.7 * 0.8 * V.square())
+        computed = ito_formula(lambda x, t: x.square().sum(1) * t, GBM)
+        assert close(computed.drift(V, 0.7), V.square().sum(1) * (1 + 0.7 * (2 * 0.5 + 0.64)))
+        assert close(computed.diffusion(V, 0.7), 2 * 0.7 * 0.8 * V.square())
 
     def test_a_vector_of_a_vector(self):
         """(x y, y^2 z) of Brownian motion: drift (0, z), diffusion the Jacobian."""
-        found = ito_formula(
+        computed = ito_formula(
             lambda v, t: torch.stack([v[:, 0] * v[:, 1], v[:, 1] ** 2 * v[:, 2]], 1), BROWNIAN
         )
         x, y, z = V.unbind(1)
         o = torch.zeros_like(x)
-        assert close(found.drift(V, 0.0), torch.stack([o, z], 1))
+        assert close(computed.drift(V, 0.0), torch.stack([o, z], 1))
         assert close(
-            found.diffusion(V, 0.0),
+            computed.diffusion(V, 0.0),
             torch.stack([torch.stack([y, x, o], 1), torch.stack([o, 2 * y * z, y * y], 1)], 1),
         )
 
@@ -100,13 +105,13 @@ class TestByHand:
         """The radius of a Brownian motion in d dimensions: drift (d - 1) / 2r, and a diffusion of
         length 1."""
         x = Noise(3).normal((4, 2, 3), F64)
-        found = ito_formula(lambda v, t: v.flatten(1).norm(dim=1), BROWNIAN)
-        assert close(found.drift(x, 0.0), 5 / (2 * x.flatten(1).norm(dim=1)))
-        assert close(found.diffusion(x, 0.0).norm(dim=1), 1.0)
+        computed = ito_formula(lambda v, t: v.flatten(1).norm(dim=1), BROWNIAN)
+        assert close(computed.drift(x, 0.0), 5 / (2 * x.flatten(1).norm(dim=1)))
+        assert close(computed.diffusion(x, 0.0).norm(dim=1), 1.0)
 
     def test_in_single_precision_with_times_in_double(self):
-        found = ito_formula(lambda x, t: x * t, GBM)
-        drift = found.drift(X.float(), torch.tensor(0.5, dtype=F64))
+        computed = ito_formula(lambda x, t: x * t, GBM)
+        drift = computed.drift(X.float(), torch.tensor(0.5, dtype=F64))
         assert drift.dtype == torch.float32 and close(
             drift.double(), X.float().double() * 1.25, 1e-6
         )
@@ -122,10 +127,10 @@ class TestByHand:
             def diffusion(self, x, t):
                 return x
 
-        found = ito_formula(lambda x, t: x.prod(1), Scalar())
+        computed = ito_formula(lambda x, t: x.prod(1), Scalar())
         x, y, z = V.unbind(1)
-        assert close(found.drift(V, 0.0), 3 * x * y * z) and close(
-            found.diffusion(V, 0.0), 3 * (x * y * z)[:, None]
+        assert close(computed.drift(V, 0.0), 3 * x * y * z) and close(
+            computed.diffusion(V, 0.0), 3 * (x * y * z)[:, None]
         )
 
     def test_a_diffusion_that_does_not_fit(self):
@@ -224,6 +229,14 @@ class TestSymbolic:
                 values, torch.tensor([float(evaluated(float(x), 0.7)) for x in X], dtype=F64)
             )
 
+    def test_noise_given_as_a_matrix_attribute(self):
+        """The multivariate Ornstein-Uhlenbeck process: ``L(x_1 x_2) = -2 x_1 x_2 + (S S')_12``."""
+        process = MultivariateOU(torch.eye(2), torch.tensor([[1.0, 0.0], [0.5, 0.8]]))
+        x = V[:, :2]
+        rate = generator(lambda x: x.prod(1), process)(x, 0.0)
+        assert close(rate, 0.5 - 2 * x.prod(1), atol=1e-6)
+        assert to_stratonovich(process).noise == "general"
+
     def test_symbols_and_numbers_agree_for_general_noise(self):
         sde, x = Turning(), V[:, :2]
         paper = symbolic(
@@ -236,11 +249,11 @@ class TestSymbolic:
             dim=2,
         )
         numbers = ito_formula(lambda x, t: x[:, 0] ** 2 * x[:, 1] + t * x[:, 1], sde)
-        expressions, found = (
+        expressions, computed = (
             [paper.drift, *paper.diffusion],
             [numbers.drift(x, 0.7), *numbers.diffusion(x, 0.7).unbind(1)],
         )
-        for expression, values in zip(expressions, found, strict=True):
+        for expression, values in zip(expressions, computed, strict=True):
             evaluated = sympy.lambdify((*paper.x, paper.t), expression)
             assert close(
                 values,

@@ -53,12 +53,17 @@ def start(process, n=1, dtype=F64):
     return torch.full(shape, 0.8, dtype=dtype)
 
 
+def noise_square(process: MultivariateOU) -> np.ndarray:
+    """``S S'``, the rate at which the covariance grows."""
+    return (process.noise @ process.noise.T).numpy()
+
+
 class TestLinearEquations:
     @pytest.mark.parametrize("name", LINEAR)
     @pytest.mark.parametrize("h", [1e-3, 0.3, 2.0])
     def test_are_the_block_exponential_of_van_loan(self, name, h):
         """To 1e-12 of the largest entry, which is what that can do."""
-        a, q, d = LINEAR[name].rate.numpy(), LINEAR[name]._square.numpy(), len(LINEAR[name].rate)
+        a, q, d = LINEAR[name].rate.numpy(), noise_square(LINEAR[name]), len(LINEAR[name].rate)
         block = linalg.expm(h * np.block([[a, q], [np.zeros((d, d)), -a.T]]))
         phi, cov = LINEAR[name].propagate(h)
         exact = linalg.expm(-a * h)
@@ -98,7 +103,7 @@ class TestLinearEquations:
         """Lyapunov's equation by scipy, a fixed point of the transition, and what is left after t =
         1e5."""
         process, law = LINEAR[name], LINEAR[name].stationary()
-        exact = linalg.solve_continuous_lyapunov(process.rate.numpy(), process._square.numpy())
+        exact = linalg.solve_continuous_lyapunov(process.rate.numpy(), noise_square(process))
         np.testing.assert_allclose(law.cov.numpy(), exact, atol=1e-12)
         for h in (0.1, 3.0):
             assert torch.allclose(process.covariance(h, law.cov), law.cov, atol=1e-13)
@@ -186,10 +191,10 @@ class TestLinearEquations:
             orn.BrownianPath((5, 2), seed=2, cells=torch.linspace(0, 1, 65), dtype=F64),
             start(MATRIX, 5),
         )
-        found = orn.solve(MATRIX, x, [0.0, 1.0], seed=path, dt=1 / 64)[-1]
+        computed = orn.solve(MATRIX, x, [0.0, 1.0], seed=path, dt=1 / 64)[-1]
         for k in range(64):
             x = x + (MATRIX.mean - x) @ RATE.T / 64 + path(k / 64, (k + 1) / 64) @ NOISE.T
-        assert torch.allclose(found, x, rtol=1e-12)
+        assert torch.allclose(computed, x, rtol=1e-12)
         with pytest.raises(OrnsteinError, match="general noise"):
             orn.solve(MATRIX, x, [0.0, 1.0], orn.Milstein())
         with pytest.raises(OrnsteinError, match="see sample_exact"):
@@ -281,8 +286,8 @@ class TestOneNumberPerEntry:
         between = torch.linspace(-40, 4, 4001, dtype=F64)[:, None]
         first = process.transition(x, 0.0, 0.3).log_density(between.exp()) + between
         second = process.transition(between.exp(), 0.3, 1.0).log_density(y)
-        found = (first + second).logsumexp(0) + math.log(44 / 4000)
-        assert float(found) == pytest.approx(
+        computed = (first + second).logsumexp(0) + math.log(44 / 4000)
+        assert float(computed) == pytest.approx(
             float(process.transition(x, 0.0, 1.0).log_prob(y)), abs=1e-10
         )
 
@@ -306,8 +311,8 @@ class TestOneNumberPerEntry:
         exact = np.where(
             u < 0.5, stats.gamma.ppf(u, shape), stats.gamma.isf(stats.norm.sf(z.numpy()), shape)
         )
-        found = gamma_quantile(torch.tensor(shape, dtype=F64), z).numpy()
-        assert np.abs(found - exact).max() < (1e-8 if shape < 1e5 else 3e-10) * math.sqrt(shape)
+        computed = gamma_quantile(torch.tensor(shape, dtype=F64), z).numpy()
+        assert np.abs(computed - exact).max() < (1e-8 if shape < 1e5 else 3e-10) * math.sqrt(shape)
         np.testing.assert_array_equal(
             poisson_quantile(torch.tensor(shape, dtype=F64), z).numpy(), stats.poisson.ppf(u, shape)
         )

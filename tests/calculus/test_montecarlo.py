@@ -43,7 +43,7 @@ class TestValue:
     def test_is_within_its_errors(self, estimator, f, exact):
         """4 standard errors and 1e-4 for steps of 1/32 (their bias for the mean is ``e^R - (1 + R
         h)^n = 4e-5``)."""
-        found = orn.expectation(
+        computed = orn.expectation(
             f,
             GBM,
             ONE,
@@ -52,8 +52,8 @@ class TestValue:
             orn.Milstein(),
             steps=4 if isinstance(estimator, orn.montecarlo.Multilevel) else 32,
         )
-        assert abs(found.value - exact) < 4 * found.stderr + 1e-4 + (found.bias or 0.0)
-        assert 0 < found.stderr < 3e-3
+        assert abs(computed.value - exact) < 4 * computed.stderr + 1e-4 + (computed.bias or 0.0)
+        assert 0 < computed.stderr < 3e-3
 
     @pytest.mark.parametrize(
         "estimator",
@@ -89,10 +89,10 @@ class TestValue:
         for sde, method in ((additive, orn.SRK()), (general, orn.EulerMaruyama())):
             for estimator in (*ESTIMATORS[:3], orn.montecarlo.Multilevel(0.02)):
                 steps = 4 if isinstance(estimator, orn.montecarlo.Multilevel) else 64
-                found = orn.expectation(
+                computed = orn.expectation(
                     lambda x: x.square().sum(1), sde, torch.zeros(2), 1.0, estimator, method, steps
                 )
-                assert abs(found.value - exact) < 4 * found.stderr + 0.02
+                assert abs(computed.value - exact) < 4 * computed.stderr + 0.02
 
 
 class TestVarianceReduction:
@@ -113,19 +113,19 @@ class TestVarianceReduction:
             < plain / 100
         )
         even = orn.SDE(lambda x, t: -x, lambda x, t: torch.ones_like(x), "additive")
-        found = [
+        computed = [
             orn.expectation(torch.square, even, 0 * ONE, 1.0, e(8192), steps=8).stderr
             for e in (orn.montecarlo.Plain, orn.montecarlo.Antithetic)
         ]
-        assert found[1] > found[0] * 1.2
+        assert computed[1] > computed[0] * 1.2
 
     def test_sobol_converges_faster_than_the_root(self):
         """16 times the points: less than a tenth of the error, not a quarter."""
-        found = [
+        computed = [
             orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Sobol(n, 32), steps=8).stderr
             for n in (128, 2048)
         ]
-        assert found[1] < found[0] / 10
+        assert computed[1] < computed[0] / 10
 
 
 class TestMultilevel:
@@ -190,15 +190,15 @@ class TestSamples:
         """Many small batches, the same value but for rounding."""
         import ornstein.calculus.montecarlo.estimators as module
 
-        found = [orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Plain(5000), steps=4).value]
+        computed = [orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Plain(5000), steps=4).value]
         size, module._BATCH = module._BATCH, 700
         try:
-            found.append(
+            computed.append(
                 orn.expectation(mean, GBM, ONE, 1.0, orn.montecarlo.Plain(5000), steps=4).value
             )
         finally:
             module._BATCH = size
-        assert found[0] == pytest.approx(found[1], rel=1e-12)
+        assert computed[0] == pytest.approx(computed[1], rel=1e-12)
 
     def test_refusals(self):
         with pytest.raises(OrnsteinError, match="steps=0"):

@@ -228,7 +228,7 @@ class TestTheHeatEquation:
         y = torch.linspace(0, interval.length, 41, dtype=F64)
         for t in (0.05, 0.5, 2.0):
             assert torch.allclose(
-                interval._by_images(y, t, 0.6), interval._by_modes(y, t, 0.6), atol=1e-13
+                interval.by_images(y, t, 0.6), interval.by_modes(y, t, 0.6), atol=1e-13
             )
 
     @pytest.mark.parametrize("interval", INTERVALS, ids=repr)
@@ -263,7 +263,7 @@ class TestTheHeatEquation:
     def test_the_mean_exit_time_is_the_integral_of_the_survival(self, velocity):
         interval = heat.Killed(0.7, velocity=velocity)
         exact = interval.mean_exit_time(0.3)
-        found = integrate.quad(
+        computed = integrate.quad(
             lambda t: interval.survival(t, 0.3),
             1e-9,
             30 * exact,
@@ -271,7 +271,7 @@ class TestTheHeatEquation:
             limit=200,
             points=[exact],
         )[0]
-        assert found == pytest.approx(exact, abs=2e-8)
+        assert computed == pytest.approx(exact, abs=2e-8)
 
     def test_a_ring_evolves_any_start(self):
         """From a narrow kernel it goes the way of the kernel: 64 points carry it to 1e-10."""

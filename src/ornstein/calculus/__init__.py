@@ -33,6 +33,7 @@ __all__ = [
 
 from ornstein.calculus import laws, montecarlo, pde
 from ornstein.calculus.integrals.adapted import check_adapted
+from ornstein.calculus.integrals.conversion import to_ito, to_stratonovich
 from ornstein.calculus.integrals.girsanov import Accumulate, Girsanov
 from ornstein.calculus.integrals.integrals import (
     by_parts,
@@ -44,13 +45,7 @@ from ornstein.calculus.integrals.integrals import (
     theta_integral,
 )
 from ornstein.calculus.integrals.integrand import PathFunctional
-from ornstein.calculus.integrals.ito_formula import (
-    adjoint_generator,
-    generator,
-    ito_formula,
-    to_ito,
-    to_stratonovich,
-)
+from ornstein.calculus.integrals.ito_formula import adjoint_generator, generator, ito_formula
 from ornstein.calculus.integrals.process import StochasticProcess
 from ornstein.calculus.integrals.symbolic import symbolic
 from ornstein.calculus.integrals.time_change import time_change

@@ -28,9 +28,9 @@ from ornstein.app.verify.problems import (
 )
 from ornstein.core.methods import SRK, EulerMaruyama
 from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes import Damped
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Reverse
-from ornstein.core.processes.schedules import Damped
 from ornstein.core.random.noise import Noise
 from ornstein.core.solvers.solve import solve
 from ornstein.reference.targets.empirical import Empirical

@@ -30,7 +30,7 @@ from ornstein.app.verify.problems import (
 from ornstein.calculus.pde.fokker_planck import FokkerPlanck
 from ornstein.core.methods import EulerMaruyama
 from ornstein.core.numerics.gaussian import Gaussian
-from ornstein.core.processes.schedules import Damped
+from ornstein.core.processes import Damped
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate

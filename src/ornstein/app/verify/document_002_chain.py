@@ -17,8 +17,8 @@ from torch import Tensor
 from ornstein.app.verify.check import Outcome, check, estimated, exactly, float64
 from ornstein.app.verify.problems import HALF, POINTS, ROUNDING, SAMPLES, SEED, TWO_MODES
 from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes import DiscreteVP
 from ornstein.core.processes.reverse import Reverse
-from ornstein.core.processes.schedules import DiscreteVP
 from ornstein.core.random.noise import Noise
 from ornstein.core.timesteps.spacing import uniform
 from ornstein.inference.likelihood.elbo import elbo

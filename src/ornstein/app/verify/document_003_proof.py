@@ -32,9 +32,9 @@ from ornstein.calculus.integrals.girsanov import Accumulate, Girsanov
 from ornstein.calculus.pde.hjb import HJB
 from ornstein.core.methods import EulerMaruyama
 from ornstein.core.paths.denoising import log_weights
+from ornstein.core.processes import VP
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.reference import OU
-from ornstein.core.processes.schedules import VP
 from ornstein.core.processes.sde import SDE
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate

@@ -29,9 +29,9 @@ from ornstein.app.verify.problems import (
 )
 from ornstein.core.methods import Ancestral, EulerMaruyama
 from ornstein.core.numerics.gaussian import Gaussian
+from ornstein.core.processes import VP
 from ornstein.core.processes.linear import LinearSDE, Time
 from ornstein.core.processes.reverse import Reverse
-from ornstein.core.processes.schedules import VP
 from ornstein.core.processes.sde import Equation
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate

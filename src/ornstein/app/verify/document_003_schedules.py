@@ -24,8 +24,8 @@ from ornstein.app.verify.problems import (
     TWO_MODES,
     time_derivative,
 )
+from ornstein.core.processes import VP, FromCoefficients
 from ornstein.core.processes.linear import LinearSDE, Time
-from ornstein.core.processes.schedules import VP, FromCoefficients
 from ornstein.core.random.noise import Noise
 from ornstein.nets.layers import Fourier
 from ornstein.reference.targets.mixtures import MixturePosterior

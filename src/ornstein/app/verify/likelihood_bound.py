@@ -38,6 +38,7 @@ __all__ = ["Proof"]
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -241,9 +242,9 @@ class Proof:
         running = Accumulate(self.divergence)
         square = Accumulate(lambda z, s: self.phi(z, s).square()[:, 0])
         girsanov = Girsanov(uncontrolled)
-        watch = [running, square, girsanov]
         start = torch.full((n, 1), y, dtype=torch.float64)
-        end = simulate(driven, start, self.times, EulerMaruyama(), Noise(seed), watch=watch)
+        run = partial(simulate, driven, start, self.times, EulerMaruyama(), Noise(seed))
+        end = run(watch=[running, square, girsanov])
         return _Paths(running.value, square.value, girsanov.value, -self.log_p(end, self.sde.T))
 
     def bound(self, scale: float = 0.7, mean: float = 0.3, std: float = 0.8) -> Statement:

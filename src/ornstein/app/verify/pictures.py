@@ -20,9 +20,9 @@ from ornstein.calculus.laws.random_walk import RandomWalk
 from ornstein.calculus.pde.fokker_planck import FokkerPlanck
 from ornstein.calculus.pde.grid import Axis, Grid
 from ornstein.core.methods import SRK, EulerMaruyama, Milstein
+from ornstein.core.processes import VP, Cosine
 from ornstein.core.processes.reference import OU
 from ornstein.core.processes.reverse import Reverse
-from ornstein.core.processes.schedules import VP, Cosine
 from ornstein.core.random import BrownianPath
 from ornstein.core.simulation.method import Method
 from ornstein.core.solvers.exact import sample_exact

@@ -39,9 +39,9 @@ from ornstein.app.verify.check import Outcome, exactly
 from ornstein.calculus import adjoint_generator
 from ornstein.calculus.pde.fokker_planck import FokkerPlanck
 from ornstein.calculus.pde.grid import Axis, Grid
+from ornstein.core.processes import Cosine, Damped
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.reverse import Reverse
-from ornstein.core.processes.schedules import Cosine, Damped
 from ornstein.core.processes.sde import SDE, Equation
 from ornstein.reference.targets.mixtures import GaussianMixture, MixturePosterior, Normal
 

@@ -66,8 +66,8 @@ class DerivedMotion(Motion):
         for name in ("shape", "t0", "t1", "dtype", "order"):
             object.__setattr__(self, name, getattr(self.path, name))
 
-    def beside(self) -> Noise:
-        return self.path.beside()
+    def independent_noise(self) -> Noise:
+        return self.path.independent_noise()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ito's formula, the generator and its adjoint, and Ito-Stratonovich conversion, by autodiff.
+"""Ito's formula, the generator of a diffusion, and its adjoint, by automatic differentiation.
 
 For ``dX = a(X, t) dt + sum_k g_k(X, t) dB_k`` with the columns g_k of the diffusion (of diagonal
 noise, ``g_k e_k``), and f(x, t) with values of any shape,
@@ -10,78 +10,31 @@ side of the Fokker-Planck equation,
 
     L* p = -div(a p) + 1/2 sum_ij d_i d_j (sum_k g_ik g_jk p).                                   (2)
 
-Only directional derivatives occur, which forward mode gives for a batch at once. Where the same
-equation is read in Stratonovich's sense its drift is another one,
+Only directional derivatives occur, which forward mode gives for a batch at once.
 
-    a_Stratonovich = a_Ito - 1/2 sum_k (D g_k) g_k.                                              (3)
-
-Ito 1951; Oksendal 2003 (Stochastic Differential Equations), theorems 4.2.1 and 7.3.3, and equation
-3.3.6.
+Ito 1951; Oksendal 2003 (Stochastic Differential Equations), theorems 4.2.1 and 7.3.3.
 """
 
-__all__ = [
-    "Correction",
-    "ItoFormula",
-    "adjoint_generator",
-    "columns",
-    "generator",
-    "ito_formula",
-    "to_ito",
-    "to_stratonovich",
-]
+__all__ = ["ItoFormula", "adjoint_generator", "generator", "ito_formula"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 from torch.func import jvp
 
-from ornstein.core.methods.base import calculus_of
+from ornstein.calculus.integrals.conversion import to_ito
+from ornstein.calculus.integrals.derivatives import (
+    columns,
+    correlates,
+    directional_derivative,
+    second_derivative,
+)
 from ornstein.core.processes.linear import Time, as_time
-from ornstein.core.processes.noise_type import NOISE_TYPES, NoiseType, driving
 from ornstein.core.processes.sde import Equation
-from ornstein.errors import OrnsteinError
 
 Function = Callable[[Tensor, Time], Tensor]
-
-
-def columns(sde: Equation, x: Tensor, t: Time) -> list[Tensor]:
-    """Return the vector that each Brownian motion multiplies, each ``(b, *event)``.
-
-    This function alone interprets the forms of noise: `noise` of an equation is "diagonal" where it
-    is not given. A "general" diffusion is a matrix ``(b, d, m)``; "scalar" noise is one column
-    ``(b, *event)``; "additive" is either, according to its number of dimensions.
-
-    Raises:
-        OrnsteinError: if the diffusion does not have the shape of its noise.
-    """
-    g = torch.as_tensor(sde.diffusion(x, t)).to(x.dtype)
-    noise = getattr(sde, "noise", "diagonal")
-    if noise == "general" or (noise == "additive" and x.ndim == 2 and g.ndim == 3):
-        if x.ndim != 2 or g.ndim != 3 or g.shape[1] != x.shape[1]:
-            raise OrnsteinError(
-                "general noise has a diffusion of shape (b, d, m) at x of shape (b, d), got"
-                f" {tuple(g.shape)}"
-            )
-        return list(g.expand(len(x), -1, -1).unbind(2))
-    g = g.expand_as(x)
-    if noise == "scalar" or x.ndim == 1:
-        return [g]
-    flat = g.flatten(1)
-    masks = torch.eye(flat.shape[1], dtype=x.dtype, device=x.device)
-    return [(flat * mask).reshape(x.shape) for mask in masks]
-
-
-def _derivative(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
-    """Return the directional derivative ``Df(x) v``."""
-    return jvp(f, (x,), (v,))[1]
-
-
-def _second_derivative(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor) -> Tensor:
-    """Return the second directional derivative ``D^2 f(x) (v, v)``."""
-    return _derivative(lambda y: _derivative(f, y, v), x, v)
 
 
 @dataclass(frozen=True)
@@ -110,7 +63,7 @@ class ItoFormula:
         drift = torch.as_tensor(self.sde.drift(x, t)).expand_as(x)
         rate = jvp(self.f, (x, now), (drift, torch.ones_like(now)))[1]
         for g in columns(self.sde, x, t):
-            rate = rate + _second_derivative(lambda y: self.f(y, now), x, g) / 2
+            rate = rate + second_derivative(lambda y: self.f(y, now), x, g) / 2
         return rate  # (1)
 
     def diffusion(self, x: Tensor, t: Time) -> Tensor:
@@ -122,7 +75,9 @@ class ItoFormula:
             t: the time.
         """
         now = as_time(t).to(x.dtype)
-        factors = [_derivative(lambda y: self.f(y, now), x, g) for g in columns(self.sde, x, t)]
+        factors = [
+            directional_derivative(lambda y: self.f(y, now), x, g) for g in columns(self.sde, x, t)
+        ]
         return factors[0] if x.ndim == 1 else torch.stack(factors, -1)  # (1)
 
 
@@ -187,10 +142,10 @@ def adjoint_generator(p: Callable[[Tensor], Tensor], sde: Equation) -> Function:
             )
 
         def slope(f: Callable[[Tensor], Tensor], i: int) -> Callable[[Tensor], Tensor]:
-            return lambda y: _derivative(f, y, units[i])
+            return lambda y: directional_derivative(f, y, units[i])
 
         pairs = [(i, i) for i in range(len(units))]
-        if x.ndim > 1 and getattr(sde, "noise", "diagonal") != "diagonal":
+        if x.ndim > 1 and correlates(sde, x, t):
             pairs = [(i, j) for i in range(len(units)) for j in range(len(units))]
         drifting = torch.stack([slope(current(i), i)(x) for i in range(len(units))]).sum(0)
         return (
@@ -214,82 +169,3 @@ def _units(x: Tensor) -> list[Tensor]:
 def _entry(x: Tensor, i: int) -> Tensor:
     """Return entry i of each sample, ``(b,)``."""
     return x if x.ndim == 1 else x.flatten(1)[:, i]
-
-
-@dataclass(frozen=True)
-class Correction:
-    """An equation in the other sense, Stratonovich's for Ito's or the reverse.
-
-    Its drift is that of the given equation plus ``factor * sum_k (D g_k) g_k``; its diffusion is
-    the same. Made by `to_stratonovich` and `to_ito`.
-
-    Args:
-        sde: the given equation.
-        factor: -1/2 to Stratonovich's sense, 1/2 to Ito's.
-    """
-
-    sde: Equation
-    factor: float
-
-    @property
-    def calculus(self) -> str:
-        """The sense of this equation: "stratonovich" for a factor of -1/2, else "ito"."""
-        return "stratonovich" if self.factor < 0 else "ito"
-
-    @property
-    def noise(self) -> str:
-        """The form of the noise, that of the given equation."""
-        return getattr(self.sde, "noise", "diagonal")
-
-    @property
-    def driving(self) -> NoiseType:
-        """The noise type of the given equation, as an object."""
-        return driving(self.sde) if hasattr(self.sde, "driving") else NOISE_TYPES[self.noise]
-
-    @property
-    def deterministic(self) -> bool:
-        """Whether the given equation has no noise."""
-        return getattr(self.sde, "deterministic", False)
-
-    def drift(self, x: Tensor, t: Time) -> Tensor:
-        """Return the corrected drift ``a + factor * sum_k (D g_k) g_k``."""
-        total = self.sde.drift(x, t)
-        for k, g in enumerate(columns(self.sde, x, t)):
-            column = partial(self._column, k, t)
-            total = total + self.factor * _derivative(column, x, g)  # (3)
-        return total
-
-    def _column(self, k: int, t: Time, x: Tensor) -> Tensor:
-        """Return column k of the diffusion at x."""
-        return columns(self.sde, x, t)[k]
-
-    def diffusion(self, x: Tensor, t: Time) -> Tensor:
-        """Return the diffusion of the given equation."""
-        return self.sde.diffusion(x, t)
-
-
-def to_stratonovich(sde: Equation) -> Equation:
-    """Return the equation in Stratonovich's sense that has the solutions of an equation.
-
-    From Ito's drift ``1/2 sum_k (D g_k) g_k`` is subtracted. The attribute `calculus` of an
-    equation says in which sense it is meant; without it the sense is Ito's.
-
-    Args:
-        sde: an equation in either sense.
-    """
-    if calculus_of(sde) == "stratonovich":
-        return sde
-    return sde.sde if isinstance(sde, Correction) else Correction(sde, -0.5)
-
-
-def to_ito(sde: Equation) -> Equation:
-    """Return the equation in Ito's sense that has the solutions of an equation.
-
-    The inverse of `to_stratonovich`.
-
-    Args:
-        sde: an equation in either sense.
-    """
-    if calculus_of(sde) == "ito":
-        return sde
-    return sde.sde if isinstance(sde, Correction) else Correction(sde, 0.5)

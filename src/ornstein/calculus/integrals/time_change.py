@@ -129,7 +129,7 @@ def _fill(
     columns = clock.flatten(1).T.contiguous()
     step = cell(columns, new_times[None].expand(len(columns), -1).contiguous()).T
     step = step.reshape(len(new_times), *clock.shape[1:])  # the last where the clock ends there
-    stream = path.beside().fold(_BRIDGES).stream_like(integral[0])
+    stream = path.independent_noise().fold(_BRIDGES).stream_like(integral[0])
     taus: list[Tensor] = []
     values: list[Tensor] = []
     last_time = torch.zeros_like(integral[0])

@@ -124,7 +124,7 @@ class Interval(ABC):
             )
         y, y0 = x.double() - self.low, start - self.low
         short = self.diffusion * t < _SHORT * self.length**2
-        return self._by_images(y, t, y0) if short else self._by_modes(y, t, y0)
+        return self.by_images(y, t, y0) if short else self.by_modes(y, t, y0)
 
     def _wave_numbers(self, t: float) -> Tensor:
         """Return ``n pi / L`` for the modes that count at time t, n = 1, 2, ..., ``(m, 1)``."""
@@ -140,10 +140,12 @@ class Interval(ABC):
         return 2 * self.length * torch.arange(-count, count + 1, dtype=torch.float64)[:, None]
 
     @abstractmethod
-    def _by_modes(self, y: Tensor, t: float, y0: float) -> Tensor: ...
+    def by_modes(self, y: Tensor, t: float, y0: float) -> Tensor:
+        """Return the density at ``low + y`` from ``low + y0`` as a sum of Fourier modes."""
 
     @abstractmethod
-    def _by_images(self, y: Tensor, t: float, y0: float) -> Tensor: ...
+    def by_images(self, y: Tensor, t: float, y0: float) -> Tensor:
+        """Return the density at ``low + y`` from ``low + y0`` as a sum of images of the kernel."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +159,12 @@ class Killed(Interval):
         """Return the factor ``e^{h (y - y_0) - D h^2 t}`` that restores the drift."""
         return (self._half_drift * (y - y0) - self.diffusion * self._half_drift**2 * t).exp()
 
-    def _by_modes(self, y: Tensor, t: float, y0: float) -> Tensor:
+    def by_modes(self, y: Tensor, t: float, y0: float) -> Tensor:
         k = self._wave_numbers(t)
         modes = (k * y).sin() * (k * y0).sin() * (-self.diffusion * k.square() * t).exp()
         return self._gauge(y, t, y0) * 2 / self.length * modes.sum(0)  # (2)
 
-    def _by_images(self, y: Tensor, t: float, y0: float) -> Tensor:
+    def by_images(self, y: Tensor, t: float, y0: float) -> Tensor:
         at = self._images(t)
         images = kernel(y - y0 - at, t, self.diffusion) - kernel(y + y0 - at, t, self.diffusion)
         return self._gauge(y, t, y0) * images.sum(0)
@@ -241,7 +243,7 @@ class Reflected(Interval):
                 " kernel(...) while no end is near"
             )
 
-    def _by_modes(self, y: Tensor, t: float, y0: float) -> Tensor:
+    def by_modes(self, y: Tensor, t: float, y0: float) -> Tensor:
         k, h = self._wave_numbers(t), self._half_drift
 
         def phi(y: Tensor | float) -> Tensor:
@@ -250,10 +252,10 @@ class Reflected(Interval):
         modes = (h * (y - y0) - self.diffusion * (k.square() + h**2) * t).exp() * phi(y) * phi(y0)
         return self.stationary(y + self.low) + 2 / self.length * modes.sum(0)  # (3)
 
-    def _by_images(self, y: Tensor, t: float, y0: float) -> Tensor:
+    def by_images(self, y: Tensor, t: float, y0: float) -> Tensor:
         if self.velocity:  # the image of a start that drifts is no kernel, so take modes
             self._require_moderate_drift()
-            return self._by_modes(y, t, y0)
+            return self.by_modes(y, t, y0)
         at = self._images(t)
         images = kernel(y - y0 - at, t, self.diffusion) + kernel(y + y0 - at, t, self.diffusion)
         return images.sum(0)
@@ -263,12 +265,12 @@ class Reflected(Interval):
 class Ring(Interval):
     """Diffusion on an interval with periodic ends, at which paths change sides."""
 
-    def _by_modes(self, y: Tensor, t: float, y0: float) -> Tensor:
+    def by_modes(self, y: Tensor, t: float, y0: float) -> Tensor:
         k = 2 * self._wave_numbers(t)
         modes = (k * (y - y0 - self.velocity * t)).cos() * (-self.diffusion * k.square() * t).exp()
         return (1 + 2 * modes.sum(0)) / self.length  # (4)
 
-    def _by_images(self, y: Tensor, t: float, y0: float) -> Tensor:
+    def by_images(self, y: Tensor, t: float, y0: float) -> Tensor:
         at = self._images(t) / 2
         return kernel(y - y0 - at, t, self.diffusion, self.velocity).sum(0)
 

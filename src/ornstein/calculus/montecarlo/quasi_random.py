@@ -110,16 +110,16 @@ class SobolPaths:
         factor = (vectors * values.clamp(min=0).sqrt()).flip(1)
         path = torch.einsum("ik,bke->ibe", factor, z)
         increments = torch.cat([path[:1], path.diff(dim=0)]).to(x).reshape(steps, *x.shape)
-        index = {float(t): k for k, t in enumerate(self.times[:-1])}
+        step_of = {float(t): k for k, t in enumerate(self.times[:-1])}
         other = self.noise.fold(_OTHER_DRAWS).stream_like(x)
-        return _SobolStream(increments, index, other)
+        return _SobolStream(increments, step_of, other)
 
 
 class _SobolStream(NamedTuple):
     """The draws of one run: increments from Sobol' points, all others from a plain stream."""
 
     increments: Tensor
-    index: dict[float, int]
+    step_of: dict[float, int]
     other: NormalStream
 
     def normal(self) -> Tensor:
@@ -132,7 +132,7 @@ class _SobolStream(NamedTuple):
         return self.other.area(t, s)
 
     def increment(self, t: Tensor, s: Tensor) -> Tensor:
-        return self.increments[self.index[float(t)]]
+        return self.increments[self.step_of[float(t)]]
 
     def between(self, t: Tensor, s: Tensor) -> Tensor:
         return self.increment(t, s) / (s - t).abs().sqrt()

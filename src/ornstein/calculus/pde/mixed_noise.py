@@ -118,9 +118,9 @@ class _Segments(NamedTuple):
         low, high: the part of the segment inside the grid, a fraction of the step.
     """
 
-    start: Array
-    begins: Array
-    ends: Array
+    start: "np.ndarray[Any, np.dtype[np.int_]]"
+    begins: "np.ndarray[Any, np.dtype[np.bool_]]"
+    ends: "np.ndarray[Any, np.dtype[np.bool_]]"
     low: Array
     high: Array
 
