@@ -2,15 +2,16 @@
 tools."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.core.numerics.gaussian import Gaussian, per_sample
 from ornstein.core import processes as p
+from ornstein.core.numerics.gaussian import Gaussian, per_sample
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.reference.targets import GaussianMixture
 
@@ -182,6 +183,24 @@ class NormalPosterior:
 def slope(errors: list[float], sizes: list[int]) -> float:
     """The order seen between the two finest resolutions."""
     return math.log(errors[-2] / errors[-1]) / math.log(sizes[-1] / sizes[-2])
+
+
+class Slope(NamedTuple):
+    """An order of convergence, and its standard error."""
+
+    slope: float
+    stderr: float
+
+
+def fitted_slope(errors: Tensor, steps: Sequence[float]) -> Slope:
+    """The order by least squares in the logarithms of the mean errors, ``(steps, paths)``.
+
+    Each path has an influence on every mean; its standard deviation gives the error of the slope.
+    """
+    x, means = torch.tensor(steps, dtype=torch.float64).log(), errors.mean(1)
+    weights = (x.mean() - x) / (x - x.mean()).square().sum()
+    influence = weights @ (errors / means[:, None])
+    return Slope(float(weights @ means.log()), float(influence.std()) / math.sqrt(errors.shape[1]))
 
 
 def relative_error(a: Tensor, b: Tensor) -> float:

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from ornstein.core.methods import EulerMaruyama, ForwardTransition
 from ornstein.core import processes as p
+from ornstein.core.methods import EulerMaruyama, ForwardTransition
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random.noise import Noise

@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core import processes as p
+from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError

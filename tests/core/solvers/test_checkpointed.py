@@ -101,7 +101,7 @@ class TestCheckpointed:
         with pytest.raises(OrnsteinError, match="segments=0"):
             orn.solvers.Checkpointed(0)
         sde, x = orn.methods.Underdamped(lambda q: -q, 1.0), torch.ones(3, 2)
-        with pytest.raises(OrnsteinError, match="draw nothing beside"):
+        with pytest.raises(OrnsteinError, match="draw nothing but"):
             orn.solve(
                 sde, x, [0.0, 1.0], orn.methods.BAOAB(), dt=0.1, gradient=orn.solvers.Checkpointed()
             )
@@ -203,7 +203,8 @@ class TestReversible:
         sde, (w, _) = problem("general", "stratonovich")
         x = torch.ones(3, 2, dtype=F64)
         with pytest.raises(
-            OrnsteinError, match=r"StratonovichHeun.*method=orn\.ReversibleHeun\(\).*Checkpointed"
+            OrnsteinError,
+            match=r"StratonovichHeun.*methods\.ReversibleHeun\(\).*Checkpointed",
         ):
             orn.solve(
                 sde,

@@ -12,9 +12,9 @@ import math
 import pytest
 import torch
 
+from ornstein.core import processes as p
 from ornstein.core.methods import Ancestral, Heun, Multistep, Singlestep
 from ornstein.core.methods.multistep import step_coefficients
-from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate

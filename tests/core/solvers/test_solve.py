@@ -9,16 +9,15 @@ and here, where the drift is linear and its next term is of mean 0, 2.
 
 import pytest
 import torch
-from test_sde_methods import fitted
 
-from ornstein.core.methods import SRK, Ancestral, EulerMaruyama, Multistep
 from ornstein.core import processes as p
+from ornstein.core.methods import SRK, Ancestral, EulerMaruyama, Multistep
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.noise import Noise
 from ornstein.core.simulation.loop import simulate
 from ornstein.core.timesteps.clock import Log
-from problems import NormalPosterior
+from problems import NormalPosterior, fitted_slope
 
 F64 = torch.float64
 FINE, COUNTS, PATHS = 512, (16, 32, 64), 800
@@ -51,6 +50,6 @@ def test_strong_order(problem, name):
     reverse, x, times, path, exact = problem
     method, low, high = METHODS[name]
     ends = [simulate(reverse, x, times[:: FINE // n], method, path) for n in COUNTS]
-    found = fitted(torch.stack([(end - exact).abs()[:, 0] for end in ends]), COUNTS)
+    found = fitted_slope(torch.stack([(end - exact).abs()[:, 0] for end in ends]), COUNTS)
     assert found.stderr < 0.03, found
     assert low < found.slope < high, found

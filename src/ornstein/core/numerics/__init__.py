@@ -1,1 +1,1 @@
-"""Numerical building blocks that know nothing of processes: Gaussians, importance weights, checks."""
+"""Numerical building blocks without processes: Gaussians, importance weights, roots, tables."""

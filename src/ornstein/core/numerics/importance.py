@@ -1,8 +1,8 @@
-"""Importance weights: how many independent draws they are worth, and whether their mean can be
-trusted.
+"""Importance weights: effective sample size, Pareto tail index, and systematic resampling.
 
-Notation: log-weights ``log w_i`` of n samples from a proposal. Their mean estimates Z, with a
-relative variance that the effective sample size
+They tell how many independent draws a weighted sample is worth, and whether the mean of its weights
+can be trusted. Notation: log-weights ``log w_i`` of n samples from a proposal. Their mean estimates
+Z, with a relative variance that the effective sample size
 
     ESS = (sum_i w_i)^2 / sum_i w_i^2                                                            (1)
 
@@ -11,7 +11,7 @@ threshold u they follow a generalised Pareto law ``P(w - u > x) = (1 + k x / sig
 has moments below 1 / k only.
 """
 
-__all__ = ["ess", "log_ess", "pareto_k", "require_two", "systematic_indices"]
+__all__ = ["ess", "ess_of_weights", "log_ess", "pareto_k", "require_two", "systematic_indices"]
 
 import math
 
@@ -24,15 +24,20 @@ from ornstein.errors import DataError, OrnsteinError
 
 
 def require_two(log_w: Tensor) -> int:
-    """Return the number of weights, and raise unless there are at least two, so that they have a
-    variance."""
+    """Return the number of log-weights, of which a variance needs at least two.
+
+    Raises:
+        OrnsteinError: for fewer.
+    """
     if len(log_w) < 2:
         raise OrnsteinError(f"{len(log_w)} log-weights: a variance needs at least two paths")
     return len(log_w)
 
 
 def ess(log_w: Float[Tensor, " n"]) -> float:
-    """Effective sample size (1), between 1 and n; divide by n for the fraction. Kong 1992.
+    """Return the effective sample size ``(sum w)^2 / sum w^2`` of log-weights.
+
+    It is between 1 and n; divide by n for the fraction. Kong 1992.
 
     Args:
         log_w: log-weights; -inf is a weight of 0.
@@ -45,11 +50,11 @@ def ess(log_w: Float[Tensor, " n"]) -> float:
 
 
 def pareto_k(log_w: Float[Tensor, " n"]) -> float:
-    """Tail index k-hat of the weights: below 0.5 the variance is finite, above 0.7 averages cannot
-    be trusted.
+    """Return the Pareto tail index k-hat of the weights, a diagnostic of importance sampling.
 
-    A generalised Pareto law fitted to the ``M = min(n / 5, 3 sqrt(n))`` largest weights by the
-    method of Zhang and Stephens 2009, then shrunk towards 0.5 as ``(M k + 5) / (M + 10)``. Vehtari,
+    Below 0.5 the variance of the weights is finite; above 0.7 averages cannot be trusted. A
+    generalised Pareto law fitted to the ``M = min(n / 5, 3 sqrt(n))`` largest weights by the method
+    of Zhang and Stephens 2009, then shrunk towards 0.5 as ``(M k + 5) / (M + 10)``. Vehtari,
     Simpson, Gelman, Yao and Gabry 2024 (PSIS).
 
     Args:
@@ -75,7 +80,7 @@ def pareto_k(log_w: Float[Tensor, " n"]) -> float:
 
 
 def _weights(log_w: Tensor) -> Tensor:
-    """``log_w - max log_w`` in float64."""
+    """Return ``log_w - max log_w`` in float64, or raise for weights that have no mean."""
     if log_w.ndim != 1 or not len(log_w):
         raise DataError(
             f"log_w has shape {tuple(log_w.shape)}: pass one log-weight per sample, (n,) with n"
@@ -91,8 +96,10 @@ def _weights(log_w: Tensor) -> Tensor:
 
 
 def _generalised_pareto(x: Tensor) -> float:
-    """Shape k from sorted positive values: a posterior mean over a grid. Zhang and Stephens
-    2009."""
+    """Return the shape k of sorted positive values, a posterior mean over a grid.
+
+    Zhang and Stephens 2009.
+    """
     n = len(x)
     grid = 30 + int(math.sqrt(n))
     quartile = x[int(n / 4 + 0.5) - 1]
@@ -105,14 +112,23 @@ def _generalised_pareto(x: Tensor) -> float:
 
 
 def log_ess(log_w: Tensor, dim: int = -1) -> Tensor:
-    """Logarithm of the effective sample size (1) along a dimension, from log-weights of any size:
-    ``2 log sum w - log sum w^2``; NaN where all weights are 0."""
+    """Return the logarithm of the effective sample size over a dimension of log-weights.
+
+    ``2 log sum w - log sum w^2``, for log-weights of any size; NaN where all weights are 0.
+    """
     return 2 * log_w.logsumexp(dim) - (2 * log_w).logsumexp(dim)
 
 
+def ess_of_weights(weights: Float[Tensor, " n"]) -> float:
+    """Return the effective sample size ``1 / sum_i w_i^2`` of weights that add up to 1."""
+    return 1 / float(weights.square().sum())
+
+
 def systematic_indices(weights: Tensor, n: int, offset: Tensor) -> Tensor:
-    """Systematic resampling: the n indices at which the running sum of the weights passes
-    ``(i + offset) / n``. Sample i is taken ``n w_i`` times, rounded up or down. Kitagawa 1996.
+    """Return the n indices of a systematic resampling by normalised weights.
+
+    They are those at which the running sum of the weights passes ``(i + offset) / n``. Sample i is
+    taken ``n w_i`` times, rounded up or down. Kitagawa 1996.
 
     Args:
         weights: ``(..., m)``, normalised along the last dimension.

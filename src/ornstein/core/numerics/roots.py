@@ -14,7 +14,7 @@ Number = TypeVar("Number", float, Tensor)
 def bisect(
     root_is_above: Callable[[Number], Tensor | bool], low: Number, high: Number, steps: int
 ) -> tuple[Number, Number]:
-    """Halve an interval ``steps`` times, keeping the half that holds the root.
+    """Halve an interval ``steps`` times, each time to the half in which the root lies.
 
     Args:
         root_is_above: whether the root lies above a point; for tensors elementwise.
@@ -23,7 +23,7 @@ def bisect(
 
     Returns:
         The ends of the last interval. Their mean is the usual answer; one of them where the answer
-        must lie on a known side of the root.
+        must lie on one side of the root.
     """
     for _ in range(steps):
         middle = (low + high) / 2

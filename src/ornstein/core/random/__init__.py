@@ -1,5 +1,4 @@
-"""Brownian motion as an object: one path, that may be asked for its value at any time, in any
-order, at any resolution."""
+"""Random numbers that belong to samples, and Brownian paths that can be queried at any time."""
 
 __all__ = [
     "BrownianBridgePath",

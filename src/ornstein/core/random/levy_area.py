@@ -1,4 +1,4 @@
-"""The Levy area of two coordinates, which methods need where noises do not commute.
+"""Levy areas of pairs of Brownian coordinates, which methods need where noises do not commute.
 
 For steps of length h, with W the increment, H the space-time Levy area and b the area that the
 bridge beta encloses,
@@ -31,7 +31,7 @@ from ornstein.errors import OrnsteinError
 
 
 def _wedge(x: Tensor, y: Tensor) -> Tensor:
-    """``x_i y_j - x_j y_i``."""
+    """Return the antisymmetric product ``x_i y_j - x_j y_i``."""
     product = x[..., :, None] * y[..., None, :]
     return product - product.mT
 
@@ -39,8 +39,10 @@ def _wedge(x: Tensor, y: Tensor) -> Tensor:
 def foster_area(
     w: Float[Tensor, "b m"], area: Float[Tensor, "b m"], h: float, z: Float[Tensor, "b m m"]
 ) -> Float[Tensor, "b m m"]:
-    """Levy areas (1) of a step, antisymmetric, with a Gaussian in the place of the bridge's: mean
-    and variance given W, H are right.
+    """Return approximate Levy areas of a step, ``A_ij = 1/2 int (W_i dW_j - W_j dW_i)``.
+
+    The area of the bridge is replaced by a Gaussian with its mean and variance given W and H.
+    Foster 2020, theorem 7.1.2.
 
     Args:
         w: increments W of independent Brownian motions.
@@ -55,12 +57,12 @@ def foster_area(
 
 
 def stochastic_area(path: Motion, s: Time, t: Time, pieces: int = 1) -> Float[Tensor, "b m m"]:
-    """Levy areas ``A_ij`` of a path of shape ``(b, m)`` over [s, t], of ``order`` 2 or more; their
-    negatives for t < s.
+    """Return the Levy areas ``A_ij`` of a path of shape ``(b, m)`` over the interval [s, t].
 
-    The interval is cut into equal pieces, each with the area of `foster_area`: exact in mean and
-    variance for any number of them, and the area of this very path within ``h / sqrt(20 pieces)``
-    or so. The same at every call.
+    For t < s they are the negatives. The path has ``order`` 2 or more. The interval is cut into
+    equal pieces, each with the area of `foster_area`: exact in mean and variance for any number of
+    them, and the area of this very path within ``h / sqrt(20 pieces)`` or so. The same at every
+    call.
 
     Raises:
         OrnsteinError: if the path is of another shape or has no space-time areas.
@@ -75,12 +77,13 @@ def stochastic_area(path: Motion, s: Time, t: Time, pieces: int = 1) -> Float[Te
         return factor @ stochastic_area(path.path, s, t, pieces) @ factor.T
     a, b = min(float(s), float(t)), max(float(s), float(t))
     n, m = path.shape
-    total, so_far = torch.zeros(n, m, m, dtype=path.dtype), torch.zeros(n, m, dtype=path.dtype)
+    total = torch.zeros(n, m, m, dtype=path.dtype)
+    so_far = torch.zeros(n, m, dtype=path.dtype)
     ends = [a + (b - a) * (k / pieces) for k in range(pieces)] + [b]
     for l, h in pairwise(ends):
         w, area = path.increment(l, h), path.levy_area(l, h)
         z = (
-            path.beside()
+            path.independent_noise()
             .fold(*(int.from_bytes(struct.pack("<d", x), "little") for x in (l, h)))
             .normal((n, m, m), path.dtype)
         )

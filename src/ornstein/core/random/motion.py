@@ -1,13 +1,14 @@
-"""What every Brownian motion offers, how a run draws from it, and motions made of others:
-correlated, and pinned.
+"""Brownian motions as objects: their interface, the stream of a run, correlated and pinned motions.
 
-For a factor L with ``L L' = C`` the motion ``L B`` has covariance ``C t``. A motion pinned at y is
+A run that is given a motion instead of a `Noise` takes all its increments from it, so that runs on
+different time grids follow the same path. For a factor L with ``L L' = C`` the motion ``L B`` has
+covariance ``C t``. A motion pinned at y is
 
     X_t = x + B_t - (t - t0) / (t1 - t0) (B_{t1} - (y - x)),                                     (1)
 
 which is independent of B_{t1}: the law of x + B given that it ends in y. Over any interval it
-differs from B by a straight line, so that its Levy areas, which belong to what is left when the
-chord is taken off, are those of B.
+differs from B by a straight line. Levy areas belong to the path minus its chord, so those of X are
+those of B.
 """
 
 __all__ = ["BrownianBridgePath", "Correlated", "Motion", "PathStream"]
@@ -27,12 +28,20 @@ from ornstein.core.processes.linear import Time
 from ornstein.core.random.noise import Noise, NormalStream
 from ornstein.errors import OrnsteinError
 
-_REST = 0x72657374  # key that keeps what a method draws beside its path apart
+_OTHER_NUMBERS = 0x72657374  # key of what a method draws besides its path
 
 
 class Motion(ABC):
-    """A path on ``[t0, t1]`` that answers for increments and areas: ``B(t)`` is a value, ``B(s, t)
-    = B(t) - B(s)`` an increment."""
+    """Base class of paths on ``[t0, t1]`` that can be queried for increments and Levy areas.
+
+    ``B(t)`` is a value, ``B(s, t) = B(t) - B(s)`` an increment.
+
+    Attributes:
+        shape: ``(b, *event)``; the first dimension counts samples.
+        t0, t1: start and end of the path.
+        dtype: of the values.
+        order: 1 with increments, 2 also with the space-time Levy area H, 3 also with K.
+    """
 
     shape: Sequence[int]
     t0: float
@@ -42,24 +51,22 @@ class Motion(ABC):
 
     @abstractmethod
     def increment(self, s: Time, t: Time) -> Float[Tensor, "b *event"]:
-        """``B(t) - B(s)`` for scalar times in either order."""
+        """Return the increment ``B(t) - B(s)`` for scalar times in either order."""
 
     @abstractmethod
     def levy_area(self, s: Time, t: Time, moment: int = 1) -> Float[Tensor, "b *event"]:
-        """The space-time Levy area H over an interval, or with ``moment=2`` the space-time-time
-        Levy area K."""
+        """Return the space-time Levy area H over an interval, or with ``moment=2`` the area K."""
 
     @abstractmethod
-    def beside(self) -> Noise:
-        """A source that is independent of the path."""
+    def independent_noise(self) -> Noise:
+        """Return a source of random numbers that is independent of the path."""
 
     def __call__(self, s: Time, t: Time | None = None) -> Float[Tensor, "b *event"]:
-        """``B(s)``, or with two times the increment ``B(s, t) = B(t) - B(s)``."""
+        """Return ``B(s)``, or with two times the increment ``B(s, t) = B(t) - B(s)``."""
         return self.increment(self.t0, s) if t is None else self.increment(s, t)
 
     def between(self, s: Time, t: Time) -> Float[Tensor, "b *event"]:
-        """``(B(t) - B(s)) / sqrt|t - s|``: of a Brownian motion, a standard normal number in every
-        entry.
+        """Return the standard normal numbers ``(B(t) - B(s)) / sqrt|t - s|`` of an interval.
 
         Raises:
             OrnsteinError: if ``s == t``.
@@ -73,12 +80,14 @@ class Motion(ABC):
         return self.increment(a, b).div_(math.sqrt(abs(b - a)))
 
     def fold(self, *keys: int) -> "Motion":
-        """This very path. Users of a `Noise` fold it to get numbers that are theirs alone; a path
-        is what it is."""
+        """Return the path itself, for all users of one path see the same motion.
+
+        A `Noise` returns an independent source in its place.
+        """
         return self
 
     def stream_like(self, x: Tensor) -> "PathStream":
-        """The path as the randomness of one run, in place of `Noise.stream_like`.
+        """Return the stream of a run that follows the path, in place of `Noise.stream_like`.
 
         Raises:
             OrnsteinError: if the shape of ``x`` is not that of the path.
@@ -88,85 +97,88 @@ class Motion(ABC):
                 f"a state of shape {tuple(x.shape)} on a path of shape {self.shape}: make the path"
                 " with shape=x.shape"
             )
-        return PathStream(self, self.beside().fold(_REST).stream_like(x), x[:0].detach())
+        return PathStream(
+            self, self.independent_noise().fold(_OTHER_NUMBERS).stream_like(x), x[:0].detach()
+        )
 
 
 class PathStream(NamedTuple):
-    """A `BrownianPath` in the place of a `NormalStream`, so that runs on different grids follow one
-    Brownian motion.
+    """The random numbers of a run that follows a Brownian path, in place of a `NormalStream`.
 
-    Steps go ``t -> s``, as everywhere in the library. What a method draws beside its increments
-    comes from an independent source, in the order of the draws.
+    Steps go ``t -> s``, as everywhere in the library. Numbers other than increments and areas come
+    from an independent source, in the order of the draws.
+
+    Attributes:
+        path: the motion.
+        other: the source of the other numbers.
+        like: an empty tensor with the dtype and device of the increments.
     """
 
     path: Motion
-    rest: NormalStream
+    other: NormalStream
     like: Tensor
 
     def normal(self) -> Float[Tensor, "b *event"]:
-        """The next standard normal numbers: independent of the path."""
-        return self.rest.normal()
+        """Return the next standard normal numbers, which are independent of the path."""
+        return self.other.normal()
 
     def uniform(self) -> Float[Tensor, "b *event"]:
-        """The next uniform numbers on ``[0, 1)``: independent of the path."""
-        return self.rest.uniform()
+        """Return the next uniform numbers on ``[0, 1)``, independent of the path."""
+        return self.other.uniform()
 
     def increment(self, t: Time, s: Time) -> Float[Tensor, "b *event"]:
-        """``B(s) - B(t)``, ``N(0, |s - t|)`` in every entry, for scalar times."""
+        """Return the increment ``B(s) - B(t)``, ``N(0, |s - t|)`` in every entry."""
         return self.path.increment(t, s).to(self.like)
 
     def between(self, t: Time, s: Time) -> Float[Tensor, "b *event"]:
-        """``(B(s) - B(t)) / sqrt|s - t|``: the standard normal numbers of a step, in place of
-        `normal`."""
+        """Return the standard normal numbers ``(B(s) - B(t)) / sqrt|s - t|`` of a step."""
         return self.path.between(t, s).to(self.like)
 
     def area(self, t: Time, s: Time) -> Float[Tensor, "b *event"]:
-        """The space-time Levy area H of the step: the mean of the path over it is ``B(t) +
-        increment / 2 + H``.
+        """Return the space-time Levy area H of the step.
 
-        That of the path where it has one (``order=2``); otherwise a number of the same law, ``N(0,
-        |s - t| / 12)``, that is independent of the path, so that runs on different grids do not share it.
+        The mean of the path over the step is ``B(t) + increment / 2 + H``. A path of order 2 or
+        more has such areas. For a path of order 1 it is a number of the same law, ``N(0, |s - t| /
+        12)``, that is independent of the path, so runs on different grids have different areas.
         """
         if self.path.order > 1:
             return self.path.levy_area(t, s).to(self.like)
-        return self.rest.normal().mul_(math.sqrt(abs(float(s) - float(t)) / 12))
+        return self.other.normal().mul_(math.sqrt(abs(float(s) - float(t)) / 12))
 
 
 class Derived(Motion):
-    """A motion made of another: where that is, in its dtype, known as well, with the same numbers
-    beside it."""
+    """Base class of motions that are computed from another motion, on the same interval."""
 
     path: Motion
 
     @property
     def t0(self) -> float:  # type: ignore[override]
-        """Start of the path."""
+        """The start of the path, in units of time."""
         return self.path.t0
 
     @property
     def t1(self) -> float:  # type: ignore[override]
-        """End of the path."""
+        """The end of the path, in units of time."""
         return self.path.t1
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
-        """Of the values."""
+        """The dtype of the values of the path."""
         return self.path.dtype
 
     @property
     def order(self) -> int:  # type: ignore[override]
-        """That of the path."""
+        """The order of the path, which says what areas it has."""
         return self.path.order
 
-    def beside(self) -> Noise:
-        """That of the path."""
-        return self.path.beside()
+    def independent_noise(self) -> Noise:
+        """Return the source of the other path, which is independent of both."""
+        return self.path.independent_noise()
 
 
 @dataclass(frozen=True)
 class Correlated(Derived):
-    """``L B``: a motion of d coordinates with covariance ``L L' t``, from one of m independent
-    ones.
+    """A motion ``L B`` of d coordinates with covariance ``L L' t``, from m independent ones.
 
     Args:
         path: of shape ``(b, *event, m)``.
@@ -191,7 +203,7 @@ class Correlated(Derived):
 
     @classmethod
     def of(cls, path: Motion, correlation: Float[Tensor, "d d"]) -> "Correlated":
-        """The motion with this correlation matrix, which may be singular.
+        """Return the motion with this correlation matrix, which may be singular.
 
         Raises:
             OrnsteinError: if it is not symmetric with a unit diagonal and no negative eigenvalue.
@@ -205,24 +217,23 @@ class Correlated(Derived):
         ):
             raise OrnsteinError(
                 f"not a correlation matrix: {correlation.tolist()}; it is symmetric with ones on"
-                " its diagonal and no eigenvalue below 0 (here the least is"
+                " its diagonal and no eigenvalue below 0 (here the smallest is"
                 f" {float(values[0]):.3g}). For a covariance, give a factor of it: Correlated(path,"
                 " factor)"
             )
         return cls(path, vectors * values.clamp(min=0).sqrt() @ vectors.T)
 
     def increment(self, s: Time, t: Time) -> Float[Tensor, "b *event"]:
-        """``L (B(t) - B(s))``."""
+        """Return the increment ``L (B(t) - B(s))`` of the correlated motion."""
         return self._mix(self.path.increment(s, t))
 
     def levy_area(self, s: Time, t: Time, moment: int = 1) -> Float[Tensor, "b *event"]:
-        """``L H``, or ``L K``."""
+        """Return the Levy area ``L H`` of the motion, or ``L K`` with ``moment=2``."""
         return self._mix(self.path.levy_area(s, t, moment))
 
     def _mix(self, x: Tensor) -> Tensor:
-        columns = self.factor.to(x).unbind(
-            1
-        )  # one by one: a matrix product may round a sample differently in another batch
+        """Return ``L x``, column by column: a matrix product may round by the size of the batch."""
+        columns = self.factor.to(x).unbind(1)
         total = x[..., :1] * columns[0]
         for j in range(1, len(columns)):
             total += x[..., j : j + 1] * columns[j]
@@ -231,10 +242,10 @@ class Correlated(Derived):
 
 @dataclass(frozen=True)
 class BrownianBridgePath(Derived):
-    """A Brownian bridge (1): ``path``, moved to start at ``start`` and to end at ``end``.
+    """A Brownian bridge: a path that is moved to start at ``start`` and to end at ``end``.
 
-    ``X(t)`` is the value, start included; increments and areas are those of the bridge. Asking for
-    a value or an increment needs B(t1), which is kept. For the process as a `LinearSDE`, with its
+    ``X(t)`` is the value, start included; increments and areas are those of the bridge. A value or
+    an increment needs B(t1), which is stored. For the process as a `LinearSDE`, with its
     exact kernels, see `Bridge`.
 
     Args:
@@ -249,24 +260,24 @@ class BrownianBridgePath(Derived):
 
     @property
     def shape(self) -> Sequence[int]:  # type: ignore[override]
-        """That of the path."""
+        """The shape ``(b, *event)`` of the values of the path."""
         return self.path.shape
 
     @cached_property
     def _excess(self) -> Tensor:
-        """``(B(t1) - (end - start)) / (t1 - t0)``: the slope that is taken off."""
+        """The slope that is subtracted, ``(B(t1) - (end - start)) / (t1 - t0)``."""
         return (self.path.increment(self.t0, self.t1) - (self.end - self.start)) / (
             self.t1 - self.t0
         )
 
     def __call__(self, s: Time, t: Time | None = None) -> Float[Tensor, "b *event"]:
-        """``X(s)``, or with two times the increment ``X(t) - X(s)``."""
+        """Return ``X(s)``, or with two times the increment ``X(t) - X(s)``."""
         return self.increment(self.t0, s) + self.start if t is None else self.increment(s, t)
 
     def increment(self, s: Time, t: Time) -> Float[Tensor, "b *event"]:
-        """``B(t) - B(s) - (t - s) (B(t1) - (end - start)) / (t1 - t0)``."""
+        """Return the increment ``B(t) - B(s) - (t - s) (B(t1) - (end - start)) / (t1 - t0)``."""
         return self.path.increment(s, t) - self._excess * (float(t) - float(s))  # (1)
 
     def levy_area(self, s: Time, t: Time, moment: int = 1) -> Float[Tensor, "b *event"]:
-        """That of the path."""
+        """Return the Levy area of the path, which the bridge has too."""
         return self.path.levy_area(s, t, moment)

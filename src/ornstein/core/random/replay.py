@@ -1,9 +1,9 @@
-"""Draws that are functions of a path alone, so that a step taken twice sees the same numbers, and
-of some samples of it.
+"""Streams of random numbers that can be drawn again, for steps that are refused or recomputed.
 
-A run on a `BrownianPath` may draw other numbers beside it, in the order of its steps:
-`ornstein.core.random.PathStream`. Where steps are refused, or recomputed for a gradient, there is
-no such order, and only what the path itself answers is of use.
+The stream of a run on a `BrownianPath` (`ornstein.core.random.PathStream`) also draws numbers that
+are independent of the path, in the order of the steps. An adaptive method that refuses steps and a
+gradient that recomputes them have no such order: they may use increments and areas of the path
+only, which are the same whenever they are asked for.
 """
 
 __all__ = ["ReplayableStream"]
@@ -18,13 +18,13 @@ from ornstein.errors import OrnsteinError
 
 
 class ReplayableStream(NamedTuple):
-    """A `PathStream` without its other numbers.
+    """The increments and areas of a Brownian path, for steps that may be taken twice.
 
     Attributes:
-        path: the motion.
+        path: the Brownian motion.
         like: an empty tensor with the dtype and device of the increments.
-        user: who asks, for the error.
-        rows: indices of the samples; all by default.
+        user: the method that draws, for the error.
+        rows: indices of the samples to draw for; None for all.
     """
 
     path: Motion
@@ -34,10 +34,10 @@ class ReplayableStream(NamedTuple):
 
     @classmethod
     def of(cls, stream: NoiseStream, user: Any) -> "ReplayableStream":
-        """The path of a stream.
+        """Return the replayable part of a stream, which is that of its path.
 
         Raises:
-            OrnsteinError: if it has none.
+            OrnsteinError: if the stream has no path.
         """
         if isinstance(stream, ReplayableStream):
             return stream._replace(user=user)
@@ -50,18 +50,18 @@ class ReplayableStream(NamedTuple):
         return cls(stream.path, stream.like, user)
 
     def increment(self, t: Tensor, s: Tensor) -> Tensor:
-        """``B(s) - B(t)``."""
+        """Return the increment ``B(s) - B(t)`` of the path."""
         return self._pick(self.path.increment(t, s))
 
     def between(self, t: Tensor, s: Tensor) -> Tensor:
-        """``(B(s) - B(t)) / sqrt|s - t|``."""
+        """Return the standard normal numbers ``(B(s) - B(t)) / sqrt|s - t|``."""
         return self._pick(self.path.between(t, s))
 
     def area(self, t: Tensor, s: Tensor) -> Tensor:
-        """The path's space-time Levy area H.
+        """Return the space-time Levy area H of the path.
 
         Raises:
-            OrnsteinError: if it has none.
+            OrnsteinError: if the path has no areas, for its order is 1.
         """
         if self.path.order < 2:
             raise OrnsteinError(
@@ -71,15 +71,16 @@ class ReplayableStream(NamedTuple):
         return self._pick(self.path.levy_area(t, s))
 
     def normal(self) -> NoReturn:
-        """Nothing: it raises an `OrnsteinError`."""
+        """Raise an `OrnsteinError`, for such numbers could not be drawn again."""
         raise OrnsteinError(
-            f"{self.user} works with methods that draw nothing beside a Brownian path, such as SRK"
+            f"{self.user} works with methods that draw nothing but a Brownian path, such as SRK"
             " or Milstein"
         )
 
     def uniform(self) -> NoReturn:
-        """Nothing: it raises an `OrnsteinError`."""
+        """Raise an `OrnsteinError`, for such numbers could not be drawn again."""
         self.normal()
 
     def _pick(self, x: Tensor) -> Tensor:
+        """Return the rows of the samples."""
         return (x if self.rows is None else x[self.rows]).to(self.like)

@@ -1,7 +1,7 @@
-"""Weighted points: the one record that importance samplers, particle filters and tempered Monte
-Carlo return.
+"""Weighted samples: draws of a proposal with importance weights, and systematic resampling.
 
-With draws ``x_i`` of a proposal q and a target density rho, known up to its normaliser Z, the weights
+Importance samplers, particle filters and tempered Monte Carlo all return this record. With draws
+``x_i`` of a proposal q and a target density rho that has an unknown normaliser Z, the weights
 ``w_i = rho(x_i) / q(x_i)`` make them draws of the target: ``E[f] ~ sum w_i f(x_i) / sum w_i``, and
 the mean weight estimates Z.
 """
@@ -18,13 +18,15 @@ from ornstein.core.numerics.importance import log_ess, systematic_indices
 from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 
+_ORDER = 1  # key of the numbers that shuffle the resampled points
+
 
 @dataclass(frozen=True)
 class WeightedSample:
-    """Weighted points: draws of a proposal with log-weights that make them draws of a target.
+    """Draws of a proposal with log-weights that make them draws of a target density.
 
-    The points may come in independent groups ("islands") of equal size, one after another; within
-    a group they may depend on each other, as particles of one filter do.
+    The points may come in independent groups of equal size, one after another; within a group they
+    may depend on each other, as particles of one filter do.
 
     Args:
         x: ``(n, *event)``, the points.
@@ -58,16 +60,16 @@ class WeightedSample:
 
     @property
     def ess(self) -> float:
-        """Effective sample size (1)."""
+        """The effective sample size ``(sum w)^2 / sum w^2`` of the weights."""
         return float(log_ess(self.log_w.double(), 0).exp())
 
     def resample(self, n: int, noise: Noise) -> Tensor:
-        """n equally weighted points ``(n, *event)``, by systematic resampling, in random order."""
+        """Return n equally weighted points by systematic resampling, in random order."""
         return self.x[resample(self.log_w, n, noise)]
 
 
 def resample(log_w: Float[Tensor, " m"], n: int, noise: Noise) -> Tensor:
-    """Indices ``(n,)`` of a systematic resampling by log-weights, in random order."""
+    """Return the indices ``(n,)`` of a systematic resampling by log-weights, in random order."""
     weights = torch.softmax(log_w.double(), 0)
     chosen = systematic_indices(weights, n, noise.uniform((1,), torch.float64))
-    return chosen[noise.fold(1).uniform((n,), torch.float64).argsort()]
+    return chosen[noise.fold(_ORDER).uniform((n,), torch.float64).argsort()]

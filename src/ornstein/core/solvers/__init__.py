@@ -1,4 +1,4 @@
-"""Solve an equation at given times: numerically, exactly where the law is known, or with a gradient of small memory."""
+"""Solvers of equations at given times: numerical or exact, with gradients of small memory."""
 
 __all__ = [
     "Checkpointed",

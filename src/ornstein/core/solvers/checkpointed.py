@@ -1,17 +1,17 @@
-"""Gradients of long runs with little memory.
+"""Gradient checkpointing: gradients of long runs with a memory of the root of the number of steps.
 
-Back-propagation keeps every state and what each step computed: memory like the number n of steps.
-Cut the run into k segments, keep only the states between them, and compute a segment again when the
-gradient comes to it: memory like
+Back-propagation stores every state and what each step computed: memory proportional to the number n
+of steps. Cut the run into k segments, store only the states between them, and compute a segment
+again when the gradient comes to it: memory proportional to
 
-    k + n / k,        least at k = sqrt n,                                                       (1)
+    k + n / k,        smallest at k = sqrt n,                                                    (1)
 
 and one more run forwards. The gradients are those of the scheme itself, not of the continuous
 equation, so that they are exact for every method. What was computed must come out the same the
-second time: the noise is that of a `BrownianPath`, which is drawn again rather than kept. Griewank
-1992; Chen et al. 2016 (Training deep nets with sublinear memory cost).
+second time: the noise is that of a `BrownianPath`, which is drawn again rather than stored.
+Griewank 1992; Chen et al. 2016 (Training deep nets with sublinear memory cost).
 
-A scheme that can be run backwards need not keep anything: see `ornstein.core.solvers.reversible`.
+A scheme that can be run backwards need not store anything: see `ornstein.core.solvers.reversible`.
 """
 
 __all__ = ["Checkpointed", "CheckpointedSegment", "Gradient"]
@@ -26,48 +26,44 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ornstein.core.numerics.checks import require_integers
 from ornstein.core.processes.noise_type import driving
 from ornstein.core.random import BrownianPath
 from ornstein.core.random.motion import Motion
 from ornstein.core.random.noise import Noise, NoiseSource, NoiseStream
 from ornstein.core.random.replay import ReplayableStream
 from ornstein.core.simulation.method import Method, Step, WrappedMethod
-from ornstein.errors import OrnsteinError
 
 
 @runtime_checkable
 class Gradient(Protocol):
-    """How `solve` is differentiated: `Checkpointed` or `Reversible`."""
+    """How `solve` is differentiated: by `Checkpointed` or by `Reversible`."""
 
     def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple["CheckpointedSegment", Tensor]:
-        """A method that takes many steps as one, and the grid of those.
+        """Return a method that takes many steps as one, and the grid of those.
 
         Args:
-            method: of the steps.
+            method: the method of the steps.
             parts: the grid from each saved time to the next, both included.
         """
         ...
 
     def source(self, noise: NoiseSource, sde: Any, x: Tensor, grid: Tensor) -> Motion:
-        """Noise that can be drawn twice: a path with the steps as cells, from a `Noise`; a path is
-        what it is.
+        """Return noise that can be drawn twice: a Brownian path with the steps as cells.
+
+        A path is returned as it is.
 
         Raises:
             OrnsteinError: for another source.
         """
         if isinstance(noise, Motion):
             return noise
-        if not isinstance(noise, Noise):
-            raise OrnsteinError(
-                f"{self} draws its noise twice, from a seed or a BrownianPath, got"
-                f" {type(noise).__name__}"
-            )
         like = driving(sde).like(x, lambda: sde.diffusion(x, grid[0]))
         return BrownianPath(
             like.shape,
             float(grid.min()),
             float(grid.max()),
-            noise,
+            Noise.of(noise),
             cells=grid,
             dtype=like.dtype,
             order=2,
@@ -76,17 +72,17 @@ class Gradient(Protocol):
 
 @dataclass(frozen=True)
 class CheckpointedSegment(WrappedMethod):
-    """Many steps of a method as one, for the memory of one state.
+    """Many steps of a method as one step, for the memory of one state.
 
     Args:
-        method: of the steps.
+        method: the method of the steps.
         inner: the steps from t to s, both included, by ``(t, s)``.
     """
 
     inner: dict[tuple[float, float], Tensor] = field(repr=False)
 
     def start(self, sde: Any, times: Tensor) -> Any:
-        """The method's, on all steps."""
+        """Return the memory of the method before the first step, for the grid of all steps."""
         return super().start(
             sde, torch.cat([*(part[:-1] for part in self.inner.values()), times[-1:]])
         )
@@ -94,42 +90,40 @@ class CheckpointedSegment(WrappedMethod):
 
 @dataclass(frozen=True)
 class Checkpointed(Gradient):
-    """Gradients of `solve` with the memory (1), equal to those of plain back-propagation on the
-    same path.
+    """Gradients of `solve` with the memory of the root of the number of steps.
+
+    They are equal to those of plain back-propagation on the same path.
 
         path = orn.BrownianPath(x0.shape, seed=0, cells=torch.linspace(0, 1, 1001), order=2)
         xs = orn.solve(sde, x0, [0.0, 1.0], seed=path, dt=1e-3, gradient=orn.solvers.Checkpointed())
 
     With an integer or a `Noise` as seed the path is made by `solve`, with the steps as cells: other
-    numbers than without a gradient. Watchers see segments as steps. Methods that draw beside the
-    path are refused.
+    numbers than without a gradient. Watchers see segments as steps. Methods that draw other numbers
+    than those of the path are refused.
 
     Args:
         segments: between two saved times; by default the root of the number of steps.
 
     Raises:
-        OrnsteinError: if ``segments`` is not positive.
+        OrnsteinError: if ``segments`` is not a positive integer.
     """
 
     segments: int | None = None
 
     def __post_init__(self) -> None:
-        if self.segments is not None and self.segments < 1:
-            raise OrnsteinError(
-                f"Checkpointed(segments={self.segments}): 1 or more, or None for the root of the"
-                " number of steps"
-            )
+        if self.segments is not None:
+            require_integers(1, segments=self.segments)
 
     def cut(self, steps: int) -> list[int]:
-        """Which of ``0, ..., steps`` are the ends of segments."""
+        """Return which of the steps ``0, ..., steps`` are the ends of segments."""
         k = min(steps, self.segments or math.isqrt(steps - 1) + 1)  # (1)
         return [round(i * steps / k) for i in range(k + 1)]
 
     def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[CheckpointedSegment, Tensor]:
-        """A method that takes a segment at a time, and the grid of their ends.
+        """Return a method that takes a segment at a time, and the grid of the ends.
 
         Args:
-            method: of the steps.
+            method: the method of the steps.
             parts: the grid from each saved time to the next, both included.
         """
         ends = [part[self.cut(len(part) - 1)] for part in parts]
@@ -139,12 +133,12 @@ class Checkpointed(Gradient):
 
 
 class _Segmented(CheckpointedSegment):
-    """Those whose insides are computed again."""
+    """Segments whose states are computed again for the gradient."""
 
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """A segment."""
+        """Take all steps of one segment."""
         draws = ReplayableStream.of(stream, "a checkpointed run") if self.noisy(sde) else stream
 
         def run(y: Tensor, memory: Any) -> Step:

@@ -80,7 +80,5 @@ def sample_exact(
     if isinstance(process, LinearSDE):
         process.check_times(times)
     path = Trajectory()
-    simulate(
-        _TransitionOnly(process), x0, times, ForwardTransition(), Noise.of(seed), watch=[path]
-    )
+    simulate(_TransitionOnly(process), x0, times, ForwardTransition(), Noise.of(seed), watch=[path])
     return path.stacked()

@@ -1,19 +1,19 @@
-"""When a path first meets a level: a watcher of the loop.
+"""First passage times: when simulated paths first meet a level, as a watcher of the loop.
 
 Let l(x, t) be positive on one side of a boundary, g its diffusion, and l_0 and l_1 its values at
-the ends of a step of length h. Between them l is taken for a Brownian bridge. If l_1 <= 0 it has
-crossed; if not, it has done so unseen with probability
+the ends of a step of length h. Between them l is approximated by a Brownian bridge. If l_1 <= 0 it
+has crossed; if not, it has crossed and come back with probability
 
     exp(-2 l_0 l_1 / (g^2 h)).                                                                   (1)
 
-By reflection a bridge that ends in l_1 > 0 and is known to have met 0 meets it first when one that
-ends in -l_1 does. In the time r = u / (h - u) a bridge from l_0 to -|l_1| is, but for a factor,
-Brownian motion with drift -|l_1| and variance ``g^2 h`` per time, so
+By reflection, a bridge that ends in l_1 > 0, given that it meets 0, first meets 0 at the time at
+which one that ends in -l_1 does. In the time r = u / (h - u) a bridge from l_0 to -|l_1| is, but
+for a factor, Brownian motion with drift -|l_1| and variance ``g^2 h`` per time, so
 
     u = h r / (1 + r),      r inverse Gaussian with mean l_0 / |l_1| and shape l_0^2 / (g^2 h).  (2)
 
-Where l is a Brownian motion with drift this is exact whatever the step; else it makes of an error
-of order ``sqrt h``, that of looking at the ends of steps, one of order h. Gobet 2000 (Weak
+Where l is a Brownian motion with drift this is exact for every step; otherwise the error is of
+order h, instead of the order ``sqrt h`` of looking at the ends of steps only. Gobet 2000 (Weak
 approximation of killed diffusion using Euler schemes); Mannella 1999; Michael, Schucany and Haas
 1976.
 """
@@ -33,14 +33,13 @@ from ornstein.core.random.noise import Noise, NormalStream
 from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
-_PASSAGE = 0x70617373  # key that keeps the numbers of crossings apart from those of the path
+_PASSAGE = 0x70617373  # key of the numbers of crossings, independent of those of the path
 Level = Callable[[Tensor, Time], Tensor]
 
 
 @dataclass
 class FirstPassage:
-    """Records when ``level`` first is 0 or negative, for each sample; pass it to `solve` or
-    `simulate` as a watcher.
+    """A watcher that records when ``level`` first is 0 or negative, for each sample.
 
         hit = FirstPassage(lambda x, t: 1 - x[:, 0], diffusion=lambda x, t: torch.ones(len(x)))
         orn.solve(sde, x0, [0.0, 10.0], dt=0.01, watch=[hit])
@@ -50,14 +49,15 @@ class FirstPassage:
         level: ``(x, t) -> (b,)``, continuous, positive until the event.
         diffusion: ``(x, t) -> (b,)``, the standard deviation of level per root of time, ``|grad
             level . g|``; crossings within a step are then drawn by (1) and (2). Without it, only
-            what the ends of steps show, with the time by linear interpolation, which is late by
-            order ``sqrt h``.
+            crossings at the ends of steps count, with the time by linear interpolation, which is
+            late by order ``sqrt h``.
         seed: of the draws; an integer or a `Noise`, where sample i is the same for every batch.
         times: ``(b,)`` in float64, infinite for samples that have not crossed (``-inf`` where time
             runs down): the result.
 
     Raises:
-        OrnsteinError: while watching, if level or diffusion is not of shape ``(b,)``.
+        OrnsteinError: if level or diffusion is no function, or, while watching, not of shape
+            ``(b,)``.
     """
 
     level: Level
@@ -67,9 +67,18 @@ class FirstPassage:
     _before: Tensor | None = field(default=None, repr=False)
     _stream: NormalStream | None = field(default=None, repr=False)
 
+    def __post_init__(self) -> None:
+        for name, value in (("level", self.level), ("diffusion", self.diffusion)):
+            if not callable(value) and not (name == "diffusion" and value is None):
+                raise OrnsteinError(
+                    f"FirstPassage({name}={value!r}): pass a function (x, t) -> (b,), such as"
+                    " lambda x, t: 1 - x[:, 0]"
+                )
+        Noise.of(self.seed)  # raises for what is no seed
+
     @property
     def crossed(self) -> Bool[Tensor, " b"]:
-        """Who has."""
+        """Whether each sample has crossed the level so far, ``(b,)``."""
         return self.times.isfinite()
 
     def __call__(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> None:
@@ -82,16 +91,17 @@ class FirstPassage:
         l0, l1 = self._before, self._value(self.level, step.x, s)
         self._before, h = l1, (s - t).to(l0)
         if self.diffusion is None:
-            crossed, share = l1 <= 0, l0 / (l0 - l1)
+            crossed, fraction = l1 <= 0, l0 / (l0 - l1)
         else:
-            crossed, share = self._bridge(
+            crossed, fraction = self._bridge(
                 l0, l1, self._value(self.diffusion, x, t).square() * h.abs()
             )
         self.times = torch.where(
-            crossed & ~self.crossed, t.to(l0) + h * share.clamp(0, 1), self.times
+            crossed & ~self.crossed, t.to(l0) + h * fraction.clamp(0, 1), self.times
         )
 
     def _value(self, of: Level, x: Tensor, t: Tensor) -> Tensor:
+        """Return a function of the state, checked to be one number per sample, float64."""
         value = of(x.detach(), t).detach().double()
         if value.shape != x.shape[:1]:
             raise OrnsteinError(
@@ -101,11 +111,12 @@ class FirstPassage:
         return value
 
     def _bridge(self, l0: Tensor, l1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether a step of this variance crosses, and after which share of it. The same numbers
-        are drawn whatever happened."""
+        """Return whether a step of this variance crosses, and after which fraction of the step.
+
+        The same numbers are drawn whatever happened.
+        """
         if self._stream is None:
-            noise = self.seed if isinstance(self.seed, Noise) else Noise(self.seed)
-            self._stream = noise.fold(_PASSAGE).stream_like(l0)
+            self._stream = Noise.of(self.seed).fold(_PASSAGE).stream_like(l0)
         unseen, which, z = self._stream.uniform(), self._stream.uniform(), self._stream.normal()
         crossed = (l1 <= 0) | (unseen < torch.exp(-2 * l0 * l1 / variance))  # (1)
         r = _inverse_gaussian(l0.abs() / l1.abs(), l0.square() / variance, which, z)
@@ -113,8 +124,10 @@ class FirstPassage:
 
 
 def _inverse_gaussian(mean: Tensor, shape: Tensor, u: Tensor, z: Tensor) -> Tensor:
-    """By one uniform and one normal number: the smaller root of a quadratic in z^2, or its partner
-    (Michael, Schucany and Haas)."""
+    """Return inverse Gaussian numbers from one uniform and one normal number each.
+
+    The smaller root of a quadratic in z^2, or the larger one. Michael, Schucany and Haas 1976.
+    """
     y = mean * z.square() / (2 * shape)
     low = mean / (1 + y + (y * (2 + y)).sqrt())
     return torch.where(u * (mean + low) <= mean, low, mean.square() / low)

@@ -1,19 +1,21 @@
-"""Gradients of long runs that keep no states: the run is taken back, step by step, while its
-derivative is carried along.
+"""Gradients of long runs by a reversible scheme, with the memory of a single step.
+
+The run is undone step by step, from its end, while the derivative is computed.
 
 A step of `ReversibleHeun` of length h with increment dB is, with ``F_k(h, dB) = a(z_k, t_k) h +
 g(z_k, t_k) dB``,
 
-    z_{k+1} = 2 x_k - z_k + F_k,      x_{k+1} = x_k + 1/2 (F_k + F_{k+1}),      all F of this step's h and dB,  (1)
+    z_{k+1} = 2 x_k - z_k + F_k,      x_{k+1} = x_k + 1/2 (F_k + F_{k+1}),                       (1)
 
-and so, whatever a and g are,
+where all F have h and dB of this step, and so, whatever a and g are,
 
     z_k = 2 x_{k+1} - z_{k+1} - F_{k+1},      x_k = x_{k+1} - 1/2 (F_k + F_{k+1}).               (2)
 
 Let X_k and Z_k be the derivatives of a loss by x_k and z_k. F_k is in both lines of (1) for the
 step that begins at k, and, with that step's noise, in the second line of the one that ends there:
 
-    Z_k = -Z_{k+1} + (X_{k+1} / 2 + Z_{k+1}) dF_k/dz + (X_k / 2) dF_k^-/dz,      X_k = X_{k+1} + 2 Z_{k+1},  (3)
+    Z_k = -Z_{k+1} + (X_{k+1} / 2 + Z_{k+1}) dF_k/dz + (X_k / 2) dF_k^-/dz,                      (3)
+    X_k = X_{k+1} + 2 Z_{k+1},
 
 where ``F^-`` is of the noise before. A parameter has the same two products with ``dF/dparameter``,
 summed over k. One evaluation and one derivative at each k, and the memory of a single one: exact to
@@ -43,29 +45,31 @@ from ornstein.errors import OrnsteinError
 
 @dataclass(frozen=True)
 class Reversible(Gradient):
-    """Gradients of `solve` with `ReversibleHeun` by (2) and (3): the memory of the saved times and
-    of one step, however many there are.
+    """Gradients of `solve` with `ReversibleHeun`, for the memory of one step and the saved times.
 
-        xs = orn.solve(sde, x0, [0.0, 1.0], orn.methods.ReversibleHeun(), seed=0, dt=1e-3,
-        gradient=orn.solvers.Reversible())
+    The memory does not depend on the number of steps:
+
+        method, gradient = orn.methods.ReversibleHeun(), orn.solvers.Reversible()
+        xs = orn.solve(sde, x0, [0.0, 1.0], method, seed=0, dt=1e-3, gradient=gradient)
 
     With an integer or a `Noise` as seed the path is made by `solve`, with the steps as cells: other
-    numbers than without a gradient. Watchers see the way from one saved time to the next as a step.
+    numbers than without a gradient. Watchers see all steps between two saved times as one step.
     What drift and diffusion depend on must be leaves, such as the parameters of a module, or be
     computed inside them. First derivatives only.
     """
 
     def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[CheckpointedSegment, Tensor]:
-        """A method that goes from one saved time to the next, and the grid of those.
+        """Return a method that goes from one saved time to the next, and the grid of those.
 
         Raises:
             OrnsteinError: for a method other than `ReversibleHeun`.
         """
         if not isinstance(method, ReversibleHeun):
             raise OrnsteinError(
-                f"gradient=Reversible() takes steps back, and {method} has none: use"
-                " method=orn.methods.ReversibleHeun(), for equations of Stratonovich (see to_stratonovich)"
-                " and for additive noise; or gradient=orn.solvers.Checkpointed(), which takes any method"
+                f"gradient=Reversible() undoes the steps of the method, and those of {method}"
+                " cannot be undone: use method=orn.methods.ReversibleHeun(), for equations of"
+                " Stratonovich (see to_stratonovich) and for additive noise; or"
+                " gradient=orn.solvers.Checkpointed(), which takes any method"
             )
         inner = {(float(part[0]), float(part[-1])): part for part in parts}
         return ReversibleSegment(method, inner), torch.stack(
@@ -74,13 +78,13 @@ class Reversible(Gradient):
 
 
 class ReversibleSegment(CheckpointedSegment):
-    """Those that are taken back."""
+    """Segments whose steps are undone for the gradient."""
 
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """From t to s; the memory is z."""
-        draws = ReplayableStream.of(stream, "a run that is taken back") if self.noisy(sde) else None
+        """Take all steps from t to s; the memory is the state z of the scheme."""
+        draws = ReplayableStream.of(stream, "a run that is undone") if self.noisy(sde) else None
         z, run = x if memory is None else memory, _Run(sde, self.inner[float(t), float(s)], draws)
         ends, leaves = run.forth(x.detach(), z.detach())
         y, z = _Differentiable.apply(run, ends, x, z, *leaves)
@@ -88,7 +92,7 @@ class ReversibleSegment(CheckpointedSegment):
 
 
 class _Differentiable(torch.autograd.Function):
-    """Joins the ends of a run that was done to what they depend on."""
+    """The end of a finished run as a differentiable function of its start and its parameters."""
 
     @staticmethod
     def forward(
@@ -114,27 +118,32 @@ class _Run(NamedTuple):
     draws: ReplayableStream | None
 
     def forth(self, x: Tensor, z: Tensor) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
-        """x and z at the end, and the leaves that drift and diffusion depend on."""
+        """Return x and z at the end, and the leaves on which drift and diffusion depend."""
         leaves: dict[int, Tensor] = {}
         first = _now()
         at = self._at(z, 0)
         _add_leaves(leaves, at, first)
         for k in range(len(self.grid) - 1):
             jump = self._jump(k)
-            here = self._force(at, k, jump).detach()
-            z = 2 * x - z + here
+            force = self._force(at, k, jump).detach()
+            z = 2 * x - z + force
             at = self._at(z, k + 1)
             _add_leaves(leaves, at, first)
-            x = x + (here + self._force(at, k, jump).detach()) / 2  # (1)
+            x = x + (force + self._force(at, k, jump).detach()) / 2  # (1)
         return (x, z), list(leaves.values())
 
     def back(
         self, x: Tensor, z: Tensor, leaves: list[Tensor], X: Tensor, Z: Tensor
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-        """From x, z and the derivatives by them at the end, those by x and z at the start and by
-        the leaves."""
+        """Return the derivatives by x and z at the start and by the leaves.
+
+        Args:
+            x, z: the states at the end.
+            leaves: the tensors on which drift and diffusion depend.
+            X, Z: the derivatives by x and z at the end.
+        """
         total: list[Tensor | None] = [None] * len(leaves)
-        here_by, later, after = torch.zeros_like(X), None, torch.zeros_like(x)
+        force_by, later, after = torch.zeros_like(X), None, torch.zeros_like(x)
         for k in range(len(self.grid) - 1, -1, -1):
             before = self._jump(k - 1) if k else None
             with torch.enable_grad():
@@ -143,34 +152,34 @@ class _Run(NamedTuple):
                 forces, by = [], []
                 if k < len(self.grid) - 1:
                     forces.append(self._force(at, k, later))
-                    by.append(here_by)
+                    by.append(force_by)
                     x = x - (forces[0].detach() + after) / 2  # (2)
                 if k:
                     forces.append(self._force(at, k - 1, before))
                     by.append(X / 2)
-                found = _products(forces, [point, *leaves], by)
-            Z = Z if found[0] is None else Z + found[0]
+                derivatives = _products(forces, [point, *leaves], by)
+            Z = Z if derivatives[0] is None else Z + derivatives[0]
             total = [
                 b if a is None else a if b is None else a + b
-                for a, b in zip(total, found[1:], strict=True)
+                for a, b in zip(total, derivatives[1:], strict=True)
             ]
             if k:
                 after, later = forces[-1].detach(), before
                 z = 2 * x - z - after  # (2)
-                here_by, X, Z = X / 2 + Z, X + 2 * Z, -Z  # (3)
+                force_by, X, Z = X / 2 + Z, X + 2 * Z, -Z  # (3)
         return X, Z, total
 
     def _jump(self, k: int) -> Tensor | None:
-        """dB of step k."""
+        """Return the increment dB of step k."""
         return None if self.draws is None else self.draws.increment(self.grid[k], self.grid[k + 1])
 
     def _at(self, z: Tensor, k: int) -> tuple[Tensor, Tensor | None]:
-        """a and g."""
+        """Return drift and diffusion at the state z and the time of step k."""
         t = self.grid[k]
         return self.sde.drift(z, t), None if self.draws is None else self.sde.diffusion(z, t)
 
     def _force(self, at: tuple[Tensor, Tensor | None], k: int, jump: Tensor | None) -> Tensor:
-        """F with h and dB of step k."""
+        """Return F with h and dB of step k."""
         a, g = at
         force = a * per_sample(self.grid[k + 1] - self.grid[k], a)
         return force if g is None or jump is None else force + driving(self.sde).apply(g, jump)
@@ -179,7 +188,7 @@ class _Run(NamedTuple):
 def _products(
     outputs: list[Tensor], inputs: list[Tensor], by: list[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """Sums of vectors with Jacobians; None where nothing depends on an input."""
+    """Return sums of products of vectors with Jacobians; None for an input without influence."""
     pairs = [(y, v) for y, v in zip(outputs, by, strict=True) if y.requires_grad]
     if not pairs:
         return (None,) * len(inputs)
@@ -189,15 +198,14 @@ def _products(
 
 
 def _now() -> int:
-    """A number below those of the nodes that come into the graph from now on, above those that are
-    in it."""
+    """Return a sequence number between those of earlier and of later nodes of the graph."""
     with torch.enable_grad():
         node = torch.zeros((), requires_grad=True).clone().grad_fn
     return int(node._sequence_nr())  # type: ignore[union-attr]
 
 
 def _add_leaves(leaves: dict[int, Tensor], at: tuple[Tensor, Tensor | None], first: int) -> None:
-    """Those that a and g depend on.
+    """Add the leaves on which drift and diffusion depend.
 
     Raises:
         OrnsteinError: if they depend on something that was computed before.
