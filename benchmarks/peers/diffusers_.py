@@ -1,7 +1,7 @@
 """The schedulers of diffusers that add no noise, on the grids they offer, driven as their pipelines
 drive them.
 
-The model is told the level that the scheduler works with, not the training step it is rounded to,
+The model gets the level that the scheduler works with, not the training step it is rounded to,
 and answers in the scheduler's own parametrisation: a better network than any. Training schedules:
 linear betas (VP) and squared cosine; EDM; straight.
 """
@@ -35,7 +35,7 @@ def _begin(name: str, config: dict[str, Any], n: int) -> Any:
 
 
 def _scaled(denoiser: Counted, n: int, name: str, config: dict[str, Any]) -> tuple[Tensor, float]:
-    """Schedulers whose state is ``x_0 + sigma z``, and which are told the noise."""
+    """Schedulers whose state is ``x_0 + sigma z``, and whose models predict the noise."""
     scheduler = _begin(name, config, n)
     y = denoiser.start(float(scheduler.sigmas[0]))
     for i, t in enumerate(scheduler.timesteps):
@@ -62,7 +62,7 @@ def _edm(denoiser: Counted, n: int, name: str, config: dict[str, Any]) -> tuple[
 def _preserving(
     denoiser: Counted, n: int, name: str, config: dict[str, Any]
 ) -> tuple[Tensor, float]:
-    """Schedulers whose state is ``alpha x_0 + sigma z``, and which are told the clean point."""
+    """Schedulers with states ``alpha x_0 + sigma z`` whose models predict the clean point."""
     scheduler = _begin(name, {**config, "prediction_type": "sample"}, n)
     flow = bool(config.get("use_flow_sigmas"))
     sigmas = scheduler.sigmas.double()
@@ -90,8 +90,7 @@ def _discrete(denoiser: Counted, n: int, name: str, config: dict[str, Any]) -> t
 
 
 def _straight(denoiser: Counted, n: int, name: str, config: dict[str, Any]) -> tuple[Tensor, float]:
-    """Schedulers of flow matching: the state is ``(1 - s) x_0 + s z``, and they are told ``z -
-    x_0``."""
+    """Schedulers of flow matching: states ``(1 - s) x_0 + s z``, models that predict ``z - x_0``."""
     scheduler = _begin(name, config, n)
     low = 1 / (1 + _INFINITE)
     sigmas = scheduler.sigmas.double().clamp(max=1 - low).tolist()
@@ -102,7 +101,7 @@ def _straight(denoiser: Counted, n: int, name: str, config: dict[str, Any]) -> t
 
 
 def _angular(denoiser: Counted, n: int, name: str, config: dict[str, Any]) -> tuple[Tensor, float]:
-    """IPNDM: the state is ``cos x_0 + sin z``, and it is told ``cos z - sin x_0``."""
+    """IPNDM: the state is ``cos x_0 + sin z``, and its model predicts ``cos z - sin x_0``."""
     scheduler = _begin(name, config, n)
     sines, cosines = scheduler.betas.double(), scheduler.alphas.double().clamp(min=1 / _INFINITE)
     x = denoiser.start(float(sines[0] / cosines[0])) * cosines[0]

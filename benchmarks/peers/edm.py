@@ -1,7 +1,8 @@
 """The deterministic sampler of Karras et al. 2022 (EDM, algorithm 1), restated: Euler and
 second-order steps in sigma.
 
-    d(y, s) = (y - D(y, s)) / s,    y' = y + (m - s) d,    y_next = y + h [(1 - 1/2a) d(y, s) + 1/2a d(y', m)],  (1)
+    d(y, s) = (y - D(y, s)) / s,    y' = y + (m - s) d,
+    y_next = y + h [(1 - 1/2a) d(y, s) + 1/2a d(y', m)],                                         (1)
 
 with ``m = s + a h``, ``h`` the step in sigma: a = 1 is Heun's method, 1/2 the midpoint rule, 2/3
 Ralston's. The last step, to 0, is Euler's.

@@ -31,7 +31,8 @@ def _sampling() -> Any:
         )
     package, utils = ModuleType("k_diffusion"), ModuleType("k_diffusion.utils")
     package.__path__ = list(spec.submodule_search_locations)
-    utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]  # type: ignore[attr-defined]
+    append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]  # noqa: E731
+    utils.append_dims = append_dims  # type: ignore[attr-defined]
     package.utils = utils  # type: ignore[attr-defined]
     sys.modules |= {"k_diffusion": package, "k_diffusion.utils": utils}
     return importlib.import_module("k_diffusion.sampling")

@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import softplus
 
 import ornstein as orn
-from ornstein.density.interop.jax import _padded
+from ornstein.density.interop.jax import batch_size
 from ornstein.errors import OrnsteinError
 
 SCHOOLS = orn.targets.EightSchools()
@@ -76,14 +76,14 @@ def of_stan():
     return orn.from_stan(STAN, {"J": 8, "y": Y, "sigma": torch.tensor(SCHOOLS.s)})
 
 
-WAYS = [
+MODELS = [
     of_numpyro,
     of_pymc,
     pytest.param(of_stan, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
 ]
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=lambda make: make.__name__)
+@pytest.fixture(scope="module", params=MODELS, ids=lambda make: make.__name__)
 def schools(request):
     return request.param()
 
@@ -193,11 +193,51 @@ def test_constrained_numpyro_models_integrate_to_one():
     assert abs(estimate.value) < 4 * estimate.stderr < 0.2
 
 
-def test_pymc_models_keep_their_axes():
+def test_pymc_models_carry_their_axes():
     density = of_pymc()
     assert density.axes["theta"] == ("school",)
     assert density.labels["school"] == tuple("abcdefgh")
     assert density.start.shape == (10,)
+
+
+class TestNumPy:
+    """A gradient is compared with differences of the value at several points, not at one."""
+
+    def test_a_gradient_that_is_wrong_in_some_places_is_refused(self):
+        """Wrong near the origin only, far away only, or on one side."""
+        places = (
+            lambda x: np.abs(x).max(-1, keepdims=True) < 0.2,
+            lambda x: np.abs(x).max(-1, keepdims=True) > 2.5,
+            lambda x: x[..., :1] > 0,
+        )
+        for wrong in places:
+
+            def fn(x, wrong=wrong):
+                return -(x**2).sum(-1) / 2, np.where(wrong(x), 0.5, 1.0) * -x
+
+            with pytest.raises(OrnsteinError, match="gradient is not that of the value"):
+                orn.from_numpy(fn, 2)
+
+    @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
+    def test_a_right_gradient_is_accepted_at_any_scale_and_with_a_kink(self, scale):
+        def fn(x):
+            value = -((x / scale) ** 2).sum(-1) / 2 - np.abs(x / scale).sum(-1)
+            return value, -x / scale**2 - np.sign(x) / scale
+
+        z = torch.ones(1, 3, dtype=torch.float64)
+        assert float(orn.from_numpy(fn, 3)(z)) == pytest.approx(-1.5 / scale**2 - 3 / scale)
+
+    @pytest.mark.parametrize(
+        "fn",
+        [
+            lambda x: -np.sum(np.cos(x.numpy())),
+            lambda x: -np.square(x.numpy()).sum(-1),
+            lambda x: torch.as_tensor(-np.square(x.numpy()).sum(-1)),
+        ],
+    )
+    def test_a_function_without_gradient_is_told_what_to_do(self, fn):
+        with pytest.raises(OrnsteinError, match="from_numpy"):
+            orn.sample_density(fn, dim=3, n=64)
 
 
 class TestJAX:
@@ -228,7 +268,7 @@ class TestJAX:
             orn.from_jax(fn, 3)
 
     def test_batches_are_filled_up_by_at_most_half(self):
-        sizes = [_padded(n) for n in range(1, 5000)]
+        sizes = [batch_size(n) for n in range(1, 5000)]
         assert all(n <= size <= 1.5 * n for n, size in enumerate(sizes, 1))
         assert len(set(sizes)) <= 2 * math.log2(5000) + 1
 

@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo: start laws that can be trusted, frozen ladders that are unbiased,
+"""Sequential Monte Carlo: proposals that are normalised, frozen steps that are unbiased,
 intervals that cover."""
 
 import math
@@ -8,8 +8,8 @@ import torch
 
 import ornstein as orn
 from ornstein.density.counted import CountedLogDensity
-from ornstein.density.log_z import log_z_islands
-from ornstein.density.proposals.imis import patched
+from ornstein.density.log_z import log_z_of_runs
+from ornstein.density.proposals.imis import refine_proposal
 from ornstein.density.proposals.mixture import DefensiveMixture, Mixture, fit_mixture
 from ornstein.density.proposals.triangular import (
     fit_triangular,
@@ -17,8 +17,13 @@ from ornstein.density.proposals.triangular import (
     with_mixtures,
     with_tails,
 )
-from ornstein.density.smc.strategy import ProposalTrial, classical
-from ornstein.density.smc.tempered_smc import TemperingStep, pilot, run, weigh
+from ornstein.density.smc.strategy import ProposalTrial, tempered_sampler
+from ornstein.density.smc.tempered_smc import (
+    TemperingStep,
+    adaptive_smc,
+    frozen_smc,
+    importance_sample,
+)
 from ornstein.errors import OrnsteinError
 
 DOUBLE = torch.float64
@@ -43,8 +48,8 @@ def pair():
     )
 
 
-def bent():
-    """Coordinates each bent and scaled by those before."""
+def curved():
+    """Coordinates that are each curved and scaled by those before."""
     z = orn.Noise(0).normal((3000, 3), DOUBLE)
     x1 = 0.5 * z[:, 1] * (0.7 * z[:, 0]).exp()
     return torch.stack([z[:, 0], x1, z[:, 2] + z[:, 0].square()], 1)
@@ -53,12 +58,12 @@ def bent():
 LAWS = {
     "mixture": pair(),
     "student": round_law(2, 1.5, 4.0),
-    "triangular": fit_triangular(bent(), torch.tensor([0, 1, 2])),
-    "bent, with tails": with_tails(
-        with_mixtures(fit_triangular(bent(), torch.tensor([0, 2, 1]), 0.3), bent()), 0.2
+    "triangular": fit_triangular(curved(), torch.tensor([0, 1, 2])),
+    "curved, with tails": with_tails(
+        with_mixtures(fit_triangular(curved(), torch.tensor([0, 2, 1]), 0.3), curved()), 0.2
     ),
-    "independent": with_mixtures(independent(bent()), bent()),
-    "blend": DefensiveMixture((pair(), round_law(2, 5.0, 4.0)), (0.7, 0.3)),
+    "independent": with_mixtures(independent(curved()), curved()),
+    "defensive mixture": DefensiveMixture((pair(), round_law(2, 5.0, 4.0)), (0.7, 0.3)),
 }
 
 
@@ -113,8 +118,8 @@ def test_expectation_maximisation_finds_the_mixture_it_is_given():
     torch.testing.assert_close(law.means[[first, 1 - first]], pair().means, rtol=0, atol=0.1)
 
 
-def test_a_frozen_ladder_is_unbiased_however_bad():
-    """24 particles, 3 rungs, moves that hardly move, 1000 islands: the mean of Z is e^0.5 within 4
+def test_frozen_steps_are_unbiased_however_bad():
+    """24 particles, 3 steps, moves that hardly move, 1000 runs: the mean of Z is e^0.5 within 4
     standard errors."""
     target = Mixture(
         torch.ones(1, dtype=DOUBLE),
@@ -122,20 +127,20 @@ def test_a_frozen_ladder_is_unbiased_however_bad():
         0.7 * torch.eye(2, dtype=DOUBLE)[None],
     )
     kernel = orn.mcmc.HMC(0.05, torch.ones(2, dtype=DOUBLE), 2)
-    rungs = [TemperingStep(0.6, kernel), TemperingStep(0.2, kernel), TemperingStep(0.0, kernel)]
-    cloud = run(
-        lambda x: target.log_prob(x) + 0.5, round_law(2, 1.5), rungs, 24, 1000, orn.Noise(0)
+    steps = [TemperingStep(0.6, kernel), TemperingStep(0.2, kernel), TemperingStep(0.0, kernel)]
+    sample = frozen_smc(
+        lambda x: target.log_prob(x) + 0.5, round_law(2, 1.5), steps, 24, 1000, orn.Noise(0)
     )
-    z = cloud.islands.exp()
+    z = sample.run_log_z.exp()
     assert abs(float(z.mean()) - math.exp(0.5)) < 4 * float(z.std()) / math.sqrt(1000)
-    assert float(cloud.log_w.exp().mean()) == pytest.approx(float(z.mean()), rel=1e-9)
+    assert float(sample.log_w.exp().mean()) == pytest.approx(float(z.mean()), rel=1e-9)
 
 
-def test_draws_that_are_weighed_are_a_ladder_of_one_rung():
+def test_weighted_draws_are_one_step_without_moves():
     """Without moves nothing needs a gradient; E of the mean weight is e^0.5, within 4 standard
     errors."""
     target = pair()
-    cloud = run(
+    sample = frozen_smc(
         lambda x: target.log_prob(x) + 0.5,
         round_law(2, 4.0, 4.0),
         [TemperingStep(0.0, None)],
@@ -143,12 +148,12 @@ def test_draws_that_are_weighed_are_a_ladder_of_one_rung():
         16,
         orn.Noise(0),
     )
-    assert cloud.x.shape == (8000, 2) and cloud.islands.shape == (16,) and not cloud.acceptance
-    assert abs(cloud.log_z.value - 0.5) < 4 * cloud.log_z.stderr < 0.2
-    assert cloud.cess == [pytest.approx(cloud.log_z.ess / 8000)]
+    assert sample.x.shape == (8000, 2) and sample.run_log_z.shape == (16,) and not sample.acceptance
+    assert abs(sample.log_z.value - 0.5) < 4 * sample.log_z.stderr < 0.2
+    assert sample.cess == [pytest.approx(sample.log_z.ess / 8000)]
 
 
-def test_patches_find_what_a_law_does_not_reach():
+def test_refinement_reaches_what_a_proposal_does_not():
     """A third of the mass lies in a mode six deviations off, where the law has a draw in a
     thousand: log Z within 4 standard errors, effective draws six in ten, where it was below one; a
     law that fits is left as it is."""
@@ -157,39 +162,45 @@ def test_patches_find_what_a_law_does_not_reach():
         torch.tensor([2.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1)
     )
     law = DefensiveMixture((round_law(2, 1.0), round_law(2, 4.0, 4.0)), (0.99, 0.01))
-    better = patched(far.log_prob, law, 4096, orn.Noise(0))
+    better = refine_proposal(far.log_prob, law, 4096, orn.Noise(0))
     before, after = (
-        weigh(far.log_prob, some, 1024, 8, orn.Noise(1)).log_z for some in (law, better)
+        importance_sample(far.log_prob, q, 1024, 8, orn.Noise(1)).log_z for q in (law, better)
     )
     assert (
         before.ess < 0.1 * 8192 and after.ess > 0.6 * 8192 and abs(after.value) < 4 * after.stderr
     )
     assert (
-        len(patched(far.log_prob, DefensiveMixture((far,), (1.0,)), 4096, orn.Noise(0)).laws) == 1
+        len(
+            refine_proposal(far.log_prob, DefensiveMixture((far,), (1.0,)), 4096, orn.Noise(0)).laws
+        )
+        == 1
     )
 
 
-def test_suspects_lead_to_a_neck_that_draws_do_not():
+def test_points_from_elsewhere_lead_to_a_mode_that_draws_do_not():
     """A hundredth of the mass lies forty deviations off, where the law has no draw in a million:
-    points there give it a patch."""
+    points there give it a Gaussian."""
     means = torch.tensor([[0.0, 0.0], [40.0, 0.0]], dtype=DOUBLE)
     far = Mixture(
         torch.tensor([99.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1)
     )
     law = round_law(2, 1.0)
-    blind, told = (
-        patched(far.log_prob, law, 4096, orn.Noise(0), suspects)
-        for suspects in (None, means[1:] + 0.1)
+    without, with_points = (
+        refine_proposal(far.log_prob, law, 4096, orn.Noise(0), extra)
+        for extra in (None, means[1:] + 0.1)
     )
-    assert len(blind.laws) == 1 and len(told.laws) > 1
-    log_z = [weigh(far.log_prob, some, 2048, 16, orn.Noise(1)).log_z for some in (blind, told)]
+    assert len(without.laws) == 1 and len(with_points.laws) > 1
+    log_z = [
+        importance_sample(far.log_prob, law, 2048, 16, orn.Noise(1)).log_z
+        for law in (without, with_points)
+    ]
     assert (
         log_z[0].value == pytest.approx(math.log(0.99), abs=1e-3)
         and abs(log_z[1].value) < 4 * log_z[1].stderr < 0.01
     )
 
 
-def test_particles_found_without_a_law_confirm_it_or_not():
+def test_particles_drawn_without_a_proposal_confirm_it_or_not():
     """``1 / E_rho[w]`` is the effective fraction of the draws where these see everything; a
     twentieth of the mass far off is what they do not see."""
     law, near = round_law(2, 1.3), round_law(2, 1.0)
@@ -198,21 +209,23 @@ def test_particles_found_without_a_law_confirm_it_or_not():
         torch.tensor([19.0, 1.0], dtype=DOUBLE), means, torch.eye(2, dtype=DOUBLE).repeat(2, 1, 1)
     )
     for target, confirmed in ((near, True), (far, False)):
-        trial = ProposalTrial(law, weigh(target.log_prob, law, 4096, 1, orn.Noise(0)), 0.0)
-        assert trial.kept > 0.5 and trial.direct
-        assert trial.confirmed(target.log_prob, target.draw(1000, orn.Noise(1))) is confirmed
-        assert trial.confirmed(target.log_prob, torch.zeros(0, 2, dtype=DOUBLE))
+        trial = ProposalTrial(
+            law, importance_sample(target.log_prob, law, 4096, 1, orn.Noise(0)), 0.0
+        )
+        assert trial.ess_fraction > 0.5 and trial.direct
+        assert trial.confirmed_by(target.log_prob, target.draw(1000, orn.Noise(1))) is confirmed
+        assert trial.confirmed_by(target.log_prob, torch.zeros(0, 2, dtype=DOUBLE))
 
 
-def test_intervals_of_islands_cover():
-    """960 islands of one ladder, in groups of 8: 95 % intervals cover between 0.87 and 1 (4
+def test_intervals_of_independent_runs_cover():
+    """960 runs of the same steps, in groups of 8: 95 % intervals cover between 0.87 and 1 (4
     standard errors of a proportion)."""
     target = pair()
-    _, rungs = pilot(target.log_prob, round_law(2, 4.0), 512, orn.Noise(0))
-    islands = run(target.log_prob, round_law(2, 4.0), rungs, 32, 960, orn.Noise(1)).islands.reshape(
-        120, 8
-    )
-    hits = [log_z_islands(row, torch.zeros(8)).interval for row in islands]
+    _, steps = adaptive_smc(target.log_prob, round_law(2, 4.0), 512, orn.Noise(0))
+    log_z = frozen_smc(
+        target.log_prob, round_law(2, 4.0), steps, 32, 960, orn.Noise(1)
+    ).run_log_z.reshape(120, 8)
+    hits = [log_z_of_runs(row, torch.zeros(8)).interval for row in log_z]
     assert sum(low <= 0 <= high for low, high in hits) / 120 >= 0.95 - 4 * math.sqrt(
         0.95 * 0.05 / 120
     )
@@ -220,7 +233,7 @@ def test_intervals_of_islands_cover():
 
 def test_a_start_law_that_misses_the_support_is_an_error():
     with pytest.raises(OrnsteinError, match="weight 0"):
-        run(
+        frozen_smc(
             lambda x: torch.where(x[:, 0] > 1e6, 0.0, -torch.inf),
             round_law(1, 1.0),
             [TemperingStep(0.0, None)],
@@ -234,17 +247,19 @@ def test_the_whole_on_nine_modes():
     """log Z = 0 within 0.01, in the interval; every mode's weight within 10 %; evaluations
     counted."""
     target = orn.targets.gmm9()
-    ledger = CountedLogDensity(target.log_prob, 2)
-    found = classical(ledger, 2, orn.Noise(0))
-    assert abs(found.cloud.log_z.value) < 0.01
-    assert found.cloud.log_z.interval[0] <= 0 <= found.cloud.log_z.interval[1]
-    x = found.cloud.equal(16000, orn.Noise(1))
+    counted = CountedLogDensity(target.log_prob, 2)
+    result = tempered_sampler(counted, 2, orn.Noise(0))
+    assert abs(result.sample.log_z.value) < 0.01
+    assert result.sample.log_z.interval[0] <= 0 <= result.sample.log_z.interval[1]
+    x = result.sample.resample(16000, orn.Noise(1))
     share = torch.bincount(torch.cdist(x, target.means).argmin(1), minlength=9) / 16000
     assert float((share * 9 - 1).abs().max()) < 0.1
-    assert ledger.values > 8192 and ledger.gradients > 0
+    assert counted.values > 8192 and counted.gradients > 0
 
 
 def test_the_whole_on_a_funnel():
     """d = 4, sd 2: log Z = 0 within 4 standard errors and 0.1."""
-    found = classical(orn.targets.Funnel(4, std=2.0).log_prob, 4, orn.Noise(0), 0.02, 4096, 2048)
-    assert abs(found.cloud.log_z.value) < min(0.1, 4 * found.cloud.log_z.stderr)
+    result = tempered_sampler(
+        orn.targets.Funnel(4, std=2.0).log_prob, 4, orn.Noise(0), 0.02, 4096, 2048
+    )
+    assert abs(result.sample.log_z.value) < min(0.1, 4 * result.sample.log_z.stderr)

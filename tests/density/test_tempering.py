@@ -7,9 +7,9 @@ import torch
 
 import ornstein as orn
 from ornstein.core.numerics.multivariate_normal import Normal
-from ornstein.core.paths.particles import resample
+from ornstein.core.random.weighted_sample import resample
 from ornstein.density.proposals.mixture import Mixture
-from ornstein.density.smc.tempered_smc import pilot, run
+from ornstein.density.smc.tempered_smc import adaptive_smc, frozen_smc
 from ornstein.errors import OrnsteinError
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
@@ -73,8 +73,8 @@ def test_log_z_and_moments_of_a_correlated_gaussian():
     standard errors."""
     cov = torch.tensor([[1.0, 0.4], [0.4, 0.25]])
     exact = torch.distributions.MultivariateNormal(torch.tensor([2.0, -1.0]), cov)
-    clouds = [
-        pilot(lambda x: exact.log_prob(x) + 1.7, wide(4.0), 1024, orn.Noise(seed), 0.9)[0]
+    samples = [
+        adaptive_smc(lambda x: exact.log_prob(x) + 1.7, wide(4.0), 1024, orn.Noise(seed), 0.9)[0]
         for seed in range(8)
     ]
 
@@ -82,58 +82,61 @@ def test_log_z_and_moments_of_a_correlated_gaussian():
         values = torch.stack(values).double()
         assert bool(((values.mean(0) - truth).abs() < 4 * values.std(0) / 8**0.5).all())
 
-    equal = [cloud.equal(1024, orn.Noise(100 + seed)) for seed, cloud in enumerate(clouds)]
-    agrees([torch.tensor(cloud.log_z.value) for cloud in clouds], torch.tensor(1.7))
+    equal = [sample.resample(1024, orn.Noise(100 + seed)) for seed, sample in enumerate(samples)]
+    agrees([torch.tensor(sample.log_z.value) for sample in samples], torch.tensor(1.7))
     agrees([x.mean(0) for x in equal], exact.mean)
     agrees([torch.cov(x.mT) for x in equal], cov)
-    for cloud in clouds:
+    for sample in samples:
         assert (
-            cloud.levels[0] == 1
-            and cloud.levels[-1] == 0
-            and cloud.levels == sorted(cloud.levels, reverse=True)
+            sample.levels[0] == 1
+            and sample.levels[-1] == 0
+            and sample.levels == sorted(sample.levels, reverse=True)
         )
-        assert 0.3 < cloud.acceptance[-1] <= 1
+        assert 0.3 < sample.acceptance[-1] <= 1
 
 
 def test_nine_modes_stay_with_their_ninths():
     """Particles per mode of gmm9 over 4 seeds: none is lost, each mean share is 1/9 within 4 of its
     standard errors."""
-    target, shares, log_z = orn.targets.gmm9(), [], []
+    target, fractions, log_z = orn.targets.gmm9(), [], []
     for seed in range(4):
-        cloud, _ = pilot(target.log_prob, wide(10.0), 2048, orn.Noise(seed), 0.9)
+        sample, _ = adaptive_smc(target.log_prob, wide(10.0), 2048, orn.Noise(seed), 0.9)
         nearest = torch.cdist(
-            cloud.equal(2048, orn.Noise(100 + seed)), target.means.double()
+            sample.resample(2048, orn.Noise(100 + seed)), target.means.double()
         ).argmin(1)
-        shares.append(torch.bincount(nearest, minlength=9) / 2048)
-        log_z.append(cloud.log_z.value)
-    shares, log_z = torch.stack(shares), torch.tensor(log_z)
-    assert float(shares.min()) > 0.02
-    assert bool(((shares.mean(0) - 1 / 9).abs() < 4 * (shares.std(0) / 2).clamp(min=0.005)).all())
+        fractions.append(torch.bincount(nearest, minlength=9) / 2048)
+        log_z.append(sample.log_z.value)
+    fractions, log_z = torch.stack(fractions), torch.tensor(log_z)
+    assert float(fractions.min()) > 0.02
+    assert bool(
+        ((fractions.mean(0) - 1 / 9).abs() < 4 * (fractions.std(0) / 2).clamp(min=0.005)).all()
+    )
     assert abs(float(log_z.mean())) < 4 * float(log_z.std()) / 2 + 0.01
 
 
 def test_a_density_that_vanishes_everywhere_is_refused():
     with pytest.raises(OrnsteinError, match=r"-inf at every starting point.*start_std"):
-        pilot(lambda x: torch.full((len(x),), -torch.inf), wide(1.0), 64, orn.Noise(0))
+        adaptive_smc(lambda x: torch.full((len(x),), -torch.inf), wide(1.0), 64, orn.Noise(0))
 
 
 def test_too_few_levels_are_an_error():
     far = torch.distributions.MultivariateNormal(torch.full((2,), 60.0), 0.01 * torch.eye(2))
     with pytest.raises(OrnsteinError, match="after 3 steps"):
-        pilot(far.log_prob, wide(1.0), 64, orn.Noise(0), 0.9, max_levels=3)
+        adaptive_smc(far.log_prob, wide(1.0), 64, orn.Noise(0), 0.9, max_levels=3)
 
 
 def test_particles_never_leave_a_bounded_support():
-    """Half-plane: log Z = log(1/2) of a standard normal within 4 standard errors over 6 islands, no
+    """Half-plane: log Z = log(1/2) of a standard normal within 4 standard errors over 6 runs, no
     particle outside."""
 
     def half(x):
         return torch.where(x[:, 0] > 0, -x.square().sum(1) / 2 - math.log(2 * math.pi), -torch.inf)
 
-    first, rungs = pilot(half, wide(2.0), 1024, orn.Noise(0), 0.9)
-    cloud = run(half, wide(2.0), rungs, 1024, 6, orn.Noise(1))
-    for found in (first, cloud):
-        assert float(found.equal(1024, orn.Noise(2))[:, 0].min()) > 0
+    first, steps = adaptive_smc(half, wide(2.0), 1024, orn.Noise(0), 0.9)
+    sample = frozen_smc(half, wide(2.0), steps, 1024, 6, orn.Noise(1))
+    for particles in (first, sample):
+        assert float(particles.resample(1024, orn.Noise(2))[:, 0].min()) > 0
     assert (
-        abs(float(cloud.islands.mean()) - math.log(0.5)) < 4 * float(cloud.islands.std()) / 6**0.5
+        abs(float(sample.run_log_z.mean()) - math.log(0.5))
+        < 4 * float(sample.run_log_z.std()) / 6**0.5
     )

@@ -1,17 +1,18 @@
-"""Where parameters live, and the maps from all of R^d onto there: ``orn.supports``.
+"""Supports of parameters and the smooth maps from R^d onto them: ``orn.supports``.
 
-Notation: z is unconstrained, ``x = f(z)`` lies inside the support, and a density rho of x becomes
-in z
+A sampler works on all of R^d, but a standard deviation is positive and probabilities add up to 1. A
+`Support` declares such a set, for `orn.Density.of`. Notation: z is unconstrained, ``x = f(z)`` lies
+inside the support, and a density rho of x becomes in z
 
     log rho(f(z)) + log |det df/dz|,                                                             (1)
 
-which has the same integral. The last term makes up for how f stretches space: without it a sampler
-finds another law. The maps are those of ``torch.distributions.biject_to`` and of
+which has the same integral. The last term accounts for how f stretches space: without it a sampler
+has another target. The maps are those of ``torch.distributions.biject_to`` and of
 `ornstein.density.constraints.bijections`. Wherever rounding would put a point on the edge of its
 support or at infinity (in float32 ``exp(-110) = 0`` and ``3 + exp(-20) = 3``) it is moved to the
 last number inside, where a log-density is finite; at infinity the last term of (1) is -inf, since
-it would grow with z at an x that stays. Only ordered vectors may come back with ties, where an
-increment drowns in the entry before.
+it would grow with z while x stays. Only ordered vectors may come back with ties, where an increment
+is below the rounding of the entry before.
 """
 
 __all__ = [
@@ -43,8 +44,7 @@ from ornstein.errors import OrnsteinError
 
 @dataclass(frozen=True)
 class Support:
-    """A set that a parameter of a given shape lives in, with the map (1) from R^dim onto its
-    inside.
+    """The set of values of a parameter of a given shape, with a smooth map from R^dim onto it.
 
     Args:
         constraint: of `torch.distributions.constraints`, or `ordered_vector`.
@@ -94,13 +94,20 @@ class Support:
 
     @property
     def dim(self) -> int:
-        """Numbers that are free: the length of z."""
+        """The number of unconstrained coordinates z of one point."""
         return math.prod(self._unconstrained_shape)
 
     def constrain(
         self, z: Float[Tensor, "n d"]
     ) -> tuple[Float[Tensor, "n *shape"], Float[Tensor, " n"]]:
-        """``x = f(z)`` and ``log |det df/dz|`` (1)."""
+        """Map unconstrained points to ``x = f(z)``, and return ``log |det df/dz|`` too.
+
+        Args:
+            z: ``(n, d)``, unconstrained points.
+
+        Returns:
+            x, ``(n, *shape)``, and the log-determinants, ``(n,)`` in nats.
+        """
         free = z.reshape(len(z), *self._unconstrained_shape)
         x = self.transform(free)
         log_det = self.transform.log_abs_det_jacobian(free, x)
@@ -110,7 +117,7 @@ class Support:
         )
 
     def unconstrain(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n d"]:
-        """``z`` with ``f(z) = x``.
+        """Return the unconstrained points ``z`` with ``f(z) = x``, the inverse of `constrain`.
 
         Raises:
             OrnsteinError: if the shape is another, or a point lies outside or on the edge, where z
@@ -130,11 +137,11 @@ class Support:
         return z
 
     def contains(self, x: Float[Tensor, "n *shape"]) -> Bool[Tensor, " n"]:
-        """Whether each point satisfies the constraint."""
+        """Return for each point whether it satisfies the constraint, ``(n,)``."""
         return self.constraint.check(x).reshape(len(x), -1).all(1)
 
     def _inside(self, x: Tensor) -> Tensor:
-        """``x`` moved off the edges and infinity, by one rounding unit."""
+        """Return ``x`` moved off the edges and off infinity, by one rounding unit."""
         tiny, huge = torch.finfo(x.dtype).tiny, torch.finfo(x.dtype).max
         low, high = _bounds(self.constraint)
         infinity = torch.full((), torch.inf).to(x)
@@ -150,53 +157,108 @@ class Support:
 def _bounds(
     constraint: constraints.Constraint,
 ) -> tuple[float | Tensor | None, float | Tensor | None]:
-    """The ends of an interval or half-line; None where there is none."""
+    """Return the ends of an interval or half-line; None where there is none."""
     while hasattr(constraint, "base_constraint"):
         constraint = constraint.base_constraint
     return getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
 
 
 def of(constraint: constraints.Constraint, *shape: int) -> Support:
-    """The support of any constraint of `torch.distributions.constraints`."""
+    """Return the support of any constraint of `torch.distributions.constraints`.
+
+    Args:
+        constraint: a constraint that is not discrete.
+        shape: shape of one value of the parameter.
+
+    Example:
+        >>> orn.supports.of(torch.distributions.constraints.nonnegative, 2).dim
+        2
+    """
     return Support(constraint, shape)
 
 
 def real(*shape: int) -> Support:
-    """All numbers: ``real()`` for a scalar, ``real(8)`` for a vector of 8."""
+    """Return the support of real parameters, with no constraint.
+
+    Example:
+        >>> orn.supports.real(2, 3).dim
+        6
+    """
     return Support(constraints.real, shape)
 
 
 def positive(*shape: int) -> Support:
-    """``x > 0``, by ``x = exp(z)``."""
+    """Return the support of positive parameters, ``x = exp(z)``.
+
+    Example:
+        >>> x, log_det = orn.supports.positive(2).constrain(torch.zeros(1, 2))
+        >>> x
+        tensor([[1., 1.]])
+    """
     return Support(constraints.positive, shape)
 
 
 def greater_than(low: float, *shape: int) -> Support:
-    """``x > low``, by ``x = low + exp(z)``."""
+    """Return the support of parameters above a number, ``x = low + exp(z)``.
+
+    Example:
+        >>> orn.supports.greater_than(2.0).contains(torch.tensor([1.0, 3.0]))
+        tensor([False,  True])
+    """
     return Support(constraints.greater_than(low), shape)
 
 
 def less_than(high: float, *shape: int) -> Support:
-    """``x < high``, by ``x = high - exp(z)``."""
+    """Return the support of parameters below a number, ``x = high - exp(z)``.
+
+    Example:
+        >>> orn.supports.less_than(2.0).contains(torch.tensor([1.0, 3.0]))
+        tensor([ True, False])
+    """
     return Support(constraints.less_than(high), shape)
 
 
 def interval(low: float, high: float, *shape: int) -> Support:
-    """``low < x < high``, by a scaled sigmoid."""
+    """Return the support of parameters between two numbers, by a scaled sigmoid of z.
+
+    Raises:
+        OrnsteinError: if the lower end is not below the upper one.
+
+    Example:
+        >>> x, _ = orn.supports.interval(-1.0, 1.0).constrain(torch.zeros(1, 1))
+        >>> x
+        tensor([0.])
+    """
     return Support(constraints.interval(low, high), shape)
 
 
 def simplex(*shape: int) -> Support:
-    """Positive vectors that sum to 1 along the last axis: ``simplex(3)`` has two free numbers."""
+    """Return the support of positive vectors that add up to 1 on the last axis.
+
+    Example:
+        >>> orn.supports.simplex(3).dim
+        2
+    """
     return Support(constraints.simplex, shape)
 
 
 def ordered(*shape: int) -> Support:
-    """Vectors that increase along the last axis."""
+    """Return the support of vectors that increase strictly on the last axis.
+
+    Example:
+        >>> orn.supports.ordered(3).contains(torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]))
+        tensor([ True, False])
+    """
     return Support(ordered_vector, shape)
 
 
 def correlation_cholesky(size: int) -> Support:
-    """Cholesky factors L of ``size x size`` correlation matrices ``L L^T``: lower triangular,
-    positive diagonal, rows of length 1."""
+    """Return the support of Cholesky factors L of ``size x size`` correlation matrices ``L L^T``.
+
+    L is lower triangular with a positive diagonal and rows of length 1.
+
+    Example:
+        >>> orn.supports.correlation_cholesky(3).dim
+        3
+    """
     return Support(constraints.corr_cholesky, (size, size))

@@ -1,5 +1,4 @@
-"""Ways in and out of densities: log-densities from NumPy, JAX, PyMC, NumPyro and Stan; draws to
-ArviZ, pandas and npz.
+"""Log-densities from NumPy, JAX, PyMC, NumPyro and Stan; draws to ArviZ, pandas and npz files.
 
-None of these is imported before it is asked for.
+No optional package is imported before a function that needs it is called.
 """

@@ -1,7 +1,7 @@
-"""Ways out for draws: ArviZ, pandas, npz.
+"""Export draws to ArviZ, pandas and ``.npz`` files, and read them back.
 
-All take named parameters ``{name: (n, *shape)}``, n equally weighted draws, and attributes: numbers
-and texts that belong to them, such as log Z and its standard error.
+All functions take named parameters ``{name: (n, *shape)}``, n equally weighted draws, and
+attributes: numbers and texts that belong to them, such as log Z and its standard error.
 """
 
 __all__ = ["load_npz", "save_npz", "to_inference_data", "to_pandas"]
@@ -28,14 +28,15 @@ def to_inference_data(
     axes: Mapping[str, tuple[str, ...]] | None = None,
     labels: Mapping[str, tuple[Any, ...]] | None = None,
 ) -> Any:
-    """An ArviZ ``InferenceData`` (a ``DataTree`` from ArviZ 1.0 on) with one chain in its group
-    ``posterior``.
+    """Return draws as an ArviZ ``InferenceData`` with one chain in the group ``posterior``.
+
+    From ArviZ 1.0 on it is a ``DataTree``.
 
     Args:
         parameters: ``{name: (n, *shape)}``.
-        attributes: of the group.
+        attributes: numbers and texts that the group carries; None values are left out.
         axes: names of the axes of parameters.
-        labels: names of the positions along named axes.
+        labels: names of the positions on named axes.
 
     Raises:
         OrnsteinError: if ArviZ is missing, or the draws differ in number.
@@ -56,8 +57,17 @@ def to_inference_data(
 
 
 def to_pandas(parameters: Mapping[str, Tensor], attributes: Mapping[str, Any] | None = None) -> Any:
-    """A ``DataFrame`` of n rows, a column for every number: ``mu``, ``theta[0]``, ``L[0, 1]``; the
-    attributes in ``.attrs``."""
+    """Return draws as a ``DataFrame`` of n rows with one column for every number.
+
+    The columns are named ``mu``, ``theta[0]``, ``L[0, 1]``.
+
+    Args:
+        parameters: ``{name: (n, *shape)}``.
+        attributes: what ``DataFrame.attrs`` holds.
+
+    Raises:
+        OrnsteinError: if pandas is missing, or the draws differ in number.
+    """
     pandas = require("pandas", "arviz")
     columns = {}
     for name, value in _arrays(parameters).items():
@@ -73,21 +83,28 @@ def to_pandas(parameters: Mapping[str, Tensor], attributes: Mapping[str, Any] | 
 def save_npz(
     path: str | Path, parameters: Mapping[str, Tensor], attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Write draws as a compressed ``.npz``, one array per parameter; attributes as JSON, NaN and
-    infinity included."""
+    """Write draws as a compressed ``.npz`` file with one array for each parameter.
+
+    Args:
+        path: the file.
+        parameters: ``{name: (n, *shape)}``.
+        attributes: stored as JSON, NaN and infinity included.
+
+    Raises:
+        OrnsteinError: if the draws differ in number.
+    """
     if _ATTRIBUTES in parameters:
         raise OrnsteinError(f"{_ATTRIBUTES!r} cannot be the name of a parameter")
     arrays = {**_arrays(parameters), _ATTRIBUTES: np.array(json.dumps(dict(attributes or {})))}
-    with zipfile.ZipFile(
-        path, "w", zipfile.ZIP_DEFLATED
-    ) as archive:  # np.savez keeps some names for its own arguments
+    # np.savez reserves some names for its own arguments
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, value in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asarray(value, order="C"), allow_pickle=False)
 
 
 def load_npz(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save_npz` wrote: the parameters and the attributes.
+    """Read the parameters and the attributes that `save_npz` wrote.
 
     Raises:
         DataError: if there is no such file, or something else wrote it.
@@ -106,7 +123,7 @@ def load_npz(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _arrays(parameters: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """The draws as arrays, of equal number."""
+    """Return the draws as NumPy arrays, and check that all parameters have equally many."""
     arrays = {name: value.detach().cpu().numpy() for name, value in parameters.items()}
     if len({len(value) for value in arrays.values()}) != 1:
         raise OrnsteinError(

@@ -1,15 +1,14 @@
-"""Log-densities written in JAX: one compiled function of a batch, ``orn.from_jax``.
+"""Log-densities written in JAX, compiled for batches: ``orn.from_jax``.
 
-A function of a point becomes ``jit(vmap(value_and_grad(f)))``. What is compiled is for one shape,
-so batches are filled up to the next of
+A function of one point becomes ``jit(vmap(value_and_grad(f)))``. JAX compiles for one shape, so
+batches are filled up with copies of their last row to the next of the sizes
 
-    1, 2, 3, 4, 6, 8, 12, 16, ..   (2^k and 3 * 2^k),                                            (1)
+    1, 2, 3, 4, 6, 8, 12, 16, ..   (2^k and 3 * 2^k):                                            (1)
 
-by copies of their last row: at most half as much work again, and at most two compilations for each
-doubling.
+at most half as much work again, and at most two compilations for each doubling.
 """
 
-__all__ = ["double_precision", "from_jax", "jax_density", "jax_map"]
+__all__ = ["batch_size", "double_precision", "from_jax", "jax_density", "jax_map"]
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -24,11 +23,20 @@ from ornstein.errors import OrnsteinError
 
 
 def from_jax(log_prob: Callable[[Any], Any], dim: int) -> Density:
-    """A density from a JAX function of one point, ``(d,) -> ()``, in nats. It is computed in double
-    precision.
+    """Make a density from a JAX log-density of one point.
+
+    It is computed in double precision, and differentiated by JAX.
+
+    Args:
+        log_prob: ``(d,) -> ()``, in nats, made of operations of JAX.
+        dim: d.
 
     Raises:
         OrnsteinError: if JAX is missing, or the function does not map ``(dim,)`` to one number.
+
+    Example:
+        >>> density = orn.from_jax(lambda x: -(x @ x) / 2, dim=3)  # doctest: +SKIP
+        >>> orn.sample_density(density).log_z  # doctest: +SKIP
     """
     jax = require("jax", "jax")
     if dim < 1:
@@ -50,7 +58,7 @@ def from_jax(log_prob: Callable[[Any], Any], dim: int) -> Density:
 
 
 def jax_density(log_prob: Callable[[Any], Any]) -> LogDensity:
-    """The torch log-density ``(n, d) -> (n,)`` of a JAX function of one point."""
+    """Return the torch log-density ``(n, d) -> (n,)`` of a JAX function of one point."""
     jax = require("jax", "jax")
     value, both = jax_map(log_prob), jax_map(jax.value_and_grad(log_prob))
 
@@ -61,14 +69,16 @@ def jax_density(log_prob: Callable[[Any], Any]) -> LogDensity:
 
 
 def jax_map(fn: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
-    """A JAX function of a point, mapped over a batch of NumPy arrays and compiled; the result's
-    leaves are NumPy arrays."""
+    """Compile a JAX function of one point for batches of points, ``(n, d)`` NumPy arrays.
+
+    The leaves of the result are NumPy arrays with a first axis of length n.
+    """
     jax = require("jax", "jax")
     compiled = jax.jit(jax.vmap(fn))
 
     def batch(x: np.ndarray) -> Any:
         n = len(x)
-        filled = np.concatenate([x, np.repeat(x[-1:], _padded(n) - n, 0)]).astype(np.float64)
+        filled = np.concatenate([x, np.repeat(x[-1:], batch_size(n) - n, 0)]).astype(np.float64)
         with double_precision():
             return jax.tree_util.tree_map(lambda leaf: np.asarray(leaf)[:n], compiled(filled))
 
@@ -76,15 +86,17 @@ def jax_map(fn: Callable[[Any], Any]) -> Callable[[np.ndarray], Any]:
 
 
 def double_precision() -> AbstractContextManager[Any]:
-    """JAX in double precision, whatever its global setting. Single and double in turn would mix in
-    JAX's caches of traced functions."""
+    """Return a context in which JAX computes in double precision, whatever its global setting.
+
+    A change of the global setting instead would mix both precisions in JAX's caches.
+    """
     jax = require("jax", "jax")
     context = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
     entered: AbstractContextManager[Any] = context(True)
     return entered
 
 
-def _padded(n: int) -> int:
-    """The least number of the sequence (1) that is not below n."""
+def batch_size(n: int) -> int:
+    """Return the smallest compiled batch size, ``2^k`` or ``3 * 2^k``, that is not below n."""
     power = 1 << max(n - 1, 0).bit_length()
     return power * 3 // 4 if power >= 4 and n <= power * 3 // 4 else power  # (1)

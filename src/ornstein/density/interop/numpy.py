@@ -1,8 +1,7 @@
-"""Log-densities that are computed outside torch, with their gradients: the bridge for all of them,
-and ``orn.from_numpy``.
+"""Log-densities that are computed outside torch, with their gradients: ``orn.from_numpy``.
 
-Torch sees one node of its graph. Its value comes from outside, and its gradient is what came with
-the value:
+`bridge` carries every outside density (NumPy, JAX, PyMC, Stan) into torch. Torch sees one node of
+its graph; the value comes from outside, and the gradient is the one that came with the value:
 
     d/dx_i sum_j g_j log rho(x_j) = g_i grad log rho(x_i).                                       (1)
 
@@ -30,21 +29,29 @@ Evaluate = Callable[[np.ndarray, bool], tuple[np.ndarray, np.ndarray | None]]
 """Points ``(n, d)`` and whether a gradient is wanted, to values ``(n,)`` and gradients ``(n, d)``
 (None if not wanted)."""
 
+_DIFFERENCE = 1e-4  # step of central differences, in the units of x
+_CHECK_SCALES = (0.1, 1.0, 3.0)  # of the trial points at which a gradient is checked
+
 
 def bridge(evaluate: Evaluate) -> LogDensity:
-    """The log-density ``(n, d) -> (n,)`` that an outside function computes, in the dtype of its
-    points; differentiable once."""
+    """Return the torch log-density ``(n, d) -> (n,)`` that an outside function computes.
+
+    It is differentiable once. Values come back in the dtype of the points.
+
+    Args:
+        evaluate: returns values and, if wanted, gradients at points.
+    """
 
     def log_prob(z: Tensor) -> Tensor:
         wanted = torch.is_grad_enabled() and z.requires_grad
-        value: Tensor = _Foreign.apply(z, evaluate, wanted)
+        value: Tensor = _OutsideFunction.apply(z, evaluate, wanted)
         return value
 
     return log_prob
 
 
-class _Foreign(torch.autograd.Function):
-    """The node (1)."""
+class _OutsideFunction(torch.autograd.Function):
+    """The node of torch's graph, whose backward pass is equation (1)."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, evaluate: Evaluate, wanted: bool) -> Tensor:
@@ -62,13 +69,13 @@ class _Foreign(torch.autograd.Function):
 
 
 def as_tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    """A copy of an array as a tensor; floating numbers in the dtype of ``like``."""
+    """Copy an array to a tensor; floating numbers get the dtype of ``like``."""
     tensor = torch.as_tensor(np.array(array))
     return tensor.to(like) if tensor.is_floating_point() else tensor.to(like.device)
 
 
 def require(module: str, extra: str) -> Any:
-    """An optional package, or the error that says how to install it."""
+    """Import an optional package, or raise an error that says how to install it."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -78,16 +85,24 @@ def require(module: str, extra: str) -> Any:
 
 
 def from_numpy(value_and_gradient: Callable[[np.ndarray], tuple[Any, Any]], dim: int) -> Density:
-    """A density from a function of NumPy arrays that returns its value and its gradient.
+    """Make a density from a function of NumPy arrays that returns its value and its gradient.
+
+    A few trial points tell whether the function takes a batch or one point, and at several of them
+    the gradient is compared with finite differences of the value. A function of one point is called
+    in a loop.
 
     Args:
-        value_and_gradient: of a batch, ``(n, d) -> ((n,), (n, d))``, or of a point, ``(d,) -> ((),
-            (d,))``, in float64 and nats. Found out on a few points, at one of which the gradient is
-            also held against finite differences. A function of a point is called in a loop.
+        value_and_gradient: of a batch, ``(n, d) -> ((n,), (n, d))``, or of a point,
+            ``(d,) -> ((), (d,))``, in float64 and nats.
         dim: d.
 
     Raises:
         OrnsteinError: if the shapes are others, or the gradient is not that of the value.
+
+    Example:
+        >>> density = orn.from_numpy(lambda x: (-(x**2).sum(-1) / 2, -x), dim=3)
+        >>> density(torch.ones(2, 3)).tolist()
+        [-1.5, -1.5]
     """
     if dim < 1:
         raise OrnsteinError(f"from_numpy(dim={dim}): at least 1")
@@ -95,39 +110,39 @@ def from_numpy(value_and_gradient: Callable[[np.ndarray], tuple[Any, Any]], dim:
 
     def looped(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pairs = [value_and_gradient(point) for point in points]
-        return np.array([value for value, _ in pairs], float), np.array(
-            [slope for _, slope in pairs], float
-        )
+        values = np.array([value for value, _ in pairs], float)
+        return values, np.array([gradient for _, gradient in pairs], float)
 
     chosen, trials = value_and_gradient, len(x) + 1
-    of_batch = _misfit(value_and_gradient, x)
-    if of_batch:
+    trouble_of_batch = _misfit(value_and_gradient, x)
+    if trouble_of_batch:
         chosen, trials = looped, 2 * trials
-    of_point = of_batch and _misfit(looped, x)
-    if of_point:
+    trouble_of_point = trouble_of_batch and _misfit(looped, x)
+    if trouble_of_point:
         raise OrnsteinError(
             "from_numpy needs (n, d) -> ((n,), (n, d)) or (d,) -> ((), (d,)) for value and"
-            f" gradient. With d = {dim}, n = {len(x)}: as a function of a batch {of_batch}; as one"
-            f" of a point {of_point}"
+            f" gradient. With d = {dim}, n = {len(x)}: as a function of a batch"
+            f" {trouble_of_batch}; as one of a point {trouble_of_point}"
         )
-    _check_gradient(chosen, x[:1])
+    points = _check_points(x)
+    _check_gradient(chosen, points)
 
     def evaluate(points: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray]:
-        value, slope = chosen(points.astype(np.float64))
-        return np.asarray(value, float), np.asarray(slope, float)
+        value, gradient = chosen(points.astype(np.float64))
+        return np.asarray(value, float), np.asarray(gradient, float)
 
-    return Density(bridge(evaluate), dim, trials=trials + 4)
+    return Density(bridge(evaluate), dim, trials=trials + 3 * len(points))
 
 
 def _misfit(fn: Callable[[np.ndarray], tuple[Any, Any]], x: np.ndarray) -> str | None:
-    """What is wrong with ``fn`` as a function of a batch, in words; None if nothing is."""
+    """Say what is wrong with ``fn`` as a function of a batch; None if nothing is."""
     try:
-        value, slope = (np.asarray(part, float) for part in fn(x))
+        value, gradient = (np.asarray(part, float) for part in fn(x))
         alone = np.asarray(fn(x[:1])[0], float)
-    except Exception as error:  # whatever the user's function raises is told in the message
+    except Exception as error:  # whatever the user's function raises goes into the message
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if value.shape != x.shape[:1] or slope.shape != x.shape:
-        return f"it returned shapes {value.shape} and {slope.shape}"
+    if value.shape != x.shape[:1] or gradient.shape != x.shape:
+        return f"it returned shapes {value.shape} and {gradient.shape}"
     if alone.shape != (1,) or not np.allclose(
         alone, value[:1], rtol=1e-6, atol=1e-6, equal_nan=True
     ):
@@ -135,21 +150,35 @@ def _misfit(fn: Callable[[np.ndarray], tuple[Any, Any]], x: np.ndarray) -> str |
     return None
 
 
-def _check_gradient(fn: Callable[[np.ndarray], tuple[Any, Any]], x: np.ndarray) -> None:
-    """Central differences along one direction must agree with the gradient to a hundredth."""
-    direction = np.cos(1.0 + np.arange(x.shape[1]))[None] / np.sqrt(x.shape[1])
-    h = 1e-4
-    up, value, down = (float(np.asarray(fn(x + k * h * direction)[0])[0]) for k in (1, 0, -1))
-    slope = np.asarray(fn(x)[1], float)[0]
-    if not np.isfinite([up, value, down, *slope]).all():
-        return
-    said, seen = float(slope @ direction[0]), (up - down) / (2 * h)
-    if (
-        abs(said - seen)
-        > 0.01 * max(abs(seen), float(np.linalg.norm(slope))) + 1e-6 + 1e-14 * abs(value) / h
-    ):
+def _check_points(x: np.ndarray) -> np.ndarray:
+    """Return the points at which a gradient is checked: near the origin, as drawn, and far out."""
+    return np.concatenate([scale * x for scale in _CHECK_SCALES])
+
+
+def _check_gradient(fn: Callable[[np.ndarray], tuple[Any, Any]], points: np.ndarray) -> None:
+    """Raise unless central differences agree with the gradient to a hundredth at every point.
+
+    Each point has a direction of its own, so that no two components of the gradient can hide each
+    other's error everywhere. Points with a value or a gradient that is not finite are left out.
+    """
+    d = points.shape[1]
+    phases = 1.0 + np.arange(points.size).reshape(points.shape)
+    directions = np.cos(phases) / np.sqrt(d)
+    value, gradient = (np.asarray(part, float) for part in fn(points))
+    up = np.asarray(fn(points + _DIFFERENCE * directions)[0], float)
+    down = np.asarray(fn(points - _DIFFERENCE * directions)[0], float)
+    with np.errstate(all="ignore"):
+        claimed = (gradient * directions).sum(1)
+        measured = (up - down) / (2 * _DIFFERENCE)
+        largest = np.maximum(abs(measured), np.linalg.norm(gradient, axis=1))
+        tolerance = 0.01 * largest + 1e-6 + 1e-14 * abs(value) / _DIFFERENCE
+        curved = abs(up - 2 * value + down) / _DIFFERENCE  # a kink, or a step below the scale of x
+        wrong = abs(claimed - measured) > tolerance + curved
+    usable = np.isfinite(value) & np.isfinite(up) & np.isfinite(down)
+    usable &= np.isfinite(gradient).all(1)
+    for i in np.flatnonzero(wrong & usable)[:1]:
         raise OrnsteinError(
-            "from_numpy: the gradient is not that of the value: along one direction near x ="
-            f" {x[0][:4].round(3).tolist()} it says {said:.6g}, and central differences of the"
-            f" value say {seen:.6g}"
+            "from_numpy: the gradient is not that of the value: in one direction near x ="
+            f" {points[i, :4].round(3).tolist()} it says {claimed[i]:.6g}, and central differences"
+            f" of the value say {measured[i]:.6g}"
         )

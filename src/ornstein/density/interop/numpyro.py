@@ -1,7 +1,11 @@
-"""Models written in NumPyro: ``orn.from_numpyro``.
+"""Models written in NumPyro as densities: ``orn.from_numpyro``.
 
 NumPyro's potential energy is ``U(z) = -log p(f(z), data) - log |det df/dz|``, with f the bijections
-onto the supports of its sample sites, so ``log rho = -U`` (1), normalising constants included.
+onto the supports of its sample sites, so
+
+    log rho(z) = -U(z),                                                                          (1)
+
+normalising constants included.
 """
 
 __all__ = ["from_numpyro"]
@@ -21,17 +25,22 @@ from ornstein.errors import OrnsteinError
 
 
 def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Density:
-    """The posterior of a NumPyro model, given what the model is called with.
+    """Make a density of the posterior of a NumPyro model, given the model's arguments.
 
     Draws come back under the names of the sample and deterministic sites, in the model's own
     parameters. It is computed in double precision.
 
     Args:
         model: a function with `numpyro.sample` sites.
-        args, kwargs: of the model, data included.
+        args: positional arguments of the model, data included.
+        kwargs: its keyword arguments.
 
     Raises:
         OrnsteinError: if NumPyro is missing, or a latent site is discrete, or there is none.
+
+    Example:
+        >>> density = orn.from_numpyro(model, y, sigma=1.0)  # doctest: +SKIP
+        >>> orn.sample_density(density).parameters["mu"]  # doctest: +SKIP
     """
     util, handlers = (
         require("numpyro.infer.util", "numpyro"),

@@ -1,8 +1,8 @@
-"""Models written in PyMC: ``orn.from_pymc``.
+"""Models written in PyMC as densities: ``orn.from_pymc``.
 
-PyMC transforms its free variables to unconstrained *value variables* and adds the Jacobians, ``log
-rho(z) = model.logp()``. That graph is written for one point; here it is vectorised over a batch and
-compiled once, together with its gradient,
+PyMC transforms its free variables to unconstrained *value variables* and adds the Jacobians,
+``log rho(z) = model.logp()``. That graph is written for one point; this module vectorises it over a
+batch and compiles it once, together with its gradient,
 
     z (n, d)  ->  log rho (n,),   d/dz sum_i log rho(z_i)  (n, d):                               (1)
 
@@ -23,10 +23,10 @@ from ornstein.errors import OrnsteinError
 
 
 def from_pymc(model: Any) -> Density:
-    """The posterior of a PyMC model.
+    """Make a density of the posterior of a PyMC model.
 
     Draws come back under the names of the model's variables and deterministics, with its named
-    axes. It is computed in double precision, in the mode that ``pytensor.config`` says
+    axes. It is computed in double precision, in the mode that ``pytensor.config`` sets
     (``pytensor.config.change_flags(mode=...)`` around this call chooses otherwise); compiling takes
     seconds, and a minute where PyTensor's cache of C code is empty.
 
@@ -35,6 +35,10 @@ def from_pymc(model: Any) -> Density:
 
     Raises:
         OrnsteinError: if PyMC is missing, a free variable is discrete, or there is none.
+
+    Example:
+        >>> density = orn.from_pymc(model)  # doctest: +SKIP
+        >>> orn.sample_density(density).to_inference_data()  # doctest: +SKIP
     """
     pm = require("pymc", "pymc")
     if not isinstance(model, pm.Model):
@@ -93,8 +97,7 @@ def from_pymc(model: Any) -> Density:
 
 
 def _of_batch(model: Any, point: dict[str, Any], outputs: list[Any]) -> tuple[Any, list[Any]]:
-    """A symbolic batch ``(n, d)`` of value variables side by side, and the outputs vectorised over
-    it."""
+    """Return a symbolic batch ``(n, d)`` of all value variables, and the outputs for it."""
     joined, flat = require("pymc.pytensorf", "pymc").join_nonshared_inputs(
         point, outputs, model.value_vars
     )

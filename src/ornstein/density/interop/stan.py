@@ -1,13 +1,13 @@
-"""Programs written in Stan: ``orn.from_stan``.
+"""Programs written in Stan as densities: ``orn.from_stan``.
 
-The compiler and the headers are those of the package httpstan, on which pystan stands; ``g++``
-makes a library of them and of `stan.cpp`, which evaluates batches in threads. Stan's density of
-unconstrained z is
+The Stan compiler and its headers are those of the package httpstan, on which pystan is built;
+``g++`` makes a library of the program and of `stan.cpp`, which evaluates batches in threads. Stan's
+density of unconstrained z is
 
     log rho(z) = target(f(z)) + log |det df/dz|,                                                 (1)
 
-and here it has all its constants: also those that ``y ~ normal(mu, sigma)`` drops in Stan's own
-sampler, so that Z is the evidence.
+here with all its constants: also those that ``y ~ normal(mu, sigma)`` drops in Stan's own sampler,
+so that Z is the evidence.
 """
 
 __all__ = ["from_stan"]
@@ -53,21 +53,25 @@ _LIBRARIES = ["-lsundials_cvodes", "-lsundials_idas", "-lsundials_nvecserial", "
 def from_stan(
     program: str | Path, data: Mapping[str, Any] | str | Path | None = None, seed: int = 0
 ) -> Density:
-    """The posterior of a Stan program.
+    """Make a density of the posterior of a Stan program.
 
     Draws come back under the names of the parameters, transformed parameters and generated
     quantities, in the program's own coordinates. It is computed in double precision, in as many
     threads as torch uses. Compiling takes about a minute, once for each program: the library is
-    kept in ``$XDG_CACHE_HOME/ornstein/stan`` (``~/.cache``).
+    stored in ``$XDG_CACHE_HOME/ornstein/stan`` (``~/.cache``).
 
     Args:
         program: the code, or the path of a ``.stan`` file.
         data: by name: numbers, (nested) lists, arrays, tensors; or the path of a JSON file.
-        seed: of what the generated quantities draw.
+        seed: seed of the random numbers in generated quantities.
 
     Raises:
         OrnsteinError: if httpstan or a C++ compiler is missing, or, in Stan's words, the program is
             wrong or the data do not fit.
+
+    Example:
+        >>> density = orn.from_stan("schools.stan", {"J": 8, "y": y, "sigma": s})  # doctest: +SKIP
+        >>> orn.sample_density(density).parameters["theta"]  # doctest: +SKIP
     """
     model = _Model.open(_library(_code(program)), _json(data), seed)
     dim = model.dim
@@ -234,7 +238,7 @@ class _Model:
         }
 
     def log_density(self, x: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Values (1) and, if wanted, gradients."""
+        """Return values (1) and, if wanted, gradients."""
         value, slope = np.empty(len(x), c_double), np.empty_like(x) if wanted else None
         at = slope.ctypes.data if slope is not None else None
         self.library.ornstein_log_density(

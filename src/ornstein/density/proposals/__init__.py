@@ -1,1 +1,1 @@
-"""Proposal distributions for importance sampling: mixtures, triangular maps, and their adaptive repair."""
+"""Proposals for importance sampling: mixtures, triangular maps, their fit and adaptive repair."""

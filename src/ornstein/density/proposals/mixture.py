@@ -1,15 +1,18 @@
-"""Mixtures of Gaussians and Student t laws: what tempering starts from, since they can be drawn,
-evaluated and fitted.
+"""Mixtures of Gaussian and Student t distributions: start distributions and proposals.
 
-Component k is ``x = m_k + L_k z sqrt(df_k / chi^2(df_k))`` with a lower triangular ``L_k``; for df
-= inf it is Gaussian. With ``delta_k = |L_k^-1 (x - m_k)|^2`` and ``nu = df_k``, its density is
+Tempering and importance sampling need distributions that can be drawn, evaluated and fitted.
+Component k of the mixtures below is ``x = m_k + L_k z sqrt(nu / chi^2(nu))`` with a lower
+triangular ``L_k`` and ``nu = df_k`` degrees of freedom; for df = inf it is Gaussian. With
+``delta_k = |L_k^-1 (x - m_k)|^2`` the density of a component is
 
-    Gamma((nu + d) / 2) / Gamma(nu / 2) (nu pi)^(-d/2) |L_k|^-1 (1 + delta_k / nu)^(-(nu + d) / 2).  (1)
+    Gamma((nu + d) / 2) / Gamma(nu / 2) (nu pi)^(-d/2) |L_k|^-1
+        (1 + delta_k / nu)^(-(nu + d) / 2).                                                      (1)
 
-Gaussian components are fitted by expectation maximisation (Dempster, Laird and Rubin 1977): with
+Gaussian components are fitted by expectation maximisation (Dempster, Laird and Rubin 1977). With
 the responsibilities ``r_ik = P(k | x_i)`` of the present mixture, the next one has
 
-    w_k = mean_i r_ik,   m_k = sum_i r_ik x_i / sum_i r_ik,   S_k = sum_i r_ik (x_i - m_k)(x_i - m_k)^T / sum_i r_ik.  (2)
+    w_k = mean_i r_ik,   m_k = sum_i r_ik x_i / sum_i r_ik,
+    S_k = sum_i r_ik (x_i - m_k)(x_i - m_k)^T / sum_i r_ik.                                      (2)
 """
 
 __all__ = ["DefensiveMixture", "Mixture", "fit_mixture"]
@@ -23,14 +26,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.covariance import covariance_factor, shrunk_covariance
+from ornstein.core.numerics.importance import systematic_indices
+from ornstein.core.numerics.tables import pick
 from ornstein.core.random.noise import Noise
 
-_MANY = 200  # dimensions
+_BATCHED_DIM = 200  # dimensions up to which all components share one matrix product
+_RIDGE = 1e-6  # of each variance, and
+_ABSOLUTE_RIDGE = 1e-14  # of the mean variance of the points: covariances stay regular
+_MIN_RISE = 1e-3  # nats per point by which an iteration must raise the likelihood
+_TINY = 1e-300  # smallest variance or deviation that something is divided by
+
+# keys of random numbers of a draw
+_COMPONENT, _NORMAL, _GAMMA, _ORDER = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """``sum_k w_k t_{df_k}(m_k, L_k L_k^T)``, normalised.
+    """The normalised mixture ``sum_k w_k t_{df_k}(m_k, L_k L_k^T)`` of Student t distributions.
 
     Args:
         weights: ``(k,)``, positive; divided by their sum.
@@ -46,7 +59,7 @@ class Mixture:
 
     @property
     def dim(self) -> int:
-        """d."""
+        """The number of dimensions d of the points."""
         return self.means.shape[1]
 
     @cached_property
@@ -64,7 +77,7 @@ class Mixture:
 
     @cached_property
     def _constants(self) -> Tensor:
-        """The logarithm of (1) at the mean, ``(k,)``."""
+        """The logarithm of each component's density (1) at its mean, ``(k,)``."""
         d, nu = self.dim, self._freedom
         finite = torch.where(nu.isfinite(), nu, 1.0)
         student = (
@@ -72,98 +85,100 @@ class Mixture:
             - torch.lgamma(finite / 2)
             - d / 2 * (finite * math.pi).log()
         )
-        flat = torch.where(nu.isfinite(), student, -d / 2 * math.log(2 * math.pi))
-        return flat - self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        at_mean = torch.where(nu.isfinite(), student, -d / 2 * math.log(2 * math.pi))
+        return at_mean - self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
 
     def components(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """``log w_k + log p_k(x)``."""
+        """Return ``log w_k + log p_k(x)`` of every component, in nats."""
         x = x.to(self.means.dtype)
         delta, nu = self._distances(x), self._freedom[:, None]
         finite = torch.where(nu.isfinite(), nu, 1.0)
-        shape = torch.where(
-            nu.isfinite(), -(finite + self.dim) / 2 * torch.log1p(delta / finite), -delta / 2
-        )
+        heavy = -(finite + self.dim) / 2 * torch.log1p(delta / finite)
+        shape = torch.where(nu.isfinite(), heavy, -delta / 2)
         return (shape + (self._constants + self._log_weights)[:, None]).mT  # (1)
 
     def _distances(self, x: Tensor) -> Tensor:
-        """``delta``, ``(k, n)``; in many dimensions one component at a time, those that are
-        diagonal without a matrix product."""
-        if self.dim <= _MANY:
+        """Return the squared Mahalanobis distances ``delta``, ``(k, n)``.
+
+        In many dimensions one component is taken at a time, and diagonal ones without a matrix
+        product.
+        """
+        if self.dim <= _BATCHED_DIM:
             return ((x - self.means[:, None]) @ self._inverses.mT).square().sum(2)
-        apart = (
-            ((x - mean), inverse) for mean, inverse in zip(self.means, self._inverses, strict=True)
-        )
-        flat = self._diagonal
-        return torch.stack(
-            [
-                ((r * inverse.diagonal()) if flat[j] else r @ inverse.mT).square().sum(1)
-                for j, (r, inverse) in enumerate(apart)
-            ]
-        )
+        distances = []
+        for mean, inverse, diagonal in zip(self.means, self._inverses, self._diagonal, strict=True):
+            centred = x - mean
+            z = centred * inverse.diagonal() if diagonal else centred @ inverse.mT
+            distances.append(z.square().sum(1))
+        return torch.stack(distances)
 
     @cached_property
     def _diagonal(self) -> list[bool]:
         return [not bool(factor.tril(-1).any()) for factor in self.factors]
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """The log-density in nats."""
+        """Return the log-density at every point, in nats."""
         return self.components(x).logsumexp(1)
 
     def draw(self, n: int, noise: Noise) -> Float[Tensor, "n d"]:
-        """n draws. Every one has this law; together they are stratified: component k is drawn ``n
-        w_k`` times, up or down rounded."""
-        k = _strata(self._log_weights.exp(), n, noise.fold(0))
-        z = noise.fold(1).normal((n, self.dim), self.means.dtype)
+        """Return n draws that are stratified over the components.
+
+        Each draw alone has the distribution; together, component k is drawn ``n w_k`` times,
+        rounded up or down.
+        """
+        k = _strata(self._log_weights.exp(), n, noise.fold(_COMPONENT))
+        z = noise.fold(_NORMAL).normal((n, self.dim), self.means.dtype)
         nu = self._freedom[k]
-        heavy = torch.where(nu.isfinite(), nu, 1.0)
-        gamma = _gamma(heavy / 2, noise.fold(2))
-        stretch = torch.where(nu.isfinite(), (heavy / (2 * gamma)).sqrt(), 1.0)
+        finite = torch.where(nu.isfinite(), nu, 1.0)
+        gamma = _gamma(finite / 2, noise.fold(_GAMMA))
+        stretch = torch.where(nu.isfinite(), (finite / (2 * gamma)).sqrt(), 1.0)
         x = torch.empty_like(z)
         for j in k.unique():
             mine = k == j
             x[mine] = self.means[j] + (z[mine] @ self.factors[j].mT) * stretch[mine, None]
-        return x[noise.fold(3).uniform((n,), torch.float64).argsort()]
+        return x[noise.fold(_ORDER).uniform((n,), torch.float64).argsort()]
 
-    def reweighted(self, weights: Tensor) -> "Mixture":
-        """The same components with other weights; those of weight 0 are dropped."""
-        keep = weights > 0
-        return Mixture(weights[keep], self.means[keep], self.factors[keep], self._freedom[keep])
+    def reweighted(self, weights: Float[Tensor, " k"]) -> "Mixture":
+        """Return the same components with other weights; those of weight 0 are dropped."""
+        used = weights > 0
+        return Mixture(weights[used], self.means[used], self.factors[used], self._freedom[used])
 
     def gaussian(self) -> "Mixture | None":
-        """The Gaussian components alone; None if there are none."""
-        kept = torch.where(self._freedom.isinf(), self.weights, 0.0)
-        return self.reweighted(kept) if bool((kept > 0).any()) else None
+        """Return the mixture of the Gaussian components alone; None if there are none."""
+        weights = torch.where(self._freedom.isinf(), self.weights, 0.0)
+        return self.reweighted(weights) if bool((weights > 0).any()) else None
 
     def residual(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """x less the mean of its likeliest component."""
+        """Return x minus the mean of the most probable component."""
         return x - self.means[self.components(x).argmax(1)]
 
 
 @dataclass(frozen=True, eq=False)
 class DefensiveMixture:
-    """``sum_i share_i law_i``: a law with a share of wider ones, so that its weights stay bounded
-    where it is thin.
+    """The mixture ``sum_i w_i q_i`` of any distributions, some of them wide.
+
+    The wide ones bound the importance weights where the main one is too thin (Hesterberg 1995).
 
     Args:
-        laws: each with ``log_prob``, ``draw`` and ``residual``; the first is the main one.
-        shares: positive, adding up to 1.
+        laws: distributions with ``log_prob``, ``draw`` and ``residual``; the first is the main one.
+        weights: positive, adding up to 1.
     """
 
     laws: tuple[Any, ...]
-    shares: tuple[float, ...]
+    weights: tuple[float, ...]
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """The log-density in nats."""
+        """Return the log-density at every point, in nats."""
         parts = [
-            math.log(share) + law.log_prob(x)
-            for law, share in zip(self.laws, self.shares, strict=True)
+            math.log(weight) + law.log_prob(x)
+            for law, weight in zip(self.laws, self.weights, strict=True)
         ]
         return torch.stack(parts).logsumexp(0)
 
     def draw(self, n: int, noise: Noise) -> Float[Tensor, "n d"]:
-        """n draws; each law gets its share of them, up or down rounded."""
-        shares = torch.tensor(self.shares, dtype=torch.float64)
-        k = _strata(shares, n, noise.fold(0))
+        """Return n draws; distribution i is drawn ``n w_i`` times, rounded up or down."""
+        weights = torch.tensor(self.weights, dtype=torch.float64)
+        k = _strata(weights, n, noise.fold(0))
         parts = [
             law.draw(int((k == j).sum()), noise.fold(1, j))
             for j, law in enumerate(self.laws)
@@ -172,81 +187,84 @@ class DefensiveMixture:
         return torch.cat(parts)[noise.fold(2).uniform((n,), torch.float64).argsort()]
 
     def residual(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """That of the first law."""
+        """Return x minus the centre of a component of the first distribution."""
         return self.laws[0].residual(x)
 
 
 def _strata(weights: Tensor, n: int, noise: Noise) -> Tensor:
-    """n indices in ascending order, k of them ``n w_k`` times, up or down rounded; each alone has
-    the law w."""
-    u = (torch.arange(n, dtype=torch.float64) + noise.uniform((1,), torch.float64)) / n
-    return torch.searchsorted(weights.double().cumsum(0), u).clamp(max=len(weights) - 1)
+    """Return n indices in ascending order, each k of them ``n w_k`` times, rounded up or down."""
+    return systematic_indices(weights.double(), n, noise.uniform((1,), torch.float64))
 
 
 def _gamma(shape: Tensor, noise: Noise) -> Tensor:
-    """Gamma(shape, 1) numbers for small half-integer shapes ``m / 2``: sums of m squared normals
-    over 2."""
+    """Return Gamma(shape, 1) numbers for small half-integer shapes, as sums of squared normals."""
     m = (2 * shape).round().long()
     normals = noise.normal((len(shape), int(m.max())), shape.dtype).square()
-    counted = torch.arange(normals.shape[1]) < m[:, None]
-    return (normals * counted).sum(1) / 2
+    used = torch.arange(normals.shape[1]) < m[:, None]
+    return (normals * used).sum(1) / 2
 
 
 def fit_mixture(
-    x: Float[Tensor, "n d"], k: int, noise: Noise, iterations: int = 30, means: Tensor | None = None
-) -> Mixture:  # fmt: skip
-    """A Gaussian mixture of at most k components fitted by (2), started from ``means`` or from
-    points far apart.
+    x: Float[Tensor, "n d"],
+    k: int,
+    noise: Noise,
+    iterations: int = 30,
+    means: Float[Tensor, "k d"] | None = None,
+) -> Mixture:
+    """Fit a Gaussian mixture of at most k components by expectation maximisation.
 
     Correlations are shrunk by the factor ``N_k / (N_k + d)`` where a component has few points N_k,
     and components of fewer than ``2 + d / 2`` points are dropped.
+
+    Args:
+        x: ``(n, d)``, the points.
+        k: largest number of components.
+        noise: source of randomness, for the first means.
+        iterations: largest number of iterations.
+        means: ``(k, d)``, the first means; None: points far from each other.
     """
-    means = _far_apart(x, k, noise) if means is None else means.to(x.dtype)
+    means = _distant_points(x, k, noise) if means is None else means.to(x.dtype)
     nearest = torch.cdist(x, means).argmin(1)
     r = torch.nn.functional.one_hot(nearest, len(means)).to(x.dtype)
     law, before = _maximise(x, r), -math.inf
     for _ in range(iterations if k > 1 else 0):
         joint = law.components(x)
         evidence = joint.logsumexp(1)
-        law, now = _maximise(x, (joint - evidence[:, None]).exp()), float(evidence.mean())
-        if now - before < 1e-3:
+        law = _maximise(x, (joint - evidence[:, None]).exp())
+        log_likelihood = float(evidence.mean())
+        if log_likelihood - before < _MIN_RISE:
             break
-        before = now
+        before = log_likelihood
     return law
 
 
 def _maximise(x: Tensor, r: Tensor) -> Mixture:
-    """The right-hand sides of (2)."""
+    """Return the mixture (2) for given responsibilities."""
     d = x.shape[1]
-    r = (
-        r[:, r.sum(0) >= 2 + d / 2]
-        if bool((r.sum(0) >= 2 + d / 2).any())
-        else torch.ones_like(r[:, :1])
-    )
+    populated = r.sum(0) >= 2 + d / 2
+    r = r[:, populated] if bool(populated.any()) else torch.ones_like(r[:, :1])
     count = r.sum(0)
     means = r.mT @ x / count[:, None]
     eye = torch.eye(d, dtype=x.dtype)
-    spread = x.var(0).mean().clamp(min=1e-300)
+    spread = x.var(0).mean().clamp(min=_TINY)
     factors = []
     for k in range(len(count)):
-        apart = (x - means[k]) * r[:, k : k + 1].sqrt()
-        cov = apart.mT @ apart / count[k]
-        cov = cov * (eye + (1 - eye) * count[k] / (count[k] + d)) * (1 + 1 / count[k])
-        factors.append(torch.linalg.cholesky(cov + (1e-6 * cov.diagonal() + 1e-14 * spread) * eye))
-    return Mixture(count / count.sum(), means, torch.stack(factors))
+        centred = (x - means[k]) * r[:, k : k + 1].sqrt()
+        cov = centred.mT @ centred / count[k]
+        cov = shrunk_covariance(cov, count[k]) * (1 + 1 / count[k])
+        ridge = _RIDGE * cov.diagonal() + _ABSOLUTE_RIDGE * spread
+        factors.append(covariance_factor(cov + ridge * eye))
+    return Mixture(count / count.sum(), means, torch.stack(factors))  # (2)
 
 
-def _far_apart(x: Tensor, k: int, noise: Noise) -> Tensor:
-    """k of the points by k-means++ (Arthur and Vassilvitskii 2007), in units of each coordinate's
-    spread."""
-    z = x / x.std(0).clamp(min=1e-300)
+def _distant_points(x: Tensor, k: int, noise: Noise) -> Tensor:
+    """Return k of the points, far from each other, by k-means++ (Arthur and Vassilvitskii 2007)."""
+    z = x / x.std(0).clamp(min=_TINY)
     u = noise.uniform((k,), torch.float64)
     chosen = [int(u[0] * len(x))]
     distance = (z - z[chosen[0]]).square().sum(1)
     for i in range(1, k):
-        cumulated = distance.cumsum(0)
-        chosen.append(
-            min(int(torch.searchsorted(cumulated, float(u[i]) * float(cumulated[-1]))), len(x) - 1)
-        )
+        total = distance.cumsum(0)[-1]
+        chosen.append(int(pick(distance, u[i].to(total) * total)))
         distance = torch.minimum(distance, (z - z[chosen[-1]]).square().sum(1))
     return x[chosen]

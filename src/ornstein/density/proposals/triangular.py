@@ -1,14 +1,14 @@
-"""Triangular laws: the map of `ornstein.models.codecs.triangular` from independent coordinates,
-fitted to points.
+"""Triangular maps fitted to points: proposals for curved, skewed and hierarchical densities.
 
-With ``x = T(z)`` that map, s its log-scales and z of density ``prod_k p_k``, each a mixture of
-Gaussians on the line,
+A triangular map gives each coordinate a location and a scale that depend on the coordinates before
+it, so a scale parameter may come before what it scales, as in a funnel. The map itself is
+`ornstein.models.codecs.triangular.TriangularCodec`. With ``x = T(z)``, s its log-scales and z of
+density ``prod_k p_k``, each ``p_k`` a mixture of Gaussians on the line, the density of x is
 
     log p(x) = sum_k [log p_k(z_k) - s_k] - sum_j log factor_j.                                  (1)
 
-Hierarchical models are of this kind (a scale parameter comes before what it scales), so are bent
-and skewed densities and products of whatever has one dimension; such a law goes on in the tails as
-it began. The map maximises the Gaussian likelihood, then the mixtures are fitted to z.
+The map is fitted by maximum likelihood for a standard normal z; then the mixtures are fitted to the
+z of the points.
 """
 
 __all__ = ["Product", "Triangular", "fit_triangular", "independent", "with_mixtures", "with_tails"]
@@ -20,198 +20,214 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.tables import pick
 from ornstein.core.random.noise import Noise
 from ornstein.models.codecs.triangular import TriangularCodec
 
-_POINTS = 2048  # to which the mixtures of z are fitted, at most
-_TURNS = 2  # of fitting scales and locations
+_MIXTURE_POINTS = 2048  # points to which the mixtures of z are fitted
+_ALTERNATIONS = 2  # fits of scales and locations in turn
+_VALLEY = math.log(3)  # nats by which a density falls between two modes of their own
+_VALLEY_POINTS = 9  # points between neighbouring means at which the density is compared
+_MIN_RISE = 1e-3  # nats by which an iteration must raise the likelihood
+_MIN_STD = 0.02  # smallest standard deviation of a component, in those of the coordinate
+_TINY = 1e-300  # smallest standard deviation of a coordinate
+_PRIOR = 1e-3  # ridge of all coefficients but the constants
+
+# keys of random numbers of a draw
+_ORDER, _COMPONENT, _NORMAL = 0, 1, 2
 
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """Independent coordinates, each a mixture of Gaussians on the line: ``prod_j sum_k w_jk N(x_j;
-    m_jk, s_jk^2)``.
+    """Independent coordinates with Gaussian mixtures ``prod_j sum_k w_jk N(x_j; m_jk, s_jk^2)``.
 
     Args:
-        weights, means, stds: ``(d, k)``; the weights of a row add up to 1.
-        hills: ``(d, k)``, for each component the mean of the hill it belongs to.
+        weights: ``(d, k)``; the weights of a row add up to 1.
+        means: ``(d, k)``, means of the components.
+        stds: ``(d, k)``, standard deviations of the components.
+        mode_means: ``(d, k)``, for each component the mean of the mode that it belongs to.
     """
 
     weights: Float[Tensor, "d k"]
     means: Float[Tensor, "d k"]
     stds: Float[Tensor, "d k"]
-    hills: Float[Tensor, "d k"]
+    mode_means: Float[Tensor, "d k"]
 
-    def components(self, x: Tensor) -> Tensor:
-        """``log w_jk + log N(x_j; m_jk, s_jk^2)``, ``(n, d, k)``."""
+    def components(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d k"]:
+        """Return ``log w_jk + log N(x_j; m_jk, s_jk^2)`` of every component, in nats."""
         z = (x[:, :, None] - self.means) / self.stds
         return (self.weights / self.stds).log() - z.square() / 2 - math.log(2 * math.pi) / 2
 
     def draw(self, n: int, noise: Noise) -> Float[Tensor, "n d"]:
-        """n draws; in each coordinate stratified."""
-        d, k = self.means.shape
-        order = noise.fold(0).uniform((n, d), torch.float64).argsort(0)
-        u = (order + noise.fold(1).uniform((n, d), torch.float64)) / n
-        chosen = torch.searchsorted(self.weights.cumsum(1), u.mT.contiguous()).clamp(max=k - 1)
-        z = noise.fold(2).normal((n, d), self.means.dtype)
+        """Return n draws that are stratified in each coordinate."""
+        d = len(self.means)
+        order = noise.fold(_ORDER).uniform((n, d), torch.float64).argsort(0)
+        u = (order + noise.fold(_COMPONENT).uniform((n, d), torch.float64)) / n
+        chosen = pick(self.weights, u.mT.contiguous())
+        z = noise.fold(_NORMAL).normal((n, d), self.means.dtype)
         return (self.means.gather(1, chosen) + self.stds.gather(1, chosen) * z.mT).mT.contiguous()
 
 
-def _hills(law: Product) -> Float[Tensor, "d k"]:
-    """For each component the mean of the hill it belongs to; hills are apart where the density
-    between falls below a third."""
-    means, pieces = law.means.mT, torch.linspace(0, 1, 9, dtype=law.means.dtype)[:, None, None]
-    between = means[:-1] + pieces * (means[1:] - means[:-1])  # (9, k - 1, d)
+def _mode_means(law: Product) -> Float[Tensor, "d k"]:
+    """Return the mean of each component's mode.
+
+    Neighbouring components belong to different modes if the density between their means falls
+    below a third of both.
+    """
+    means = law.means.mT
+    positions = torch.linspace(0, 1, _VALLEY_POINTS, dtype=law.means.dtype)[:, None, None]
+    between = means[:-1] + positions * (means[1:] - means[:-1])  # (9, k - 1, d)
     height = law.components(between.flatten(0, 1)).logsumexp(2).reshape(between.shape)
-    apart = height.amin(0) < torch.minimum(height[0], height[-1]) - math.log(3)
-    hill = torch.cat([torch.zeros_like(means[:1]), apart.to(means.dtype).cumsum(0)]).mT  # (d, k)
-    same = (hill[:, :, None] == hill[:, None]).to(means.dtype) * law.weights[:, None]
+    separate = height.amin(0) < torch.minimum(height[0], height[-1]) - _VALLEY
+    mode = torch.cat([torch.zeros_like(means[:1]), separate.to(means.dtype).cumsum(0)]).mT  # (d, k)
+    same = (mode[:, :, None] == mode[:, None]).to(means.dtype) * law.weights[:, None]
     return (same * law.means[:, None]).sum(2) / same.sum(2)
 
 
 def _fit_product(x: Float[Tensor, "n d"], k: int, iterations: int = 40) -> Product:
-    """Mixtures of k Gaussians fitted to each coordinate by expectation maximisation, started from
-    its quantiles."""
+    """Fit k Gaussians to each coordinate by expectation maximisation, started at its quantiles."""
     means = x.quantile((torch.arange(k, dtype=x.dtype) + 0.5) / k, dim=0).mT.contiguous()
-    spread = x.std(0).clamp(min=1e-300)[:, None]
-    law, before = (
-        Product(torch.full_like(means, 1 / k), means, spread.expand_as(means) * (1.5 / k), means),
-        -math.inf,
-    )
+    spread = x.std(0).clamp(min=_TINY)[:, None]
+    even = torch.full_like(means, 1 / k)
+    law, before = Product(even, means, spread.expand_as(means) * (1.5 / k), means), -math.inf
     for _ in range(iterations):
         joint = law.components(x)
         evidence = joint.logsumexp(2, keepdim=True)
-        r, now = (joint - evidence).exp(), float(evidence.mean(0).sum())
-        if now - before < 1e-3:
+        r = (joint - evidence).exp()
+        log_likelihood = float(evidence.mean(0).sum())
+        if log_likelihood - before < _MIN_RISE:
             break
-        before = now
+        before = log_likelihood
         count = r.sum(0).clamp(min=1e-3)
         means = torch.einsum("nd,ndk->dk", x, r) / count
-        square = torch.einsum("nd,ndk->dk", x.square(), r) / count - means.square()
-        law = Product(
-            count / count.sum(1, keepdim=True),
-            means,
-            (square.clamp(min=0) + (0.02 * spread).square()).sqrt(),
-            means,
-        )
+        variance = torch.einsum("nd,ndk->dk", x.square(), r) / count - means.square()
+        stds = (variance.clamp(min=0) + (_MIN_STD * spread).square()).sqrt()
+        law = Product(count / count.sum(1, keepdim=True), means, stds, means)
     order = law.means.argsort(1)
-    law = Product(
-        law.weights.gather(1, order), law.means.gather(1, order), law.stds.gather(1, order), means
-    )
-    return replace(law, hills=_hills(law))
+    weights, means, stds = (part.gather(1, order) for part in (law.weights, law.means, law.stds))
+    law = Product(weights, means, stds, means)
+    return replace(law, mode_means=_mode_means(law))
 
 
 @dataclass(frozen=True, eq=False)
 class Triangular:
-    """The law (1).
+    """The distribution of ``x = T(z)`` for a triangular map T and independent coordinates z.
 
     Args:
-        bend: the map.
-        base: the law of z.
+        codec: the map T.
+        base: the distribution of z.
     """
 
-    bend: TriangularCodec
+    codec: TriangularCodec
     base: Product
 
     def _base(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """z and s."""
-        return self.bend.straightened(x.to(self.bend.shift.dtype))
+        """Return z of x and the log-scales s of the map there."""
+        return self.codec.to_base(x.to(self.codec.shift.dtype))
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """The log-density in nats."""
+        """Return the log-density at every point, in nats."""
         z, s = self._base(x)
-        return (self.base.components(z).logsumexp(2) - s).sum(
-            1
-        ) - self.bend.factor.log().sum()  # (1)
+        log_base = (self.base.components(z).logsumexp(2) - s).sum(1)
+        return log_base - self.codec.factor.log().sum()  # (1)
 
     def draw(self, n: int, noise: Noise) -> Float[Tensor, "n d"]:
-        """n draws; the z of each coordinate stratified."""
-        return self.bend.decode(self.base.draw(n, noise))
+        """Return n draws, for which each coordinate of z is stratified."""
+        return self.codec.decode(self.base.draw(n, noise))
 
     def residual(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """x less the middle of its hill, to first order in z less that of z."""
+        """Return x minus the centre of its mode, to first order in the deviation of z."""
         z, s = self._base(x)
         nearest = self.base.components(z).argmax(2)
-        apart = (z - self.base.hills.gather(1, nearest.mT).mT) * s.exp()
+        deviation = (z - self.base.mode_means.gather(1, nearest.mT).mT) * s.exp()
         d = z.shape[1]
-        linear = torch.eye(d, dtype=z.dtype) - self.bend.location[:, 1 : d + 1]
-        u = torch.linalg.solve_triangular(linear, apart.mT, upper=False).mT
-        return u[:, self.bend.order.argsort()] * self.bend.factor
+        linear = torch.eye(d, dtype=z.dtype) - self.codec.location[:, 1 : d + 1]
+        u = torch.linalg.solve_triangular(linear, deviation.mT, upper=False).mT
+        return u[:, self.codec.order.argsort()] * self.codec.factor
 
 
 def fit_triangular(
     x: Float[Tensor, "n d"], order: Tensor, ridge: float = 0.0, iterations: int = 30
 ) -> Triangular:
-    """The law of a Gaussian bent fitted to points: B and D by limited-memory BFGS from the linear
-    regression.
+    """Fit a triangular map of a standard normal to points, by maximum likelihood.
 
-    ``ridge`` times their squares, per point, is the price of what bends it: where there are few
-    points per coordinate.
+    The location of each coordinate is linear and quadratic in the coordinates before it, its
+    log-scale is linear in them. The fit starts from linear regression.
+
+    Args:
+        x: ``(n, d)``, the points.
+        order: ``(d,)``, the order of the coordinates, for instance ``torch.arange(d)``.
+        ridge: penalty per point of the squared nonlinear coefficients; positive where there are few
+            points per coordinate.
+        iterations: of L-BFGS for the log-scales.
     """
     n, d = x.shape
-    centre, scale = x.mean(0), x.std(0).clamp(min=1e-300)
+    centre = x.mean(0)
+    scale = x.std(0).clamp(min=_TINY)
     u = ((x - centre) / scale)[:, order]
-    one = torch.ones_like(u[:, :1])
-    features, below = (
-        torch.cat([one, u, u.square()], 1),
-        torch.tril(torch.ones(d, d, dtype=x.dtype), -1),
-    )
+    features = torch.cat([torch.ones_like(u[:, :1]), u, u.square()], 1)
+    below = torch.tril(torch.ones(d, d, dtype=x.dtype), -1)
     mask = torch.cat([torch.ones_like(below[:, :1]), below, below], 1)
-    prior = torch.cat([torch.zeros(1, dtype=x.dtype), torch.full((2 * d,), 1e-3, dtype=x.dtype)])
+    prior = torch.cat([torch.zeros(1, dtype=x.dtype), torch.full((2 * d,), _PRIOR, dtype=x.dtype)])
     location = torch.zeros_like(mask)
-    gram, cross = features.mT @ features / n + torch.diag(prior), features.mT @ u / n
+    gram = features.mT @ features / n + torch.diag(prior)
+    cross = features.mT @ u / n
     for j in range(d):
         used = mask[j].nonzero()[:, 0]
         location[j, used] = torch.linalg.solve(gram[used][:, used], cross[used, j])
-    rest = (u - features @ location.mT).std(0).clamp(min=1e-8)
+    residual_std = (u - features @ location.mT).std(0).clamp(min=1e-8)
     log_scale = torch.zeros(d, d + 1, dtype=x.dtype)
-    log_scale[:, 0] = rest.log()
-    location, log_scale = _likeliest(u, features, location, log_scale, mask, ridge, iterations)
+    log_scale[:, 0] = residual_std.log()
+    location, log_scale = _maximum_likelihood(
+        u, features, location, log_scale, mask, ridge, iterations
+    )
     low, high = u.amin(0), u.amax(0)
     limits = torch.stack([low - (high - low) / 2, high + (high - low) / 2])
-    return Triangular(
-        TriangularCodec(centre, scale, order, location, log_scale, limits), _standard(x)
-    )
+    codec = TriangularCodec(centre, scale, order, location, log_scale, limits)
+    return Triangular(codec, _standard_normal(x))
 
 
 def independent(x: Float[Tensor, "n d"]) -> Triangular:
-    """The law of independent normal coordinates with the moments of points: a map that does not
-    bend."""
-    d, reach = x.shape[1], torch.full_like(x[0], torch.inf)
-    none = torch.zeros(d, 2 * d + 1, dtype=x.dtype)
-    limits = torch.stack([-reach, reach])
-    return Triangular(
-        TriangularCodec(
-            x.mean(0), x.std(0).clamp(min=1e-300), torch.arange(d), none, none[:, : d + 1], limits
-        ),
-        _standard(x),
-    )
+    """Return the independent normal coordinates that have the moments of the points."""
+    d = x.shape[1]
+    infinite = torch.full_like(x[0], torch.inf)
+    zero = torch.zeros(d, 2 * d + 1, dtype=x.dtype)
+    limits = torch.stack([-infinite, infinite])
+    std = x.std(0).clamp(min=_TINY)
+    codec = TriangularCodec(x.mean(0), std, torch.arange(d), zero, zero[:, : d + 1], limits)
+    return Triangular(codec, _standard_normal(x))
 
 
-def _standard(x: Tensor) -> Product:
+def _standard_normal(x: Tensor) -> Product:
+    """Return independent standard normal coordinates, as many as the points have."""
     one = torch.ones(x.shape[1], 1, dtype=x.dtype)
     return Product(one, 0 * one, one, 0 * one)
 
 
 def with_mixtures(law: Triangular, x: Float[Tensor, "n d"], k: int = 8) -> Triangular:
-    """The same map with a mixture of k Gaussians for each z, fitted to points."""
-    return replace(law, base=_fit_product(law.bend.encode(x[:_POINTS]), k))
+    """Return the same map with a mixture of k Gaussians for each z, fitted to points."""
+    return replace(law, base=_fit_product(law.codec.encode(x[:_MIXTURE_POINTS]), k))
 
 
-def with_tails(law: Triangular, share: float, std: float = 2.0) -> Triangular:
-    """The same with a share of N(0, std^2) in the law of each z: points are missing in the
-    tails."""
+def with_tails(law: Triangular, weight: float, std: float = 2.0) -> Triangular:
+    """Return the same map with wider tails, since fits miss the tails of few points.
+
+    Args:
+        law: the distribution.
+        weight: weight of N(0, std^2) in the distribution of each z.
+        std: its standard deviation.
+    """
     base, zero = law.base, torch.zeros_like(law.base.means[:, :1])
-    parts = (
-        ((1 - share) * base.weights, zero + share),
+    pairs = (
+        ((1 - weight) * base.weights, zero + weight),
         (base.means, zero),
         (base.stds, zero + std),
-        (base.hills, zero),
+        (base.mode_means, zero),
     )
-    return replace(law, base=Product(*(torch.cat(pair, 1) for pair in parts)))
+    return replace(law, base=Product(*(torch.cat(pair, 1) for pair in pairs)))
 
 
-def _likeliest(
+def _maximum_likelihood(
     u: Tensor,
     features: Tensor,
     location: Tensor,
@@ -220,41 +236,36 @@ def _likeliest(
     ridge: float,
     iterations: int,
 ) -> tuple[Tensor, Tensor]:
-    """B and D that maximise the Gaussian likelihood, in turn: D by L-BFGS, B by least squares with
-    weights ``exp(-2 s)``."""
+    """Maximise the likelihood over the log-scales s and the locations in turn.
+
+    The log-scales are found by L-BFGS, the locations by least squares with weights ``exp(-2 s)``.
+    """
     d = u.shape[1]
-    for _ in range(_TURNS):
-        log_scale = _scales(
-            u - features @ location.mT,
-            features[:, : d + 1],
-            log_scale,
-            mask[:, : d + 1],
-            ridge,
-            iterations // 2,
-        )
-        weights = (-2 * features[:, : d + 1] @ log_scale.mT).exp()
+    linear = features[:, : d + 1]
+
+    def scales(iterations: int) -> Tensor:
+        residual = u - features @ location.mT
+        return _fit_scales(residual, linear, log_scale, mask[:, : d + 1], ridge, iterations)
+
+    for _ in range(_ALTERNATIONS):
+        log_scale = scales(iterations // 2)
+        weights = (-2 * linear @ log_scale.mT).exp()
         location = torch.zeros_like(location)
         for j in range(d):
             used = mask[j].nonzero()[:, 0]
             weighted = features[:, used] * (weights[:, j : j + 1] / weights[:, j].sum())
             gram = weighted.mT @ features[:, used]
-            price = 1e-6 + 1e-4 * gram.diagonal() + ridge * (used > d)
-            location[j, used] = torch.linalg.solve(gram + torch.diag(price), weighted.mT @ u[:, j])
-    return location, _scales(
-        u - features @ location.mT,
-        features[:, : d + 1],
-        log_scale,
-        mask[:, : d + 1],
-        ridge,
-        iterations,
-    )
+            penalty = 1e-6 + 1e-4 * gram.diagonal() + ridge * (used > d)
+            cross = weighted.mT @ u[:, j]
+            location[j, used] = torch.linalg.solve(gram + torch.diag(penalty), cross)
+    return location, scales(iterations)
 
 
-def _scales(
-    resid: Tensor, features: Tensor, start: Tensor, mask: Tensor, ridge: float, iterations: int
+def _fit_scales(
+    residual: Tensor, features: Tensor, start: Tensor, mask: Tensor, ridge: float, iterations: int
 ) -> Tensor:
-    """D for given residuals, with a ridge on all but the constants."""
-    square = resid.square()
+    """Return the log-scales for given residuals, with a ridge on all but the constants."""
+    square = residual.square()
     with torch.enable_grad():
         slopes = start.clone().requires_grad_()
         optimiser = torch.optim.LBFGS(
@@ -264,9 +275,8 @@ def _scales(
         def loss() -> Tensor:
             optimiser.zero_grad()
             s = features @ (slopes * mask).mT
-            value = (s + square * (-2 * s).exp() / 2).mean(0).sum() + (1e-3 + ridge) * slopes[
-                :, 1:
-            ].square().sum()
+            likelihood = (s + square * (-2 * s).exp() / 2).mean(0).sum()
+            value = likelihood + (_PRIOR + ridge) * slopes[:, 1:].square().sum()
             value.backward()
             return value
 

@@ -1,1 +1,1 @@
-"""Without a network: exploration, tempering, start laws, and the plan that islands follow."""
+"""Tempered sequential Monte Carlo: search for modes, temper from a mixture, fit a proposal."""

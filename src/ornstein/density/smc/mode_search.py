@@ -1,312 +1,232 @@
-"""Where is the mass? A start law for tempering, from nothing but the density.
+"""Search for the modes of a density of which nothing is known, before tempering starts.
 
-Scales over eight decades are tried, ascents run from starts at the promising ones, then again from
-all around the tops found: half of these starts where the density is most above what the tops
-explain, most others one to four times as far as these lie apart. That goes on until every top was
-found twice and, where there are several, three rounds found no other: the share of starts that lead
-to tops found once estimates the chance that the next leads to an unknown one (Good 1953). The start
-law is a mixture of Laplace's Gaussians at the tops (where these can be counted), round Student laws
-of the best scales, and a wide Student law over all tops, so that it covers before it fits; its
-weights w are then brought nearer to the density by population Monte Carlo (Cappe et al. 2008),
+The search begins with scales from 1e-4 to 1e4 and ascends from points at the promising ones, then
+from points around the modes that were found. Half of these starts are points at which the density
+exceeds most what the modes so far explain; most others lie one to four times as far from the centre
+as the modes do. The search ends when every mode was reached twice and, if there are several, three
+rounds of ascents reached no new one: the fraction of starts that lead to modes seen once estimates
+the chance that the next start leads to an unseen one (Good 1953).
 
-    w_k <- E_rho[ P(k | x) ],                                                                    (1)
-
-by importance sampling from the mixture itself, with the importance weights tempered until half of
-them count.
+`start_mixture` turns the modes into a mixture that covers the density.
 """
 
-__all__ = ["Explored", "explore"]
+__all__ = ["ModeSearch", "mode_search"]
 
 import math
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import LogDensity
+from ornstein.core.numerics.multivariate_normal import Normal
 from ornstein.core.random.noise import Noise
 from ornstein.density.proposals.mixture import Mixture
-from ornstein.density.smc.optimise import Maxima, ascend, laplace, summit
+from ornstein.density.smc.optimise import Maxima, laplace, lbfgs_ascent, newton_ascent
+from ornstein.density.smc.start_mixture import Modes, start_mixture
 from ornstein.errors import OrnsteinError
 
-_COUNTABLE = 100  # tops; beyond, they are taken as a cloud
-_COVER = 0.05  # share of the wide laws in the start law, at least
-_ROUNDS = 10  # of ascents, at most
-_RIVALS = 32  # candidates for a start
-_QUIET = 3  # rounds that find nothing new, where there are several tops
-_FAINT = 50.0  # nats: tops with a mass this far below the largest are forgotten
+_MAX_MODES = 100  # beyond, the modes are not counted and their ends are treated as a sample
+_MAX_ROUNDS = 10  # rounds of ascents around the modes
+_CANDIDATES = 32  # points of which the one with the largest unexplained density is a start
+_ROUNDS_WITHOUT_NEWS = 3  # rounds without a new mode that end the search, if there are several
+_NEGLIGIBLE = 50.0  # nats: modes with a mass this far below the largest are dropped
+_SAME_MODE = 0.1  # squared Mahalanobis distance to a mode below which a point belongs to it
+_UNFINISHED = 1e-6  # nats: an ascent that expects to gain more is continued
+_FINISHED = 1e-3  # nats: an end that expects to gain less counts as a mode
+_SCALES = range(-8, 9)  # twice the powers of ten that are tried as a scale
+_SCALE_DRAWS = 32  # draws for each scale
+_WIDTH = 10.0  # largest standard deviation at a mode, in units of the spread of the ends
+
+# keys of random numbers
+_SCALE, _FIRST_STARTS, _NEXT_STARTS, _WEIGHTS = 0, 1, 2, 4
 
 
-class Explored(NamedTuple):
-    """What exploring found.
+class ModeSearch(NamedTuple):
+    """The modes of a density, and the start distribution made of them.
 
     Attributes:
-        law: normalised start law that covers the tops.
-        tops: ``(m, d)``, local maxima told apart.
-        masses: ``(m,)``, logarithms of Laplace's masses.
-        countable: whether these are all that were found.
-        scale: of the round law with the most mass.
+        start_law: normalised mixture that covers the modes.
+        modes: ``(m, d)``, distinct local maxima.
+        log_masses: ``(m,)``, logarithms of Laplace's masses, nats.
+        countable: whether these are all modes that ascents reached.
+        scale: standard deviation of the isotropic Gaussian that captures the most mass.
     """
 
-    law: Mixture
-    tops: Tensor
-    masses: Tensor
+    start_law: Mixture
+    modes: Float[Tensor, "m d"]
+    log_masses: Float[Tensor, " m"]
     countable: bool
     scale: float
 
 
-class _Found(NamedTuple):
-    """Tops told apart, with the factors and the masses of Laplace's Gaussians there, and all ends
-    of ascents."""
-
-    tops: Tensor
-    factors: Tensor
-    masses: Tensor
-    counts: Tensor  # ascents that ended at each
-    ends: Tensor
-    countable: bool = True
-
-
-def explore(
+def mode_search(
     target: LogDensity,
     dim: int,
     noise: Noise,
     mean: float | Tensor = 0.0,
     std: float | None = None,
     starts: int | None = None,
-) -> Explored:
-    """Find the mass of a density.
+) -> ModeSearch:
+    """Find the modes of a log-density and a start distribution that covers them.
 
     Args:
-        target: ``(n, d) -> (n,)``.
+        target: log rho, ``(n, d) -> (n,)``, differentiable.
         dim: d.
         noise: source of randomness.
-        mean: where to look first.
-        std: how far; None tries 1e-4 to 1e4.
-        starts: ascents per round; None: between 16 and 512, fewer in many dimensions.
+        mean: centre of the first starts.
+        std: scale of the first starts; None tries 1e-4 to 1e4.
+        starts: ascents in each round; None: between 16 and 512, fewer in many dimensions.
 
     Raises:
-        OrnsteinError: if the density is -inf wherever it looked.
+        OrnsteinError: if the density is -inf at every start.
     """
     centre = torch.zeros(dim, dtype=torch.float64) + torch.as_tensor(mean, dtype=torch.float64)
     starts = starts or max(16, min(512, 20000 // dim))
-    scale = _best_scale(target, centre, std, noise.fold(0))
-    x, reach = _first(centre, scale, std, starts, noise.fold(1))
-    empty = torch.zeros(0, dim, dtype=torch.float64)
-    found = _Found(
-        empty,
-        torch.zeros(0, dim, dim, dtype=torch.float64),
-        empty[:, 0],
-        torch.zeros(0, dtype=torch.long),
-        empty,
-    )
-    found = _climb(target, x, reach, scale, found)
-    if not len(found.tops):
+    scale = _best_scale(target, centre, std, noise.fold(_SCALE))
+    x, step = _first_starts(centre, scale, std, starts, noise.fold(_FIRST_STARTS))
+    modes = _add_modes(target, x, step, scale, Modes.none(dim))
+    if not len(modes.x):
         raise OrnsteinError(
             "the log-density is -inf wherever the exploration looked: pass start_mean and start_std"
             " near its mass"
         )
-    quiet = 0
-    for round_ in range(_ROUNDS):
-        known = len(found.tops)
-        x, reach = _next(target, found, starts, noise.fold(2, round_))
-        found = _climb(target, x, reach, scale, found)
-        quiet = quiet + 1 if len(found.tops) == known and int(found.counts.min()) > 1 else 0
-        if not found.countable or quiet == (1 if known == 1 else _QUIET):
+    without_news = 0
+    for k in range(_MAX_ROUNDS):
+        number = len(modes.x)
+        x, step = _next_starts(target, modes, starts, noise.fold(_NEXT_STARTS, k))
+        modes = _add_modes(target, x, step, scale, modes)
+        nothing_new = len(modes.x) == number and int(modes.counts.min()) > 1
+        without_news = without_news + 1 if nothing_new else 0
+        if not modes.countable or without_news == (1 if number == 1 else _ROUNDS_WITHOUT_NEWS):
             break
-    law = _population(target, _law(found, centre, scale), noise.fold(4))
-    return Explored(law, found.tops, found.masses, found.countable, scale)
+    law = start_mixture(target, modes, centre, scale, noise.fold(_WEIGHTS))
+    return ModeSearch(law, modes.x, modes.log_masses, modes.countable, scale)
 
 
 def _best_scale(target: LogDensity, centre: Tensor, std: float | None, noise: Noise) -> float:
-    """The scale of a round Gaussian whose importance weights find the most mass."""
-    best, most = std, -math.inf
-    for k in range(-8, 9) if std is None else ():
-        scale, z = 10 ** (k / 2), noise.fold(k).normal((32, len(centre)), torch.float64)
+    """Return the scale of the isotropic Gaussian whose importance weights have the largest sum."""
+    best, largest = std, -math.inf
+    for k in _SCALES if std is None else ():
+        scale = 10 ** (k / 2)
+        z = noise.fold(k).normal((_SCALE_DRAWS, len(centre)), torch.float64)
         with torch.no_grad():
             log_w = (
                 target(centre + scale * z) + z.square().sum(1) / 2 + len(centre) * math.log(scale)
             )
-        mass = float(log_w.logsumexp(0))
-        if mass > most:
-            best, most = scale, mass
+        log_mass = float(log_w.logsumexp(0))
+        if log_mass > largest:
+            best, largest = scale, log_mass
     return best or 1.0
 
 
-def _first(
+def _first_starts(
     centre: Tensor, scale: float, std: float | None, starts: int, noise: Noise
 ) -> tuple[Tensor, Tensor]:
-    """Starts of the first ascents, and their first steps: a half at the best scale, most of the
-    others around it, some anywhere."""
+    """Return the starts of the first ascents and the lengths of their first steps.
+
+    Half of them have the best scale, three in eight a scale within 1.5 decades of it, and one in
+    eight any scale.
+    """
     u = noise.fold(0).uniform((starts, 1), torch.float64)[:, 0]
-    powers = torch.where(torch.arange(starts) % 8 == 7, 8 * u - 4 - math.log10(scale), 3 * u - 1.5)
-    scales = scale * 10 ** torch.where(
-        torch.arange(starts) % 2 == 0, 0.0, powers if std is None else 0.0
-    )
+    number = torch.arange(starts)
+    anywhere = 8 * u - 4 - math.log10(scale)
+    powers = torch.where(number % 8 == 7, anywhere, 3 * u - 1.5)
+    scales = scale * 10 ** torch.where(number % 2 == 0, 0.0, powers if std is None else 0.0)
     x = centre + scales[:, None] * noise.fold(1).normal((starts, len(centre)), torch.float64)
     return x, scales * 0.1 * len(centre) ** 0.5
 
 
-def _next(target: LogDensity, found: _Found, starts: int, noise: Noise) -> tuple[Tensor, Tensor]:
-    """Starts all around the tops found, and their first steps.
+def _next_starts(
+    target: LogDensity, modes: Modes, starts: int, noise: Noise
+) -> tuple[Tensor, Tensor]:
+    """Return starts all around the modes and the lengths of their first steps.
 
-    Half of them are the winners among `_RIVALS` candidates at one scale each: those at which the
-    density is most above what Laplace's Gaussians at the tops explain. A narrow top among wide ones
-    has a small basin, but there all of the density is unexplained.
+    Half of them win among `_CANDIDATES` points at one scale each: those at which the density is
+    furthest above what Laplace's Gaussians at the modes explain. A narrow mode among wide ones has
+    a small basin of attraction, but there all of the density is unexplained.
     """
-    d, half = found.tops.shape[1], starts // 2
-    within = found.factors.square().sum(2).mean(0)
+    d, half = modes.x.shape[1], starts // 2
+    within = modes.factors.square().sum(2).mean(0)
     u = noise.fold(0).uniform((starts, 1), torch.float64)
-    apart = torch.where(torch.arange(starts)[:, None] % 4 == 3, 2.5 * u - 0.5, 0.6 * u)
-    far = 10 ** torch.cat([0.7 * u[:half] - 0.3, apart[half:]])
-    spread = (found.tops.var(0, correction=0) + within).sqrt()
-    pool = found.tops.mean(0) + far[:half] * spread * noise.fold(1).normal(
-        (_RIVALS, half, d), torch.float64
-    )
-    law = Mixture(torch.softmax(found.masses, 0), found.tops, found.factors)
+    number = torch.arange(starts)[:, None]
+    around = torch.where(number % 4 == 3, 2.5 * u - 0.5, 0.6 * u)
+    distance = 10 ** torch.cat([0.7 * u[:half] - 0.3, around[half:]])
+    spread = (modes.x.var(0, correction=0) + within).sqrt()
+    z = noise.fold(1).normal((_CANDIDATES, half, d), torch.float64)
+    candidates = modes.x.mean(0) + distance[:half] * spread * z
+    points = candidates.reshape(-1, d)
+    explained = Mixture(torch.softmax(modes.log_masses, 0), modes.x, modes.factors)
     with torch.no_grad():
-        excess = (target(pool.reshape(-1, d)) - law.log_prob(pool.reshape(-1, d))).nan_to_num(
-            -torch.inf, torch.inf, -torch.inf
-        )
-    best = pool[excess.reshape(_RIVALS, half).argmax(0), torch.arange(half)]
-    wide = (found.ends.var(0, correction=0) + within).sqrt()
-    others = found.ends.mean(0) + far[half:] * wide * noise.fold(2).normal(
-        (starts - half, d), torch.float64
-    )
-    norms = torch.stack([spread.norm(), wide.norm()]).repeat_interleave(
-        torch.tensor([half, starts - half])
-    )
-    return torch.cat([best, others]), far[:, 0] * norms / 10
+        excess = target(points) - explained.log_prob(points)
+    excess = excess.nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    winners = excess.reshape(_CANDIDATES, half).argmax(0)
+    unexplained = candidates[winners, torch.arange(half)]
+    wide = (modes.ends.var(0, correction=0) + within).sqrt()
+    z = noise.fold(2).normal((starts - half, d), torch.float64)
+    others = modes.ends.mean(0) + distance[half:] * wide * z
+    sizes = torch.stack([spread.norm(), wide.norm()])
+    sizes = sizes.repeat_interleave(torch.tensor([half, starts - half]))
+    return torch.cat([unexplained, others]), distance[:, 0] * sizes / 10
 
 
-def _climb(target: LogDensity, x: Tensor, reach: Tensor, scale: float, found: _Found) -> _Found:
-    """Ascend from x, and add what is new to what was found."""
-    ends = ascend(target, x, reach)
-    good = ends.value.isfinite()
-    if not bool(good.any()):
-        return found
-    width = 10 * max(scale, float(ends.x[good].std(0, correction=0).max()))
-    late = good & (ends.rise > 1e-6)
-    if bool(late.any()):
-        ends = _again(target, ends, late, width)
-    done = good & (ends.rise < 1e-3)
-    good = done if bool(done.any()) else good
-    x = ends.x[good][ends.value[good].argsort(descending=True)]
-    every = torch.cat([found.ends, x])
-    tops, factors, masses, counts = (
-        list(found.tops),
-        list(found.factors),
-        list(found.masses),
-        found.counts.tolist(),
-    )
-    for j, (top, factor) in enumerate(zip(tops, factors, strict=True)):
-        apart = _apart(x, top, factor)
-        counts[j] += int((~apart).sum())
-        x = x[apart]
-    while len(x) and len(tops) < _COUNTABLE:
+def _add_modes(
+    target: LogDensity, x: Tensor, first_step: Tensor, scale: float, modes: Modes
+) -> Modes:
+    """Ascend from x, count the ends at each of the modes, and add the ends that are new modes."""
+    ends = lbfgs_ascent(target, x, first_step)
+    usable = ends.value.isfinite()
+    if not bool(usable.any()):
+        return modes
+    width = _WIDTH * max(scale, float(ends.x[usable].std(0, correction=0).max()))
+    unfinished = usable & (ends.expected_gain > _UNFINISHED)
+    if bool(unfinished.any()):
+        ends = _continue_ascents(target, ends, unfinished, width)
+    finished = usable & (ends.expected_gain < _FINISHED)
+    usable = finished if bool(finished.any()) else usable
+    x = ends.x[usable][ends.value[usable].argsort(descending=True)]
+    all_ends = torch.cat([modes.ends, x])
+    points, factors = list(modes.x), list(modes.factors)
+    masses, counts = list(modes.log_masses), modes.counts.tolist()
+    for j, (mode, factor) in enumerate(zip(points, factors, strict=True)):
+        elsewhere = _elsewhere(x, mode, factor)
+        counts[j] += int((~elsewhere).sum())
+        x = x[elsewhere]
+    while len(x) and len(points) < _MAX_MODES:
         factor, mass = laplace(target, x[:1], width)
-        apart = _apart(x, x[0], factor[0])
-        tops.append(x[0])
+        elsewhere = _elsewhere(x, x[0], factor[0])
+        points.append(x[0])
         factors.append(factor[0])
         masses.append(mass[0])
-        counts.append(int((~apart).sum()))
-        x = x[apart]
-    mass = torch.stack(masses)
-    real = (mass > mass.max() - _FAINT).nonzero()[:, 0].tolist()
-    return _Found(
-        torch.stack([tops[j] for j in real]),
-        torch.stack([factors[j] for j in real]),
-        mass[real],
-        torch.tensor(counts)[real],
-        every,
+        counts.append(int((~elsewhere).sum()))
+        x = x[elsewhere]
+    log_masses = torch.stack(masses)
+    relevant = (log_masses > log_masses.max() - _NEGLIGIBLE).nonzero()[:, 0]
+    return Modes(
+        torch.stack(points)[relevant],
+        torch.stack(factors)[relevant],
+        log_masses[relevant],
+        torch.tensor(counts)[relevant],
+        all_ends,
         not len(x),
     )
 
 
-def _again(target: LogDensity, ends: Maxima, late: Tensor, width: float) -> Maxima:
-    """Finish the ascents that were not done, in the coordinates in which the best one's top is
-    round."""
-    best = int(torch.where(late, ends.value, -torch.inf).argmax())
-    top, factor, _ = summit(target, ends.x[best], width)
-    q = torch.linalg.solve_triangular(factor, (ends.x[late] - top).mT, upper=False).mT
-    more = ascend(lambda q: target(top + q @ factor.mT), q, q.norm(dim=1).clamp(min=0.1) / 10)
-    x, value, rise = ends.x.clone(), ends.value.clone(), ends.rise.clone()
-    x[late], value[late], rise[late] = top + more.x @ factor.mT, more.value, more.rise
-    return Maxima(x, value, rise)
+def _continue_ascents(target: LogDensity, ends: Maxima, unfinished: Tensor, width: float) -> Maxima:
+    """Continue ascents in coordinates in which the density is round at the best of their modes."""
+    best = int(torch.where(unfinished, ends.value, -torch.inf).argmax())
+    mode, factor, _ = newton_ascent(target, ends.x[best], width)
+    round_ = Normal(mode, factor)
+    q = round_.whiten(ends.x[unfinished])
+    more = lbfgs_ascent(lambda q: target(round_.map(q)), q, q.norm(dim=1).clamp(min=0.1) / 10)
+    x, value, gain = ends.x.clone(), ends.value.clone(), ends.expected_gain.clone()
+    x[unfinished] = round_.map(more.x)
+    value[unfinished] = more.value
+    gain[unfinished] = more.expected_gain
+    return Maxima(x, value, gain)
 
 
-def _apart(x: Tensor, top: Tensor, factor: Tensor) -> Tensor:
-    """Which rows are more than a third of a standard deviation from a top."""
-    return torch.linalg.solve_triangular(factor, (x - top).mT, upper=False).square().sum(0) > 0.1
-
-
-def _law(found: _Found, centre: Tensor, scale: float) -> Mixture:
-    """Laplace's Gaussians, with an equal share for a Gaussian and a Student law over all tops and
-    round Student laws."""
-    d = len(centre)
-    eye = torch.eye(d, dtype=centre.dtype)
-    share = torch.softmax(found.masses, 0)
-    within = torch.einsum(
-        "k,kij,klj->il", (share + 1 / len(share)) / 2, found.factors, found.factors
-    )
-    middle = (
-        (found.ends.mean(0) + share @ found.tops) / 2 if found.countable else found.ends.mean(0)
-    )
-    apart = found.ends - middle
-    whole = torch.linalg.cholesky(
-        within + apart.mT @ apart / len(apart) + 1e-12 * within.diagonal().mean() * eye
-    )
-    means = torch.stack([middle, middle, centre, centre, centre])
-    factors = torch.stack(
-        [whole * 1.1, whole * 1.5, eye * scale, eye * scale * 3, eye * scale * 10]
-    )
-    df = torch.tensor([torch.inf, 4.0, 4.0, 4.0, 4.0], dtype=centre.dtype)
-    wide = Mixture(torch.ones(5, dtype=centre.dtype), means, factors, df)
-    if not found.countable:
-        return wide
-    return Mixture(
-        torch.cat([share + 0.1 / len(share), wide.weights / 5]),
-        torch.cat([found.tops, means]),
-        torch.cat([found.factors, factors]),
-        torch.cat([torch.full_like(share, torch.inf), df]),
-    )
-
-
-def _population(
-    target: LogDensity, law: Mixture, noise: Noise, rounds: int = 4, n: int = 2048
-) -> Mixture:
-    """Weights of the components by (1); the wide Student law over all tops keeps a part of
-    `_COVER`, the useless ones go."""
-    cover = torch.zeros_like(law.weights)
-    cover[-4] = _COVER
-    for round_ in range(rounds):
-        x = law.draw(n, noise.fold(round_))
-        joint = law.components(x)
-        with torch.no_grad():
-            log_w = target(x) - joint.logsumexp(1)
-        if not bool(log_w.isfinite().any()):
-            break
-        share = temper(log_w, 0.5) @ torch.softmax(joint, 1)
-        keep = (cover > 0) | (share > 1e-3 / len(share))
-        law = law.reweighted(torch.where(keep, (1 - _COVER) * share + cover, 0.0))
-        cover = cover[keep]
-    return law
-
-
-def temper(log_w: Tensor, fraction: float) -> Tensor:
-    """``w^b / sum w^b`` with the largest b up to 1 for which the effective sample size is
-    ``fraction n``."""
-
-    def weights(b: float) -> Tensor:
-        return torch.softmax(torch.where(log_w > -torch.inf, b * log_w, -torch.inf), 0)
-
-    def enough(b: float) -> bool:
-        return float(1 / weights(b).square().sum()) >= fraction * len(log_w)
-
-    low, high = 0.0, 1.0
-    if enough(high):
-        return weights(high)
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if enough(middle) else (low, middle)
-    return weights(low)
+def _elsewhere(x: Tensor, mode: Tensor, factor: Tensor) -> Tensor:
+    """Return which rows are more than a third of a standard deviation from a mode."""
+    return Normal(mode, factor).whiten(x).square().sum(1) > _SAME_MODE

@@ -1,305 +1,281 @@
-"""The classical sampler: explore, temper, fit, weigh; then report from frozen islands.
+"""Choose how to sample a density without a network: search, temper, fit a proposal, then freeze.
 
-No network. A pilot carries particles from the explored start law to the target; a law fitted to
-them, with a share of wide ones, lies nearer, and so on while it helps: once a law's own draws can
-be trusted, the next is fitted to many of these. At last it is patched where it is thin, by what its
-draws and a half of the pilot's particles weigh; the other half has to confirm it. Along a ladder of
-temperatures with conditional effective sample sizes ``c_k``, and straight from a law whose weights
-keep the effective fraction e, n particles estimate Z with a relative variance of about
+1. `mode_search` finds the modes and a start distribution.
+2. `adaptive_smc` carries particles from it to the target; a proposal is fitted to them
+   (`ornstein.density.proposals.fit_proposal`) and becomes the next start distribution. As soon as
+   draws of a proposal can be trusted, the next is fitted to many weighted draws of it instead.
+3. The best proposal is repaired where it is too thin (`ornstein.density.proposals.imis`). Half of
+   the particles that tempering moved help with that, the other half has to confirm the result.
+4. What was chosen is frozen, and independent runs follow it: E[Z] = Z exactly, with an interval
+   from the spread of the runs.
 
-    (2 / n) sum_k (1 / c_k - 1),          (1 / n) (1 / e - 1),                                   (1)
+Along tempering steps with conditional effective sample sizes ``c_k n``, and directly from a
+proposal with the effective fraction e, n particles estimate Z with a relative variance of about
 
-and the ladder costs its moves. So as soon as the fitted law is near, nothing moves any more and its
-own draws are weighed. What was chosen is frozen, and independent islands follow it, as many
-particles as (1) asks for the wanted error: E[Z] = Z exactly, with an interval from their spread.
+    (2 / n) sum_k (1 / c_k - 1),          (1 / n) (1 / e - 1).                                   (1)
+
+Tempering also costs its moves. So once the fitted proposal is near the target, its draws are
+weighted directly and nothing is moved. The number of particles follows from (1) and the wanted
+standard error.
 """
 
 __all__ = [
-    "ISLANDS",
-    "Classical",
+    "EVALUATIONS",
+    "MIN_RUNS",
     "ProposalTrial",
     "SamplingStrategy",
-    "classical",
-    "fit_law",
-    "plan",
+    "TemperedSample",
+    "choose_strategy",
+    "tempered_sampler",
 ]
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import LogDensity
+from ornstein.core.numerics.importance import pareto_k
 from ornstein.core.random.noise import Noise
-from ornstein.density.proposals.imis import patched
-from ornstein.density.proposals.mixture import DefensiveMixture, Mixture, fit_mixture
-from ornstein.density.proposals.triangular import (
-    Triangular,
-    fit_triangular,
-    independent,
-    with_mixtures,
-    with_tails,
+from ornstein.density.proposals.fit_proposal import FIT_POINTS, fit_proposal
+from ornstein.density.proposals.imis import refine_proposal
+from ornstein.density.smc.mode_search import ModeSearch, mode_search
+from ornstein.density.smc.particles import SMCSample, StartLaw
+from ornstein.density.smc.tempered_smc import (
+    TemperingStep,
+    adaptive_smc,
+    frozen_smc,
+    importance_sample,
 )
-from ornstein.density.smc.mode_search import Explored, explore
-from ornstein.density.smc.tempered_smc import Cloud, StartLaw, TemperingStep, pilot, run, weigh
-from ornstein.reference.metrics import pareto_k
 
-ISLANDS = 16
-"""Independent clouds behind a reported number, at least."""
-_SETS = (
-    64  # of draws that are weighed as they are: their error is known better, and each is stratified
-)
-EVALUATIONS = 2.0**21
-"""Of the density for the islands, at most, if nothing else is said."""
-_DEFENCE = 0.1  # share of the wide laws in a fitted blend
-_USEFUL = 0.02  # and of another: below, it is not worth its evaluation
-_DIRECT = (
-    0.05  # effective draws per draw of a start law from which on it is weighed without tempering
-)
-_EFFECTIVE = 16384  # draws wanted for a fit to weighed draws of a law
-_SOME = 4096  # of them, for finding out how many Gaussians they ask for
-_TRUSTED = 0.2  # effective draws per draw from which on these are good for a fit
-_FITTED = 150  # dimensions up to which laws are fitted to particles
-_RIDGE = 0.3  # of maps that bend little
-_RUNG = 0.7  # conditional effective sample size of a rung, per particle
-_NEAR = 0.8  # and from which on no better one is looked for
+MIN_RUNS = 16  # independent runs behind a reported number: their spread is the error
+EVALUATIONS = 2.0**21  # of the density by all runs together, if the caller sets no limit
+_SETS = 64  # sets of directly weighted draws: more give a better error, and each is stratified
+_DRAWS_PER_SET = 32  # below, fewer sets are taken
+_DIRECT = 0.05  # effective fraction from which on draws are weighted without tempering
+_RELIABLE = 0.2  # effective fraction from which on weighted draws are good for a fit
+_CESS = 0.7  # conditional effective sample size of a tempering step, over n
+_NEAR = 0.8  # effective fraction from which on no better proposal is looked for
+_IMPROVED = 1.2  # growth of the effective fraction below which another fit is useless
+_MAX_FIT_DIM = 150  # dimensions up to which proposals are fitted to particles
+_FINITE_VARIANCE = 0.5  # Pareto shape up to which weights have a finite variance
+_RELIABLE_MEAN = 0.7  # Pareto shape up to which averages can be trusted
 
-
-Score = Callable[[StartLaw], float]
+# keys of random numbers
+_SEARCH, _TEMPER, _FIT, _RUN, _DRAW, _REFINE, _RESAMPLE = 0, 1, 2, 3, 4, 5, 6
 
 
 class ProposalTrial(NamedTuple):
-    """A start law, draws of it with their weights, and the Pareto shape of these."""
+    """A proposal with weighted draws of it, by which it is judged.
+
+    Attributes:
+        law: the proposal, normalised.
+        sample: draws of it with their importance weights.
+        k_hat: Pareto shape of these weights.
+    """
 
     law: StartLaw
-    drawn: Cloud
+    sample: SMCSample
     k_hat: float
 
+    @classmethod
+    def of(cls, target: LogDensity, law: StartLaw, n: int, noise: Noise) -> "ProposalTrial":
+        """Weight n draws of a proposal and judge the weights."""
+        sample = importance_sample(target, law, n, 1, noise)
+        return cls(law, sample, float(pareto_k(sample.log_w)))
+
     @property
-    def kept(self) -> float:
-        """Effective draws per draw."""
-        return self.drawn.log_z.ess / len(self.drawn.x)
+    def ess_fraction(self) -> float:
+        """The effective sample size of the draws divided by their number."""
+        return self.sample.log_z.ess / len(self.sample)
 
     @property
     def direct(self) -> bool:
-        """Whether its weights are better trusted as they are than laid out on a ladder: their
-        variance is finite, or one rung."""
-        return self.kept >= _DIRECT and (
-            self.k_hat <= 0.5 or (self.kept >= _RUNG and self.k_hat <= 0.7)
-        )
+        """Whether the draws should be weighted directly instead of tempered.
 
-    def confirmed(self, target: LogDensity, x: Tensor) -> bool:
-        """Whether by equally weighted particles of the target, found without the law, half or more
-        of what it says it keeps is kept.
+        Their weights then have a finite variance, or are no more uneven than those of one
+        tempering step.
+        """
+        even = self.ess_fraction >= _CESS and self.k_hat <= _RELIABLE_MEAN
+        return self.ess_fraction >= _DIRECT and (self.k_hat <= _FINITE_VARIANCE or even)
 
-        ``E_rho[w] = E[w^2] / Z``: these particles see the large weights that few draws have.
-        Without particles, yes.
+    def confirmed_by(self, target: LogDensity, x: Float[Tensor, "m d"]) -> bool:
+        """Check the proposal against particles of the target that were drawn without it.
+
+        Such particles see large importance weights that the proposal's own draws may miss, since
+        ``E_rho[w] = E_q[w^2] / Z``.
+
+        Args:
+            target: log rho.
+            x: ``(m, d)``, equally weighted particles of the target; without any, nothing speaks
+                against the proposal.
+
+        Returns:
+            True if the effective fraction that the particles imply, ``1 / E_rho[w / Z]``, is at
+            least half of ``ess_fraction``.
         """
         if not len(x):
             return True
         with torch.no_grad():
-            log_w = target(x) - self.law.log_prob(x) - self.drawn.log_z.value
-        return float((math.log(len(x)) - log_w.logsumexp(0)).exp()) >= self.kept / 2
+            log_w = target(x) - self.law.log_prob(x) - self.sample.log_z.value
+        implied = float((math.log(len(x)) - log_w.logsumexp(0)).exp())
+        return implied >= self.ess_fraction / 2
 
 
 class SamplingStrategy(NamedTuple):
-    """What is laid down before anything is reported.
+    """What is chosen before anything is reported: a start distribution and tempering steps.
 
     Attributes:
-        law: the start law of the islands: normalised, drawn by ``draw``.
-        rungs: the ladder, frozen; one rung without moves where draws are weighed as they are.
-        cloud: weighted particles of the last pilot, or weighed draws of the law.
-        explored: tops, masses and the first start law.
-        trials: of each start law.
+        law: the start distribution of the runs, normalised.
+        steps: the tempering steps; one without moves where draws are weighted directly.
+        sample: weighted particles of the last `adaptive_smc`, or weighted draws of ``law``.
+        search: the modes and the first start distribution.
+        trials: every proposal that was tried.
     """
 
     law: StartLaw
-    rungs: list[TemperingStep]
-    cloud: Cloud
-    explored: Explored
+    steps: list[TemperingStep]
+    sample: SMCSample
+    search: ModeSearch
     trials: list[ProposalTrial]
 
     @property
     def cost(self) -> int:
-        """Evaluations of the density for each particle of an island."""
-        return 1 + sum(rung.kernel.moves * rung.kernel.leaps for rung in self.rungs if rung.kernel)
+        """Evaluations of the density for each particle of a run."""
+        return 1 + sum(step.kernel.moves * step.kernel.leaps for step in self.steps if step.kernel)
 
     @property
     def variance(self) -> float:
-        """n times the relative variance (1) of Z."""
+        """Relative variance of the estimate of Z from one particle, by the formulas above."""
         if self.cost == 1:
-            return len(self.cloud.x) / self.cloud.log_z.ess - 1
-        return 2 * sum(1 / max(c, 1e-3) - 1 for c in self.cloud.cess)
+            return len(self.sample) / self.sample.log_z.ess - 1
+        return 2 * sum(1 / max(c, 1e-3) - 1 for c in self.sample.cess)  # (1)
 
-    def particles(self, stderr: float, least: int, evaluations: float = EVALUATIONS) -> int:
-        """Of all islands together: for this standard error of log Z by (1), within the evaluations,
-        and no fewer than ``least``."""
-        wanted = max(min(self.variance / stderr**2, evaluations / self.cost), least)
-        islands = self.islands(wanted)
-        return islands * math.ceil(wanted / islands)
+    def particles(self, stderr: float, min_particles: int, evaluations: float = EVALUATIONS) -> int:
+        """Return the number of particles of all runs together for a standard error of log Z.
 
-    def islands(self, particles: float) -> int:
-        """How many for so many particles."""
-        return _SETS if self.cost == 1 and particles >= 32 * _SETS else ISLANDS
+        Args:
+            stderr: the wanted standard error, nats.
+            min_particles: smallest number.
+            evaluations: largest number of evaluations of the density.
+        """
+        affordable = min(self.variance / stderr**2, evaluations / self.cost)
+        wanted = max(affordable, min_particles)
+        runs = self.runs(wanted)
+        return runs * math.ceil(wanted / runs)
 
-    def run(self, target: LogDensity, particles: int, noise: Noise) -> Cloud:
-        """Islands of so many `particles` together."""
-        islands = self.islands(particles)
-        return run(target, self.law, self.rungs, particles // islands, islands, noise)
+    def runs(self, particles: float) -> int:
+        """Return the number of independent runs that so many particles are divided into."""
+        return _SETS if self.cost == 1 and particles >= _DRAWS_PER_SET * _SETS else MIN_RUNS
+
+    def run(self, target: LogDensity, particles: int, noise: Noise) -> SMCSample:
+        """Follow the strategy in independent runs with so many particles together."""
+        runs = self.runs(particles)
+        return frozen_smc(target, self.law, self.steps, particles // runs, runs, noise)
 
 
-class Classical(NamedTuple):
-    """What `classical` returns: frozen islands, and the plan that they followed."""
+class TemperedSample(NamedTuple):
+    """What `tempered_sampler` returns: weighted particles and the strategy that they followed."""
 
-    cloud: Cloud
-    plan: SamplingStrategy
+    sample: SMCSample
+    strategy: SamplingStrategy
 
 
-def plan(
-    target: LogDensity, dim: int, noise: Noise, particles: int | None = None,
-    mean: float | Tensor = 0.0, std: float | None = None, refits: int = 6,
-) -> SamplingStrategy:  # fmt: skip
-    """Explore, temper, fit, and again.
+def choose_strategy(
+    target: LogDensity,
+    dim: int,
+    noise: Noise,
+    particles: int | None = None,
+    mean: float | Tensor = 0.0,
+    std: float | None = None,
+    refits: int = 6,
+) -> SamplingStrategy:
+    """Search for modes, temper, fit a proposal, and repeat while the proposal improves.
 
     Args:
         target: ``(n, d) -> (n,)``, a `CountedLogDensity` to have its calls counted.
         dim: d.
         noise: source of randomness.
-        particles: of a pilot; None: 4096, more where a covariance asks for it, fewer in very many
-            dimensions.
-        mean, std: where to look first, see `explore`.
-        refits: fits of the start law, at most.
+        particles: of each `adaptive_smc`; None: 4096, more where a covariance asks for it, fewer in
+            very many dimensions.
+        mean: centre of the first starts of `mode_search`.
+        std: their scale; None: found by trial.
+        refits: largest number of fits.
 
     Raises:
-        OrnsteinError: if the density is -inf wherever it looked, or a pilot cannot reach the
-            target.
+        OrnsteinError: if the density is -inf at every start, or tempering cannot reach the target.
     """
     particles = particles or int(min(max(4096, 200 * dim), max(1024, 1e6 / dim)))
-    refits = refits if dim <= _FITTED else 0
-    explored = explore(target, dim, noise.fold(0), mean, std)
-    law: StartLaw = explored.law
-    tried, moved = list[ProposalTrial](), torch.zeros(0, dim, dtype=torch.float64)
+    refits = refits if dim <= _MAX_FIT_DIM else 0
+    search = mode_search(target, dim, noise.fold(_SEARCH), mean, std)
+    law: StartLaw = search.start_law
+    modes = search.modes if search.countable else None
+    trials, moved = list[ProposalTrial](), torch.zeros(0, dim, dtype=torch.float64)
     for k in range(refits + 1):
-        drawn = weigh(target, law, particles, 1, noise.fold(4, k))
-        tried.append(ProposalTrial(law, drawn, float(pareto_k(drawn.log_w))))
-        settled = k > 0 and tried[-2].kept >= _DIRECT and tried[-1].kept < 1.2 * tried[-2].kept
-        if settled or k == refits or tried[-1].kept > _NEAR:
+        trials.append(ProposalTrial.of(target, law, particles, noise.fold(_DRAW, k)))
+        if k == refits or _good_enough(trials):
             break
-        cloud = _cloud(target, tried[-1], particles, noise.fold(1, k))
-        law = fit_law(target, cloud, explored, noise.fold(2, k))
-        moved = cloud.equal(len(cloud.x), noise.fold(6, k)) if cloud.acceptance else moved
-    best = max(tried, key=lambda trial: trial.kept)
-    if best.kept >= _DIRECT:
-        law = patched(target, best.law, 2 * particles, noise.fold(5), moved[::2])
-        drawn = weigh(target, law, 2 * particles, 1, noise.fold(4, refits + 1))
-        best = ProposalTrial(law, drawn, float(pareto_k(drawn.log_w)))
-        tried.append(best)
-    if best.direct and best.confirmed(target, moved[1::2]):
-        return SamplingStrategy(best.law, [TemperingStep(0.0, None)], best.drawn, explored, tried)
-    cloud, rungs = pilot(target, best.law, particles, noise.fold(1, refits + 1), _RUNG)
-    return SamplingStrategy(best.law, rungs, cloud, explored, tried)
+        sample = _points_to_fit(target, trials[-1], particles, noise.fold(_TEMPER, k))
+        law = fit_proposal(target, sample, modes, noise.fold(_FIT, k))
+        if sample.acceptance:
+            moved = sample.resample(len(sample), noise.fold(_RESAMPLE, k))
+    best = max(trials, key=lambda trial: trial.ess_fraction)
+    if best.ess_fraction >= _DIRECT:
+        law = refine_proposal(target, best.law, 2 * particles, noise.fold(_REFINE), moved[::2])
+        best = ProposalTrial.of(target, law, 2 * particles, noise.fold(_DRAW, refits + 1))
+        trials.append(best)
+    if best.direct and best.confirmed_by(target, moved[1::2]):
+        return SamplingStrategy(best.law, [TemperingStep(0.0, None)], best.sample, search, trials)
+    sample, steps = adaptive_smc(
+        target, best.law, particles, noise.fold(_TEMPER, refits + 1), _CESS
+    )
+    return SamplingStrategy(best.law, steps, sample, search, trials)
 
 
-def _cloud(target: LogDensity, trial: ProposalTrial, particles: int, noise: Noise) -> Cloud:
-    """Particles to fit to: from tempering, or, once draws of the law are worth something, from many
-    of these."""
-    if trial.kept < _TRUSTED or trial.k_hat > 0.5:
-        return pilot(target, trial.law, particles, noise, _RUNG)[0]
-    return weigh(target, trial.law, int(_EFFECTIVE / trial.kept), 1, noise)
+def _good_enough(trials: list[ProposalTrial]) -> bool:
+    """Whether the last proposal is near the target, or hardly better than a usable one before."""
+    last = trials[-1].ess_fraction
+    before = trials[-2].ess_fraction if len(trials) > 1 else 0.0
+    return last > _NEAR or (before >= _DIRECT and last < _IMPROVED * before)
 
 
-def classical(
+def _points_to_fit(
+    target: LogDensity, trial: ProposalTrial, particles: int, noise: Noise
+) -> SMCSample:
+    """Return particles from tempering, or many weighted draws of a proposal that is good enough."""
+    if trial.ess_fraction < _RELIABLE or trial.k_hat > _FINITE_VARIANCE:
+        return adaptive_smc(target, trial.law, particles, noise, _CESS)[0]
+    return importance_sample(target, trial.law, int(FIT_POINTS / trial.ess_fraction), 1, noise)
+
+
+def tempered_sampler(
     target: LogDensity,
     dim: int,
     noise: Noise,
     stderr: float = 0.004,
-    least: int = 8192,
+    min_particles: int = 8192,
     particles: int | None = None,
     mean: float | Tensor = 0.0,
     std: float | None = None,
     refits: int = 6,
     evaluations: float = EVALUATIONS,
-) -> Classical:
-    """Particles and log Z of a density by tempering alone: a `plan`, and islands of
-    `SamplingStrategy.particles` that follow it; see there."""
-    found = plan(target, dim, noise, particles, mean, std, refits)
-    return Classical(
-        found.run(target, found.particles(stderr, least, evaluations), noise.fold(3)), found
-    )
+) -> TemperedSample:
+    """Sample a density and estimate log Z by tempered SMC alone, without a learned model.
 
-
-def fit_law(target: LogDensity, cloud: Cloud, explored: Explored, noise: Noise) -> DefensiveMixture:
-    """The laws nearest to a cloud, one triangular and a mixture, with a share of a wide Student
-    law.
-
-    Nearest is the one whose weights would be the least uneven: for held-out particles of the
-    target, ``E[rho / q]`` is least.
+    Args:
+        target: log rho, ``(n, d) -> (n,)``, differentiable.
+        dim: d.
+        noise: source of randomness.
+        stderr: wanted standard error of log Z, nats.
+        min_particles: smallest number of particles that are returned.
+        particles: see `choose_strategy`, as ``mean``, ``std`` and ``refits``.
+        mean: centre of the first starts.
+        std: their scale.
+        refits: largest number of fits.
+        evaluations: largest number of evaluations by the runs.
     """
-    x = cloud.equal(min(len(cloud.x), _EFFECTIVE), noise.fold(0)).double()
-    held, x = x[: len(x) // 5], x[len(x) // 5 :]
-    with torch.no_grad():
-        density = target(held)
-
-    def score(law: StartLaw) -> float:
-        spread = float((density - law.log_prob(held)).logsumexp(0))
-        return -math.inf if math.isnan(spread) else -spread
-
-    whole, d = fit_mixture(x, 1, noise), x.shape[1]
-    laws = list[StartLaw]([_mixture(x, whole, explored, score, noise)])
-    wide = list[StartLaw](
-        [
-            Mixture(
-                torch.ones(1).double(),
-                whole.means,
-                1.5 * whole.factors,
-                torch.full((1,), 4.0).double(),
-            )
-        ]
-    )
-    if 1 < d <= 100:
-        bent = _triangular(x, score)
-        laws.append(with_tails(bent, 0.1 / d))
-        wide.append(with_tails(bent, 1 / d))
-    return _blend(laws, wide, held)
-
-
-def _mixture(x: Tensor, whole: Mixture, explored: Explored, score: Score, noise: Noise) -> Mixture:
-    """Of as many Gaussians as do best for some of the points, or of one at each top that was
-    found."""
-    some, best, most, worse = x[:_SOME], whole, score(whole), 0
-    for k in (2, 4, 8, 16, 32, 64):
-        if len(some) < 4 * k * (x.shape[1] + 2) ** 0.5 or worse == 2:
-            break
-        law = fit_mixture(some, k, noise.fold(1, k))
-        reached = score(law)
-        best, most, worse = (law, reached, 0) if reached > most + 0.01 else (best, most, worse + 1)
-    if explored.countable and len(explored.tops) > 1:
-        law = fit_mixture(some, len(explored.tops), noise, means=explored.tops)
-        best = law if score(law) > most else best
-    return best if len(x) == len(some) else fit_mixture(x, len(best.means), noise, means=best.means)
-
-
-def _triangular(x: Tensor, score: Score) -> Triangular:
-    """Bent much, little or not at all, in the order in which a first fit does better, with mixtures
-    for z or without."""
-    order = torch.arange(x.shape[1])
-    order = max(
-        (order, order.flip(0)), key=lambda order: score(fit_triangular(x[:1024], order, _RIDGE, 10))
-    )
-    bent = max((fit_triangular(x, order, ridge) for ridge in (0.0, _RIDGE)), key=score)
-    return max((bent, *(with_mixtures(law, x) for law in (bent, independent(x)))), key=score)
-
-
-def _blend(laws: list[StartLaw], wide: list[StartLaw], held: Tensor) -> DefensiveMixture:
-    """The laws with the shares that held-out points give them by expectation maximisation, largest
-    first; then the wide ones."""
-    joint = torch.stack([law.log_prob(held) for law in laws], 1)
-    share = torch.full((len(laws),), 1 / len(laws), dtype=joint.dtype)
-    for _ in range(50):
-        share = torch.softmax(joint + share.log(), 1).mean(0)
-    kept = [j for j in share.argsort(descending=True).tolist() if share[j] >= _USEFUL]
-    weight = (1 - _DEFENCE) / float(share[kept].sum())
-    shares = [weight * float(share[j]) for j in kept] + [_DEFENCE / len(wide)] * len(wide)
-    return DefensiveMixture((*(laws[j] for j in kept), *wide), tuple(shares))
+    strategy = choose_strategy(target, dim, noise, particles, mean, std, refits)
+    count = strategy.particles(stderr, min_particles, evaluations)
+    return TemperedSample(strategy.run(target, count, noise.fold(_RUN)), strategy)
