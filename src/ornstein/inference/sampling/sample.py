@@ -203,7 +203,7 @@ def start_states(
             "the posterior does not know its event shape: pass shape=(d,) or Denoiser(...,"
             " event_shape=(d,))"
         )
-    if not isinstance(noise, Noise):
+    if not hasattr(noise, "stream"):  # a Brownian path
         raise OrnsteinError(
             f"a {type(noise).__name__} drives the steps and says nothing of the start: pass x_T, or"
             " a seed"
