@@ -17,7 +17,7 @@ from ornstein.errors import CheckpointError
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from plugins import condition, data_kind, loss, metric, network, process, sampler, target  # noqa: E402
+from plugins import condition, data_kind, loss, metric, network, process, sampler, target  # noqa: E402  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 

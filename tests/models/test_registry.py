@@ -217,3 +217,13 @@ def test_a_model_is_told_on_one_screen():
     assert len(lines) <= 20 and all(any(word in line for line in lines) for word in words)
     assert max(map(len, lines)) <= 101 and "samples=7" in repr(own)
     assert own._repr_html_().startswith("<table>") and "&lt;weight&gt;" in own._repr_html_()
+
+
+def test_a_manifest_tells_the_device(tmp_path):
+    from ornstein.inference.manifest import Manifest
+
+    own = model()
+    path = Manifest("sample", {"seed": 3}).write(tmp_path, {}, own.device)
+    assert json.loads(path.read_text())["device"] == "cpu"
+    path = Manifest("sample", {"seed": 3}).write(tmp_path, {}, own.denoiser.to("meta").device)
+    assert json.loads(path.read_text())["device"] == "meta"

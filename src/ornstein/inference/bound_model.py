@@ -19,7 +19,9 @@ from ornstein.models.denoiser import ConditionedDenoiser, Denoiser
 from ornstein.models.guidance.classifier_free import guide
 
 Labels = int | Sequence[int] | np.ndarray | Tensor | None
+"""Values of the condition "label": a class for all samples, or one per sample."""
 Given = Mapping[str, Any] | None
+"""Values of conditions by name, for all samples or one per sample."""
 _Model = TypeVar("_Model", bound="BoundModel")
 
 

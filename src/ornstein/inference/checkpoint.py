@@ -2,7 +2,7 @@
 
 Every file is written next to its place, flushed to the disk, and moved there in one step: a reader
 sees the old file or the new one, never half of one, also after a crash or on a full disk. What the
-files of a model hold is told in `ornstein.inference.run_folder`.
+files of a model hold is defined in `ornstein.inference.run_folder`.
 """
 
 __all__ = [

@@ -76,8 +76,8 @@ class SamplingModel(BoundModel):
             if tol is not None:
                 chosen = sampler(method, self.denoiser)
                 eta = chosen.eta if eta is None else eta
-                own = chosen.spacing if spacing is None else as_spacing(spacing)
-                method = replace(chosen, spacing=own, eta=eta)
+                where = chosen.spacing if spacing is None else as_spacing(spacing)
+                method = replace(chosen, spacing=where, eta=eta)
                 pilot = self.bind(cond.cycle(STEP_TEST_SAMPLES), guidance)
                 own = noise.fold(STEP_TEST_SAMPLES)
                 start = start_states(pilot, STEP_TEST_SAMPLES, None, own)

@@ -2,31 +2,14 @@
 
 __all__ = ["html", "rows", "text"]
 
-from collections.abc import Mapping
 from html import escape
-from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
-
-from ornstein.models.codecs.affine import Codec
-from ornstein.models.denoiser import Denoiser
+from ornstein.inference.bound_model import BoundModel
 
 _MAX_VALUE = 88  # characters of a value: with its name, a line of a terminal
 
 
-@runtime_checkable
-class Summarised(Protocol):
-    """The parts of a model that its summary tells."""
-
-    denoiser: Denoiser
-    codec: Codec
-    names: tuple[str, ...]
-    info: dict[str, Any]
-    tuned: dict[int, Any]
-    bound: Mapping[str, Tensor]
-
-
-def rows(model: Summarised) -> list[tuple[str, str]]:
+def rows(model: BoundModel) -> list[tuple[str, str]]:
     """Return what a model is as pairs of a name and a value."""
     denoiser, net = model.denoiser, model.denoiser.net
     levels = model.codec.levels
@@ -34,7 +17,7 @@ def rows(model: Summarised) -> list[tuple[str, str]]:
     data = f"events of shape {denoiser.event_shape}, standard deviation {denoiser.data_std:.4g}"
     if levels is not None:
         data += f", {levels.count} levels"
-    found = {
+    described = {
         "data": data,
         "columns": ", ".join(model.names),
         "process": repr(denoiser.sde),
@@ -45,7 +28,7 @@ def rows(model: Summarised) -> list[tuple[str, str]]:
         "tuned": ", ".join(f"{steps} steps" for steps in sorted(model.tuned)),
         "training": ", ".join(f"{k}={v}" for k, v in model.info.items() if v not in ("", None)),
     }
-    return [(name, _short(value)) for name, value in found.items() if value]
+    return [(name, _short(value)) for name, value in described.items() if value]
 
 
 def _short(value: str) -> str:
@@ -53,13 +36,13 @@ def _short(value: str) -> str:
     return value if len(value) <= _MAX_VALUE else value[: _MAX_VALUE - 3] + "..."
 
 
-def text(model: Summarised) -> str:
+def text(model: BoundModel) -> str:
     """Return the summary of a model as lines of text."""
     lines = [f"  {name:<11}{value}" for name, value in rows(model)]
     return "\n".join([f"{type(model).__name__}", *lines])
 
 
-def html(model: Summarised) -> str:
+def html(model: BoundModel) -> str:
     """Return the summary of a model as a table in HTML."""
     cells = "".join(
         f"<tr><th style='text-align:left'>{escape(name)}</th>"

@@ -11,7 +11,7 @@ __all__ = ["configuration", "read", "rename_old", "tensors"]
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,26 +20,13 @@ from ornstein.core.methods import TabulatedMultistep
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.errors import CheckpointError
 from ornstein.inference import checkpoint
+from ornstein.inference.bound_model import BoundModel
 from ornstein.inference.sampling.tune import Tuned
 from ornstein.models import registry
 from ornstein.models.codecs.affine import Codec
 from ornstein.models.codecs.triangular import TriangularCodec
 from ornstein.models.denoiser import LOG_SNR_KNOTS, Denoiser
 from ornstein.models.parametrisations import parametrisation
-
-
-@runtime_checkable
-class ModelParts(Protocol):
-    """The parts of a `DiffusionModel` that a run folder holds."""
-
-    denoiser: Denoiser
-    codec: Codec
-    names: tuple[str, ...]
-    info: dict[str, Any]
-    tuned: dict[int, Tuned]
-    bound: Mapping[str, Tensor]
-    event_shape: tuple[int, ...]
-
 
 FORMAT = 2
 """Of configurations that are written; 1 named classes without their modules."""
@@ -48,7 +35,7 @@ _MAX_EVENT = 2**28  # numbers in an event, 1 GiB in float32: more is a damaged c
 _RENAMED = {"embedding.labels.": "embedding.inputs.0."}  # of tensors, since format 1
 
 
-def configuration(model: ModelParts) -> dict[str, Any]:
+def configuration(model: BoundModel) -> dict[str, Any]:
     """Return everything of a model that is not a tensor, as JSON takes it.
 
     Raises:
@@ -73,7 +60,7 @@ def configuration(model: ModelParts) -> dict[str, Any]:
     }
 
 
-def tensors(model: ModelParts) -> dict[str, Tensor]:
+def tensors(model: BoundModel) -> dict[str, Tensor]:
     """Return all tensors of a model by name, those of bound conditions among them."""
     modules = {"denoiser": model.denoiser, "codec": model.codec}
     states = {part: module.state_dict() for part, module in modules.items()}

@@ -64,8 +64,12 @@ class Conditions(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self.values)
 
-    def rows(self, n: int, device: torch.device | str | None = None) -> "Conditions":
+    def rows(self, n: int, like: Tensor | None = None) -> "Conditions":
         """Return one row per sample for n samples.
+
+        Args:
+            n: number of samples.
+            like: a tensor on the device that the rows move to; by default they stay.
 
         Raises:
             OrnsteinError: if a condition has a number of rows that is not n.
@@ -76,7 +80,11 @@ class Conditions(Mapping[str, Tensor]):
                     f"{name} holds {len(value)} {self.kinds[name].plural} for {n} samples: give"
                     " one, or one per sample"
                 )
-        return self._map(lambda name, v: v.to(device).expand(n, *self.kinds[name].shape))
+        return self._map(
+            lambda name, v: (v if like is None else v.to(like.device)).expand(
+                n, *self.kinds[name].shape
+            )
+        )
 
     def take(self, index: Int[Tensor, " k"] | slice) -> "Conditions":
         """Return the rows of some samples; a value for all samples stays as it is."""

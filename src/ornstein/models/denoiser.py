@@ -272,4 +272,4 @@ class ConditionedDenoiser(PosteriorBase):
             x: noisy samples, ``(b, *event)``.
             t: a time for all, or one per sample.
         """
-        return self.denoiser(x, t, self.cond.rows(len(x), x.device))
+        return self.denoiser(x, t, self.cond.rows(len(x), x))

@@ -145,11 +145,11 @@ def _initial_model(
 
 def _digest(samples: Samples) -> str:
     """The first digits of a hash of the samples and their conditions."""
-    digest = hashlib.sha256(samples.x.contiguous().numpy())
+    digest = hashlib.sha256(samples.x.contiguous().numpy().data)
     for name, (_, rows) in samples.conditions.items():
         if name != "label":  # whose name release 0.1 did not hash
             digest.update(name.encode())
-        digest.update(rows.contiguous().numpy())
+        digest.update(rows.contiguous().numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -158,14 +158,14 @@ def _claim(folder: Path, model: DiffusionModel) -> None:
     if not (folder / "config.json").exists():
         model.save(folder)
         return
-    held = checkpoint.read_config(folder / "config.json")
+    saved = checkpoint.read_config(folder / "config.json")
     own = json.loads(json.dumps(model.config()))
     for key in ("sde", "net", "param", "event_shape"):
-        if not registry.same(held.get(key), own[key]):
+        if not registry.same(saved.get(key), own[key]):
             raise CheckpointError(
-                f"{folder} holds a run with {key}={held.get(key)}, this one has {own[key]}:"
+                f"{folder} holds a run with {key}={saved.get(key)}, this one has {own[key]}:"
                 " choose another folder"
             )
     for key, what in (("data_sha256", "other data or labels"), ("seed", "another seed")):
-        if held.get("info", {}).get(key) != own["info"][key]:
+        if saved.get("info", {}).get(key) != own["info"][key]:
             raise CheckpointError(f"{folder} holds a run with {what}: choose another folder")

@@ -9,7 +9,7 @@ Their difference
 
 is a control variate: ``x_0 + c u`` has the same mean for any c(t), and for N(0, 1) no variance at
 ``c = cos^2``, with ``cos^2 = alpha^2 / (alpha^2 + sigma^2)``. `control_table` finds the c of least
-variance from the particles. With c = 1, on ends that the denoiser draws itself along a bridge, it
+variance from the particles. With c = 1, on ends that the denoiser draws by a bridge, it
 is the regression of adjoint sampling (Havens et al. 2025): `adjoint_matching`.
 
 Paths. The losses of `ornstein.core.paths.losses`, on paths that the denoiser draws, wider ones, or
@@ -35,8 +35,8 @@ from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import LogDensity
 from ornstein.core.numerics.gaussian import per_sample
-from ornstein.core.paths.losses import log_variance
 from ornstein.core.paths.denoising import denoising_paths
+from ornstein.core.paths.losses import log_variance
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ornstein.errors import CheckpointError
 
-_EDGES = torch.linspace(-8, 8, 9, dtype=torch.float32)  # of log-SNR bins in which losses are told
+_EDGES = torch.linspace(-8, 8, 9, dtype=torch.float32)  # of the bins of log-SNR for mean losses
 _SMOOTHING = 0.98  # of the loss on the bar: the mean of about 50 steps
 _LINES = 10  # of a training where there is no terminal for a bar
 

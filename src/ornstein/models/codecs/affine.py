@@ -71,8 +71,8 @@ class Codec(nn.Module):
     def from_config(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Codec":
         """Make the codec of a `config` and of the tensors in a run folder, by name."""
         levels = config.get("levels")
-        rest = {key: value for key, value in config.items() if key != "levels"}
-        return cls(**tensors, levels=levels and Levels(*levels), **rest)
+        arguments: dict[str, Any] = {**config, **tensors, "levels": levels and Levels(*levels)}
+        return cls(**arguments)
 
     @property
     def _mixes(self) -> bool:
