@@ -129,7 +129,10 @@ def is_device(node: ast.expr) -> bool:
 
 
 def impurities(module: str) -> Iterator[str]:
-    for node in ast.walk(tree(module)):
+    kept = {id(c.func) for c, _ in calls(module) if ast.unparse(c) == "torch.inference_mode(False)"}
+    for node in ast.walk(tree(module)):  # a cache may leave a mode of its caller, not enter one
+        if id(node) in kept:
+            continue
         if isinstance(node, ast.Attribute | ast.Name) and ast.unparse(node).split(".")[-1] in (
             "no_grad",
             "inference_mode",

@@ -59,6 +59,7 @@ def callable_names() -> list[str]:
     return [name for name in TOP_LEVEL if callable(getattr(orn, name))]
 
 
+@pytest.mark.usefixtures("seeded_weights")
 @pytest.mark.parametrize("name", callable_names())
 def test_top_level_names_have_an_example_that_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
