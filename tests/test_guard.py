@@ -45,7 +45,9 @@ def test_a_test_that_changes_global_state_fails_and_the_next_one_does_not_notice
         str(tmp_path),
         str(tmp_path),
     ]
-    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+    output = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False
+    ).stdout
     assert "7 passed" in output and "6 errors" in output
     for state in (
         "torch's random numbers",

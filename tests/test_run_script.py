@@ -300,7 +300,11 @@ class TestCommands:
         started.trouble = run.Failure("it broke", "mend it", "x.log")
         assert run.main(["demo"]) == 1
         output = capsys.readouterr().err
-        assert "FAILED: it broke" in output and "Fix:    mend it" in output and "Log:    x.log" in output
+        assert (
+            "FAILED: it broke" in output
+            and "Fix:    mend it" in output
+            and "Log:    x.log" in output
+        )
 
     @pytest.mark.parametrize(
         ("code", "words"),

@@ -117,6 +117,19 @@ class TestSample:
         library = orn.load(labelled / "run").sample(3, **given)
         assert np.array_equal(np.load(tmp_path / "samples.npy"), library.numpy())
 
+    def test_take_methods_and_grids_of_the_user(self, points, tmp_path, monkeypatch):
+        """A class of methods and a function of times, from a module in the current folder."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "own_sampler.py").write_text(
+            "import ornstein as orn\n"
+            "class Own(orn.Heun):\n    pass\n"
+            "def times(sde, n):\n    return orn.spacing.quadratic(sde, n)\n"
+        )
+        own = ["--method", "own_sampler:Own", "--spacing", "own_sampler:times"]
+        run("sample", points / "run", "--n", 4, *own, "--out", "s")
+        library = orn.load(points / "run").sample(4, method="heun", spacing=orn.spacing.quadratic)
+        assert np.array_equal(np.load("s/samples.npy"), library.numpy())
+
     def test_use_a_tuned_sampler(self, points, tmp_path):
         model = orn.load(points / "run").tune(4, n=32, iterations=2)
         model.save(tmp_path / "run")

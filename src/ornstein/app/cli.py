@@ -18,8 +18,9 @@ import tyro
 
 from ornstein.app.density import DensityCommand
 from ornstein.app.doctor import DoctorCommand, installed_version
+from ornstein.app.imports import import_modules
 from ornstein.app.likelihood import LikelihoodCommand
-from ornstein.app.options import check_numbers, import_modules
+from ornstein.app.options import check_numbers
 from ornstein.app.sample import SampleCommand
 from ornstein.app.train import TrainCommand
 from ornstein.app.verify.command import Verify

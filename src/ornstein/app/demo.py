@@ -228,7 +228,7 @@ def _draw_schools(path: Path, target: EightSchools, parameters: Tensor) -> None:
     figure.savefig(path, dpi=120)
 
 
-def main(out: Path = Path("runs/demo")) -> None:
+def main(out: tyro.conf.Positional[Path] = Path("runs/demo")) -> None:
     """Run both jobs, from samples and from a density, and print where the files are.
 
     Args:

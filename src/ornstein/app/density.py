@@ -13,7 +13,8 @@ import tyro
 from torch import Tensor
 
 from ornstein.app.files import check_memory, claim_folder, save_array
-from ornstein.app.options import arguments, import_module, takes
+from ornstein.app.imports import import_object
+from ornstein.app.options import arguments, takes
 from ornstein.density.options import Budget
 from ornstein.density.result import DensityResult
 from ornstein.density.sample_density import sample_density
@@ -72,7 +73,7 @@ class DensityCommand:
         result.sampler.save(self.out)
         samples = save_array(self.out / "samples.npy", result.samples)
         print("\n".join(_lines(result)))
-        manifest.write(self.out, _numbers(result))
+        manifest.write(self.out, _numbers(result), result.sampler.device)
         print(f"samples: {samples}\nmore:    ornstein sample {self.out}")
 
     def _target(self) -> Any:
@@ -91,21 +92,6 @@ class DensityCommand:
         points = max(self.n, _PARTICLES, dim)
         check_memory(f"{points} points of dimension {dim}", float(points) * dim, _DOUBLE)
         return what
-
-
-def import_object(path: str) -> Any:
-    """Import what ``module:name`` says, from the current folder or an installed package.
-
-    Raises:
-        OrnsteinError: if the text has another form, or the module or the name cannot be imported.
-    """
-    module, _, name = path.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise OrnsteinError(f"{path}: write module:name, such as mymodel:log_prob for mymodel.py")
-    try:
-        return getattr(import_module(module), name)
-    except AttributeError as error:
-        raise OrnsteinError(f"{path}: {error}") from error
 
 
 def _number_or_tensor(value: float | tuple[float, ...]) -> float | Tensor:

@@ -1,4 +1,4 @@
-"""Files and memory of a command: what can fail is checked before the work and told in one line.
+"""Files and memory of a command: what can fail is checked before the work and reported in one line.
 
 A command that computes for an hour and then cannot write loses the hour. So each command claims its
 folder first, and every file is replaced in one step.
@@ -69,7 +69,7 @@ def check_memory(options: str, numbers: float, size: int = 4) -> None:
 
     Args:
         options: what asked for them, for the message.
-        numbers: how many must be held at once.
+        numbers: how many must be in memory at once.
         size: bytes of one number.
 
     Raises:

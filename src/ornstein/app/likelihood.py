@@ -19,7 +19,8 @@ import tyro
 from torch import Tensor
 
 from ornstein.app.files import claim_folder, writing
-from ornstein.app.options import Imports, arguments, condition_values, parameters, takes
+from ornstein.app.imports import Imports, made
+from ornstein.app.options import arguments, condition_values, parameters, takes
 from ornstein.app.scores import Scores
 from ornstein.core.random.noise import Noise
 from ornstein.core.timesteps import spacing as spacings
@@ -62,7 +63,8 @@ class LikelihoodCommand:
     batch: int = 256
     """Samples at a time."""
     elbo_spacing: Annotated[
-        str | None, tyro.conf.arg(help=f"Grid of the bound: {', '.join(spacings.names)}.")
+        str | None,
+        tyro.conf.arg(help=f"Grid of the bound: {', '.join(spacings.names)}; or module:name."),
     ] = None
     conditions: Annotated[
         tuple[str, ...] | None,
@@ -95,7 +97,7 @@ class LikelihoodCommand:
                 print(f"picture: {scores.picture(folder / 'likelihood.png')}")
         except ImportError:
             print("picture: none, it needs matplotlib: pip install 'ornstein[plots]'")
-        manifest.write(folder, summary)
+        manifest.write(folder, summary, model.device)
 
     def _divergence(self) -> Divergence | None:
         """The rule for the trace of the Jacobian."""
@@ -110,7 +112,7 @@ class LikelihoodCommand:
         if self.batch < 1:
             raise OrnsteinError(f"--batch {self.batch}: at least 1")
         conditions = model.conditions(labels, condition_values(self.conditions))
-        spacing = None if self.elbo_spacing is None else spacings.named(self.elbo_spacing)
+        spacing = None if self.elbo_spacing is None else made(self.elbo_spacing, spacings.named)
         given = arguments(self, DiffusionModel.elbo, "elbo_", spacing=spacing)
         bounds = []
         for first in range(0, len(x), self.batch):

@@ -9,23 +9,18 @@ left out. So the shell and Python offer the same options, and a new parameter of
 """
 
 __all__ = [
-    "Imports",
     "argument_help",
     "arguments",
     "check_numbers",
     "condition_values",
-    "import_module",
-    "import_modules",
     "parameters",
     "shell_type",
     "takes",
 ]
 
-import importlib
 import inspect
 import math
 import re
-import sys
 import types
 from collections.abc import Callable, Collection
 from dataclasses import fields
@@ -40,14 +35,6 @@ from ornstein.errors import OrnsteinError
 
 _Command = TypeVar("_Command")
 _WRITTEN = (bool, int, float, str, Path, types.NoneType)  # types that an argument can be read as
-Imports = Annotated[
-    tuple[str, ...],
-    tyro.conf.arg(
-        aliases=["--import"],
-        help="Modules to import first: those that register processes, networks or data of yours.",
-    ),
-]
-"""The option ``--imports``, also written ``--import``."""
 _LARGEST = 2**63 - 1  # whole number that torch can hold
 _FINITE = 1e100  # size of a number whose square and inverse square are finite in double precision
 
@@ -163,36 +150,6 @@ def _read_value(text: str) -> Any:
         return torch.from_numpy(np.load(text, allow_pickle=False))
     numbers = [float(word) if re.search(r"[.eEn]", word) else int(word) for word in text.split(",")]
     return numbers[0] if len(numbers) == 1 else torch.tensor(numbers)
-
-
-def import_modules(names: Collection[str]) -> None:
-    """Import modules of the user's, which register classes of their own.
-
-    Raises:
-        OrnsteinError: if one cannot be imported.
-    """
-    for name in names:
-        import_module(name)
-
-
-def import_module(name: str) -> types.ModuleType:
-    """Import a module from the current folder or an installed package.
-
-    Raises:
-        OrnsteinError: if it has no name of a module, or fails at its import.
-    """
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise OrnsteinError(f"{name!r} is no name of a module: for mymodel.py write mymodel")
-    sys.path.insert(0, "")
-    try:
-        return importlib.import_module(name)
-    except Exception as error:  # a module of the user's may fail in any way
-        raise OrnsteinError(
-            f"{name}: {type(error).__name__}: {error}. Name a module that Python can import from"
-            " this folder"
-        ) from error
-    finally:
-        sys.path.remove("")
 
 
 def check_numbers(command: Any) -> None:

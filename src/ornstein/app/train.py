@@ -10,7 +10,8 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from ornstein.app.options import Imports, arguments, condition_values, takes
+from ornstein.app.imports import Imports, made
+from ornstein.app.options import arguments, condition_values, takes
 from ornstein.errors import DataError
 from ornstein.inference.manifest import Manifest, options
 from ornstein.training.fit import fit
@@ -26,7 +27,9 @@ class TrainCommand:
     """A folder of pictures, an .npy, .npz or .csv file, or the name of a bundled set."""
     out: Path
     """The run folder: checkpoints, log and model."""
-    recipe: Annotated[str, tyro.conf.arg(help=f"One of auto, {', '.join(RECIPES)}.")] = "auto"
+    recipe: Annotated[
+        str, tyro.conf.arg(help=f"One of auto, {', '.join(RECIPES)}; or module:name of a Recipe.")
+    ] = "auto"
     labels: Path | None = None
     """A file of classes, .npy or text, one per sample; by default those of the data."""
     conditions: Annotated[
@@ -43,10 +46,12 @@ class TrainCommand:
     def run(self) -> None:
         """Train and write the run folder with a manifest."""
         manifest = Manifest("train", options(self))
+        recipe = made(self.recipe, str)
         labels = None if self.labels is None else read_labels(self.labels)
         try:
             conditions = condition_values(self.conditions) or None
-            model = fit(**arguments(self, fit, labels=labels, conditions=conditions))
+            resolved = {"labels": labels, "conditions": conditions, "recipe": recipe}
+            model = fit(**arguments(self, fit, **resolved))
         except KeyboardInterrupt:
             print(
                 f"\nstopped; the last checkpoint is in {self.out}: the same command resumes from"
@@ -54,7 +59,7 @@ class TrainCommand:
                 file=sys.stderr,
             )
             raise
-        manifest.write(self.out, {"info": model.info})
+        manifest.write(self.out, {"info": model.info}, model.device)
         print(f"model: {self.out}\nnext:  ornstein sample {self.out}")
 
 
