@@ -7,8 +7,8 @@ beside NUTS.
 `orn.sample_density` learns a model once. Then, in turn: plain draws, ``r.sampler.sample(n)``;
 weighted draws, ``r.draw_weighted(n)``, the ends of paths with the exact weights of these; and
 blocks of chains of NUTS. Seconds are processor time of one thread pinned to one core, medians for
-ours. NUTS goes on until it is worth as many independent draws as the weighted ones, and at least `SURE`, or
-until its limit, and then its time per effective draw counts. Its chains, in float64 and with the
+ours. NUTS goes on until it is worth as many independent draws as the weighted ones, and at least
+`SURE`, or until its limit, and then its time per effective draw counts. Its chains, in float64 and with the
 libraries' defaults, run one after another, which is faster than side by side; compilation is not
 held against them.
 

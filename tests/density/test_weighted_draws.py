@@ -72,7 +72,7 @@ def test_a_support_that_ends_takes_no_particles_on_the_way():
 
 
 def test_a_result_draws_more_of_both():
-    r = orn.sample_density(lambda x: -x.square().sum(1) / 2, 2, n=100, particles=128)
+    r = orn.sample_density(lambda x: -x.square().sum(1) / 2, 2, n=100, particles=128, stderr=0.1)
     paths = orn.draw_weighted(r.sampler, r.density, 64, 5)
     particles = orn.draw_smc(r.sampler, r.density, 64, 5)
     assert torch.equal(r.draw_weighted(64, seed=5).log_w, paths.log_w)

@@ -11,6 +11,7 @@ __all__ = ["WeightedDraws", "draw_smc", "draw_weighted"]
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ornstein.core.random.noise import Noise
@@ -65,7 +66,7 @@ def draw_weighted(
 
     Example:
         >>> log_prob = lambda x: -x.square().sum(1) / 2
-        >>> r = orn.sample_density(log_prob, dim=2, n=64, particles=64, stderr=0.1)
+        >>> r = orn.sample_density(log_prob, dim=2, n=32, particles=32, stderr=0.5)
         >>> draws = orn.draw_weighted(r.sampler, log_prob, 100)
         >>> draws.x.shape, draws.log_w.shape
         (torch.Size([100, 2]), torch.Size([100]))
@@ -90,17 +91,14 @@ def draw_smc(
 
     Example:
         >>> log_prob = lambda x: -x.square().sum(1) / 2
-        >>> r = orn.sample_density(log_prob, dim=2, n=64, particles=64, stderr=0.1)
+        >>> r = orn.sample_density(log_prob, dim=2, n=32, particles=32, stderr=0.5)
         >>> orn.draw_smc(r.sampler, log_prob, 64, islands=4).islands
         4
     """
     if islands < 2:
         raise OrnsteinError(f"draw_smc(islands={islands}): at least 2, their spread is the error")
-
-    def run(*arguments: Any) -> tuple[WeightedSample, LogZ]:
-        return smc_along_model(*arguments, islands)
-
-    return _draw(run, model, density, n, 2 * islands, seed)
+    method = partial(smc_along_model, filters=islands)
+    return _draw(method, model, density, n, 2 * islands, seed)
 
 
 def _draw(
