@@ -90,7 +90,7 @@ def _discrete(denoiser: Counted, n: int, name: str, config: dict[str, Any]) -> t
 
 
 def _straight(denoiser: Counted, n: int, name: str, config: dict[str, Any]) -> tuple[Tensor, float]:
-    """Schedulers of flow matching: states ``(1 - s) x_0 + s z``, models that predict ``z - x_0``."""
+    """Schedulers of flow matching: state ``(1 - s) x_0 + s z``, models that predict ``z - x_0``."""
     scheduler = _begin(name, config, n)
     low = 1 / (1 + _INFINITE)
     sigmas = scheduler.sigmas.double().clamp(max=1 - low).tolist()
