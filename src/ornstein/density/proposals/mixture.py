@@ -213,7 +213,8 @@ def fit_mixture(
 ) -> Mixture:
     """Fit a Gaussian mixture of at most k components by expectation maximisation.
 
-    Correlations are shrunk where a component has few points (`shrunk_covariance`), and components of fewer than ``2 + d / 2`` points are dropped.
+    Correlations are shrunk where a component has few points (`shrunk_covariance`), and
+    components of fewer than ``2 + d / 2`` points are dropped.
 
     Args:
         x: ``(n, d)``, the points.
