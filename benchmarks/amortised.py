@@ -8,9 +8,9 @@ beside NUTS.
 weighted draws, ``r.draw_weighted(n)``, the ends of paths with the exact weights of these; and
 blocks of chains of NUTS. Seconds are processor time of one thread pinned to one core, medians for
 ours. NUTS goes on until it is worth as many independent draws as the weighted ones, and at least
-`SURE`, or until its limit, and then its time per effective draw counts. Its chains, in float64 and with the
-libraries' defaults, run one after another, which is faster than side by side; compilation is not
-held against them.
+`SURE`, or until its limit, and then its time per effective draw counts. Its chains, in float64 and
+with the libraries' defaults, run one after another, which is faster than side by side; compilation
+is not counted.
 
 "effective" is n for plain draws, ``(sum w)^2 / sum w^2`` for weighted ones, and for NUTS the least
 bulk effective sample size of a coordinate, which is x1's. A library "/ ours" is its time for as
