@@ -10,6 +10,7 @@ through with their traceback.
 __all__ = ["COMMANDS", "main"]
 
 import os
+import re
 import sys
 import traceback
 from typing import Any
@@ -85,6 +86,10 @@ def _message(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}"
+    if isinstance(error, MemoryError) or re.search(r"allocate\s+memory|out of memory", str(error)):
+        return (
+            "this does not fit into the memory: ask for fewer samples or steps, or a smaller batch"
+        )
     place = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"unexpected {type(error).__name__}: {error} ({place.filename}:{place.lineno}; set"

@@ -45,6 +45,8 @@ class DensityCommand:
     """Number of coordinates, for a function, which does not tell it."""
     n: int = 8192
     """Samples to return."""
+    particles: int | None = None
+    """Particles of the exploration; by default 4096 or more, by the dimension."""
     start_mean: float | tuple[float, ...] = 0.0
     """Where the density roughly lies: one number, or one per dimension."""
     budget: float = math.inf
@@ -89,7 +91,7 @@ class DensityCommand:
             raise OrnsteinError(
                 f"{self.target}: pass --dim, the number of coordinates that the function takes"
             )
-        points = max(self.n, _PARTICLES, dim)
+        points = max(self.n, self.particles or _PARTICLES, dim)  # dim of them: a covariance
         check_memory(f"{points} points of dimension {dim}", float(points) * dim, _DOUBLE)
         return what
 
