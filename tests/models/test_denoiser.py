@@ -187,41 +187,6 @@ def test_networks_in_float32_stay_finite_and_keep_the_data_at_time_zero(param):
         torch.testing.assert_close(denoiser(x, 0.0).mean, x)
 
 
-def test_given_binds_conditions_and_checks_their_names():
-    net, generator = (
-        orn.MLP(2, 16, 1, labels=3).requires_grad_(False),
-        torch.Generator().manual_seed(0),
-    )
-    for parameter in net.parameters():
-        nn.init.normal_(parameter, std=0.3, generator=generator)
-    denoiser = orn.Denoiser(net, orn.VP(), orn.parametrisations.edm, 1.0, (2,))
-    x, t = orn.Noise(1).normal((4, 2)), torch.tensor(0.4)
-    label = torch.tensor([2, 2, 2, 2])
-    torch.testing.assert_close(
-        denoiser.given(label=2)(x, t).mean, denoiser(x, t, {"label": label}).mean
-    )
-    mixed = torch.tensor([0, 1, 2, 0])
-    torch.testing.assert_close(
-        denoiser.given(label=mixed)(x, t).mean, denoiser(x, t, {"label": mixed}).mean
-    )
-    assert not torch.allclose(denoiser.given(label=2)(x, t).mean, denoiser(x, t).mean)
-    assert denoiser.given(label=2).event_shape == (2,) and denoiser.given(label=2).sde == orn.VP()
-    with pytest.raises(OrnsteinError, match=r"\['lable'\].*\['label'\]"):
-        denoiser.given(lable=2)
-    with pytest.raises(OrnsteinError, match="no conditions"):
-        orn.Denoiser(orn.MLP(2, 8, 1), orn.VP()).given(label=0)
-
-
-@pytest.mark.parametrize("label", [-1, 4, 99])
-def test_given_refuses_a_label_that_the_network_has_not(label):
-    """Classes are 0 .. 2, and 3 is the null class of training."""
-    denoiser = orn.Denoiser(
-        orn.MLP(2, 8, 1, labels=3), orn.VP(), orn.parametrisations.edm, 1.0, (2,)
-    )
-    with pytest.raises(OrnsteinError, match="label"):
-        denoiser.given(label=label)(torch.zeros(2, 2), 0.5)
-
-
 def test_bad_arguments_are_refused():
     with pytest.raises(OrnsteinError, match="data_std=0"):
         orn.Denoiser(orn.MLP(2, 8, 1), orn.VP(), data_std=0.0)

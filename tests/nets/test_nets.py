@@ -8,6 +8,7 @@ from torch import nn
 import ornstein as orn
 from ornstein.errors import OrnsteinError
 from ornstein.nets.layers import Fourier
+from ornstein.nets.unet import SelfAttention
 
 pytestmark = pytest.mark.usefixtures("seeded_weights")
 
@@ -143,9 +144,7 @@ def test_fourier_features_are_cosines_and_sines_of_log_spaced_frequencies():
 
 def test_attention_is_softmax_attention():
     """The attention block against its formula, written out for one head at a time."""
-    from ornstein.nets.unet import _Attention
-
-    block = perturbed(_Attention(8, 2))
+    block = perturbed(SelfAttention(8, 2))
     x = orn.Noise(3).normal((2, 8, 3, 2))
     h = block.norm(x).flatten(2).transpose(1, 2)
     q, k, v = block.qkv(h).split(8, 2)

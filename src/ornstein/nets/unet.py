@@ -5,7 +5,7 @@ self-attention at coarse ones. Ronneberger et al. 2015; Ho et al. 2020, appendix
 of every block by scale and shift is that of Dhariwal and Nichol 2021, section 3.
 """
 
-__all__ = ["UNet"]
+__all__ = ["SelfAttention", "UNet"]
 
 import math
 from collections.abc import Mapping, Sequence
@@ -56,8 +56,13 @@ class _Residual(nn.Module):
         return self.skip(x) + self.leave(h)
 
 
-class _Attention(nn.Module):
-    """Self-attention over all positions."""
+class SelfAttention(nn.Module):
+    """Self-attention of a feature map over all its positions.
+
+    Args:
+        channels: of the feature map.
+        heads: number of heads, which divides the channels.
+    """
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -78,7 +83,7 @@ class _Attention(nn.Module):
 class _Level(nn.Module):
     """A residual block and, where asked for, attention."""
 
-    def __init__(self, residual: _Residual, attention: _Attention | None) -> None:
+    def __init__(self, residual: _Residual, attention: SelfAttention | None) -> None:
         super().__init__()
         self.residual, self.attention = residual, attention
 
@@ -168,7 +173,7 @@ class UNet(nn.Module):
         width, dropout = self.config["width"], self.config["dropout"]
         out = width * self.config["multipliers"][i]
         attends = i in self.config["attention"]
-        attention = _Attention(out, self.config["heads"]) if attends else None
+        attention = SelfAttention(out, self.config["heads"]) if attends else None
         return _Level(_Residual(self.dims, channels_in, out, 4 * width, dropout), attention)
 
     def _add_down(self) -> list[int]:

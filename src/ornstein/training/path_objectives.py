@@ -34,6 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import LogDensity
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.paths.denoising import denoising_paths
 from ornstein.core.paths.losses import log_variance
@@ -163,6 +164,7 @@ class ReplayBuffer:
             )
         ]
 
+    @renamed_arguments(most="max_size")
     def joined(self, x: Tensor, log_w: Tensor, max_size: int) -> "ReplayBuffer":
         """Return a buffer with newer particles added; both sets have the mean weight 1.
 
