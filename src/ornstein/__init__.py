@@ -11,9 +11,10 @@ Both run over one core: a linear SDE is two functions of time, a model is a post
 point, a step is a Gaussian kernel, and one loop draws from kernels while watchers look on.
 
 The everyday names are here; the others are in rooms: `orn.processes`, `orn.methods`, `orn.mcmc`,
-`orn.paths`, `orn.random`, `orn.simulation`, `orn.solvers`, `orn.spacing`, `orn.calculus`, `orn.pde`, `orn.laws`, `orn.montecarlo`, `orn.targets`,
-`orn.metrics`, `orn.nets`, `orn.parametrisations`, `orn.codecs`, `orn.dequantise`,
-`orn.noise_levels`, `orn.training`, `orn.density`, `orn.supports`. The file ``__init__.pyi`` lists
+`orn.paths`, `orn.random`, `orn.simulation`, `orn.solvers`, `orn.spacing`, `orn.calculus`,
+`orn.pde`, `orn.laws`, `orn.montecarlo`, `orn.targets`, `orn.metrics`, `orn.nets`,
+`orn.parametrisations`, `orn.codecs`, `orn.dequantise`, `orn.noise_levels`, `orn.training`,
+`orn.density`, `orn.supports`. The file ``__init__.pyi`` lists
 where each name is defined; a name is imported when it is first used.
 """
 

@@ -1,4 +1,5 @@
-# The public names and where each is defined. `ornstein/__init__.py` reads this file and imports a name when it is first used.
+# The public names and where each is defined. `ornstein/__init__.py` reads this file and imports a
+# name when it is first used.
 from . import calculus as calculus
 from . import density as density
 from . import errors as errors

@@ -29,7 +29,8 @@ def bisect(
         middle = (low + high) / 2
         above = root_is_above(middle)
         if isinstance(middle, Tensor):
-            low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+            is_above = torch.as_tensor(above)
+            low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
         elif above:
             low = middle
         else:

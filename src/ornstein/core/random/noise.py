@@ -63,7 +63,7 @@ class Noise:
         require_integers(0, start=self.start)
 
     @classmethod
-    def of(cls, seed: "int | Noise") -> "Noise":
+    def of(cls, seed: "int | Noise | NoiseSource") -> "Noise":
         """Return the source for a ``seed`` argument: a `Noise` is returned as it is.
 
         Raises:
@@ -73,7 +73,7 @@ class Noise:
             >>> orn.Noise.of(3) == orn.Noise.of(orn.Noise(3))
             True
         """
-        return seed if isinstance(seed, Noise) else cls(seed)
+        return seed if isinstance(seed, Noise) else cls(seed)  # type: ignore[arg-type]
 
     def fold(self, *keys: int | str) -> "Noise":
         """Return an independent source, for another purpose or another training step.
