@@ -203,9 +203,8 @@ class DenoisingObjective:
                 )
             source = noise.fold(_HIDE) if name == "label" else noise.fold(_HIDE, name)
             hidden = source.uniform((self.batch,)) < self.drop.get(name, self.drop_label)
-            rows[name] = torch.where(
-                hidden.reshape(-1, *[1] * (value.ndim - 1)), kind.null(), value[index]
-            )
+            hidden = hidden.reshape(-1, *[1] * (value.ndim - 1)).to(value.device)
+            rows[name] = torch.where(hidden, kind.null().to(value.device), value[index])
         return rows or None
 
     def indices(self, k: int) -> Tensor:
