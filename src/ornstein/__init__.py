@@ -18,11 +18,12 @@ The everyday names are here; the others are in rooms: `orn.processes`, `orn.meth
 where each name is defined; a name is imported when it is first used.
 """
 
+import sys as _sys
 from typing import Any
 
 import lazy_loader as _lazy
 
-from ornstein._renamed import renamed as _old_name
+from ornstein._renamed import new_name as _new_name
 
 __version__ = "0.2.0"
 
@@ -30,5 +31,10 @@ _find, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, imported at its first use; an old name with a warning that tells the new."""
-    return _old_name(name) if name not in __all__ else _find(name)
+    """Return a public name, imported at its first use; warn for an old one and find the new."""
+    if name in __all__:
+        return _find(name)
+    found: Any = _sys.modules[__name__]
+    for part in _new_name(name).split("."):
+        found = getattr(found, part)
+    return found

@@ -1,10 +1,8 @@
 """Names of release 0.1 that moved or changed: each works for one more release, with a warning."""
 
-__all__ = ["RENAMED", "renamed"]
+__all__ = ["RENAMED", "new_name"]
 
 import warnings
-from importlib import import_module
-from typing import Any
 
 RENAMED: dict[str, str] = {
     "Absorbing": "pde.Absorbing",
@@ -144,10 +142,11 @@ RENAMED: dict[str, str] = {
     "wiener_integral": "calculus.wiener_integral",
     "x0": "parametrisations.x0",
 }
+"""Old public names, with the path of the new one below `ornstein`."""
 
 
-def renamed(name: str) -> Any:
-    """The object that the old public name ``name`` stands for, with a `DeprecationWarning`.
+def new_name(name: str) -> str:
+    """Return the present name of an old public name, and warn with a `DeprecationWarning`.
 
     Raises:
         AttributeError: if there was never such a name.
@@ -160,7 +159,4 @@ def renamed(name: str) -> Any:
         DeprecationWarning,
         stacklevel=3,
     )
-    found: Any = import_module("ornstein")
-    for part in new.split("."):
-        found = getattr(found, part)
-    return found
+    return new
