@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.core.numerics.gaussian import per_sample, sum_event
+from ornstein.core.numerics.tables import cell
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Posterior
 from ornstein.core.random.noise import Noise
@@ -64,7 +65,7 @@ class LearnedNoiseLevels:
     def density(self, log_snr: Tensor) -> Tensor:
         """Return p(lambda); beyond the ends, that of the outermost piece."""
         levels = torch.tensor(self.levels, dtype=torch.float64)
-        k = (torch.searchsorted(levels, log_snr.double(), right=True) - 1).clamp(0, len(levels) - 2)
+        k = cell(levels, log_snr.double())
         return 1 / ((levels[k + 1] - levels[k]) * (len(levels) - 1))
 
     def weight(self, sde: LinearSDE, t: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import LogDensity
-from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.gaussian import per_sample
+from ornstein.core.numerics.tables import pick
 from ornstein.core.paths.denoising import denoising_paths
 from ornstein.core.paths.losses import log_variance
 from ornstein.core.processes.linear import LinearSDE
@@ -157,14 +157,9 @@ class ReplayBuffer:
 
     def draw(self, n: int, noise: Noise) -> Tensor:
         """Draw n particles with replacement, ``(n, *event)``."""
-        bounds = torch.softmax(self.log_w.double(), 0).cumsum(0)
-        return self.x[
-            torch.searchsorted(bounds, noise.uniform((n,), torch.float64)).clamp(
-                max=len(self.x) - 1
-            )
-        ]
+        probabilities = torch.softmax(self.log_w.double(), 0)
+        return self.x[pick(probabilities, noise.uniform((n,), torch.float64))]
 
-    @renamed_arguments(most="max_size")
     def joined(self, x: Tensor, log_w: Tensor, max_size: int) -> "ReplayBuffer":
         """Return a buffer with newer particles added; both sets have the mean weight 1.
 

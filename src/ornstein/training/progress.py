@@ -43,7 +43,7 @@ class LossLog:
     def add(self, losses: Tensor, log_snr: Tensor | None) -> None:
         """Add the losses of a step, and their log-SNR where they belong to noise levels."""
         levels = losses.new_zeros(len(losses)) if log_snr is None else log_snr
-        bins = torch.bucketize(levels.detach().float().cpu(), _EDGES)
+        bins = (levels.detach().float().cpu()[:, None] > _EDGES).sum(1)  # edges below each level
         values = losses.detach().float().cpu()
         self._sums.index_add_(0, bins, values)
         self._counts.index_add_(0, bins, torch.ones_like(values))
