@@ -131,6 +131,29 @@ def test_a_network_without_a_configuration_is_told_what_to_add(tmp_path):
         ).save(tmp_path)
 
 
+@orn.register
+class Tied(nn.Module):
+    """A network that uses the same layer twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = {}
+        self.first = self.second = nn.Linear(2, 2)
+
+    def forward(self, x, c, cond=None):
+        return self.second(self.first(x))
+
+
+def test_a_network_with_shared_weights_is_saved_and_trained(tmp_path):
+    denoiser = orn.Denoiser(Tied(), orn.VP(), event_shape=(2,))
+    own = orn.DiffusionModel(denoiser, orn.codecs.Codec(torch.zeros(2), torch.ones(2)))
+    objective = orn.DenoisingObjective(orn.Noise(0).normal((20, 2)), 8)
+    trained = orn.train(own, objective, orn.TrainingConfig(steps=2), tmp_path)
+    again = orn.load(tmp_path)
+    assert torch.equal(again.sample(4, 3), trained.sample(4, 3))
+    assert again.denoiser.net.first is again.denoiser.net.second
+
+
 def test_only_classes_are_registered_and_names_have_a_form():
     with pytest.raises(OrnsteinError, match="pass a class"):
         orn.register(orn.VP())

@@ -70,8 +70,14 @@ def save_tensors(
     Raises:
         CheckpointError: if it cannot be written; the old file is then intact.
     """
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(contiguous, dict(metadata or {})))
+    copies: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        copy = tensor.detach().cpu().contiguous()
+        storage = copy.untyped_storage().data_ptr()
+        copies[name] = copy.clone() if storage in storages else copy  # layers may share weights
+        storages.add(storage)
+    write_atomically(path, save(copies, dict(metadata or {})))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -33,6 +33,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.mcmc.geometric_path import LogDensity
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.numerics.tables import pick
@@ -160,6 +161,7 @@ class ReplayBuffer:
         probabilities = torch.softmax(self.log_w.double(), 0)
         return self.x[pick(probabilities, noise.uniform((n,), torch.float64))]
 
+    @renamed_arguments(most="max_size")
     def joined(self, x: Tensor, log_w: Tensor, max_size: int) -> "ReplayBuffer":
         """Return a buffer with newer particles added; both sets have the mean weight 1.
 
