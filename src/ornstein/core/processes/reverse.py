@@ -123,21 +123,25 @@ class Reverse:
         """Raise unless the generating process has a meaning at all times of a grid.
 
         Args:
-            times: ``(n,)`` or ``(n, b)``, the last of them the end of the run.
+            times: ``(n,)`` or ``(n, b)``, monotone, the last of them the end of the run; so that
+                only its ends are looked at.
 
         Raises:
             OrnsteinError: for times outside [0, T], or a start at a time without noise.
         """
         end = float(self.process.T)
-        outside = (times < 0) | (times > end * (1 + _BEYOND_T))
-        if bool(outside.any()):
+        ends = times[0], times[-1]
+        lowest = min(float(t.min()) for t in ends)
+        highest = max(float(t.max()) for t in ends)
+        if not (0 <= lowest and highest <= end * (1 + _BEYOND_T)):
+            outside = lowest if lowest < 0 else highest
             raise OrnsteinError(
-                f"t={float(times[outside][0]):g} is outside the time of"
-                f" {type(self.process).__name__}, which runs from 0 (data) to T={end:g} (noise):"
-                " use a grid such as sde.times(20)"
+                f"t={outside:g} is outside the time of {type(self.process).__name__}, which runs"
+                f" from 0 (data) to T={end:g} (noise): use a grid such as sde.times(20)"
             )
-        if self.ends_clean(times[:-1]) and not self.process.pinned:
-            self._no_start(times[:-1])
+        for t in (times[0], times[-2]):  # only the time 0 can be without noise
+            if float(t.min()) == 0 and self.ends_clean(t) and not self.process.pinned:
+                self._no_start(t)
 
     def _no_start(self, t: Time) -> None:
         """Raise the error of a step that starts where there is no noise."""

@@ -122,8 +122,8 @@ def as_times(times: Any) -> Tensor:
 
 
 def _check_method(method: Any) -> None:
-    """Raise unless this is an instance with the functions of a `Method`."""
-    if isinstance(method, type) or not isinstance(method, Method):
+    """Raise unless this is an instance that can take a step; asked in each run, so cheaply."""
+    if isinstance(method, type) or not callable(getattr(method, "step", None)):
         name = method.__name__ if isinstance(method, type) else repr(method)
         raise OrnsteinError(
             f"method={name}: pass an instance of a method of orn.methods, such as orn.Ancestral()"
@@ -133,8 +133,9 @@ def _check_method(method: Any) -> None:
 
 def _as_source(noise: Any) -> NoiseSource:
     """Return a source of random numbers, or raise for what is none."""
-    if isinstance(noise, NoiseSource):
-        return noise
+    if callable(getattr(noise, "stream_like", None)) and not isinstance(noise, type):
+        source: NoiseSource = noise
+        return source
     raise OrnsteinError(
         f"noise={noise!r} is a {type(noise).__name__}: pass orn.Noise(seed) or an orn.BrownianPath"
     )
