@@ -239,9 +239,9 @@ def report(rows: list[Row]) -> str:
         "seconds",
         "ESS / path",
         "us per draw: paths",
-        "islands",
+        "particle filters",
         "evaluations per draw: paths",
-        "islands",
+        "particle filters",
     )
     second = [
         "| target | " + " | ".join(heads) + " | warned | the learned part |",

@@ -65,7 +65,7 @@ def test_a_support_that_ends_takes_no_particles_on_the_way():
         lambda x: torch.where(x[:, 0] > cut, law.log_prob(x[:, 0]), -torch.inf),
         8192,
         3,
-        islands=64,
+        independent_groups=64,
     )
     assert abs(draws.log_z.value - exact) < 4 * draws.log_z.stderr < 0.1
     assert float(draws.x[draws.log_w > -torch.inf].min()) > -0.5
@@ -77,7 +77,7 @@ def test_a_result_draws_more_of_both():
     particles = orn.draw_smc(r.sampler, r.density, 64, 5)
     assert torch.equal(r.draw_weighted(64, seed=5).log_w, paths.log_w)
     assert torch.equal(r.draw_smc(64, seed=5).x, particles.x)
-    assert (paths.islands, particles.islands) == (64, 16)
+    assert (paths.independent_groups, particles.independent_groups) == (64, 16)
     with pytest.warns(DeprecationWarning, match="is now DensityResult.draw_weighted"):
         assert torch.equal(r.weighted(64, seed=5).log_w, paths.log_w)
     with pytest.warns(DeprecationWarning, match="is now DensityResult.draw_smc"):
@@ -87,8 +87,8 @@ def test_a_result_draws_more_of_both():
 def test_too_few_or_another_density_is_refused():
     with pytest.raises(OrnsteinError, match="n=1 draws: at least 2"):
         orn.draw_weighted(model(2), narrow(2), 1)
-    with pytest.raises(OrnsteinError, match="islands=1"):
-        orn.draw_smc(model(2), narrow(2), 64, islands=1)
+    with pytest.raises(OrnsteinError, match="independent_groups=1"):
+        orn.draw_smc(model(2), narrow(2), 64, independent_groups=1)
     with pytest.raises(OrnsteinError, match="dim=2"):
         orn.draw_weighted(model(2), orn.targets.EightSchools(), 64)
     pictures = orn.Denoiser(orn.MLP((2, 2)), orn.VP(), orn.parametrisations.v, 1.0, (2, 2))

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 from torch.distributions import Distribution
 
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.density.constraints.supports import Support
 from ornstein.density.density import Density, Named, ParameterMap, trial_points
 from ornstein.density.interop.pymc import from_pymc
@@ -23,6 +24,7 @@ from ornstein.density.vectorise import vectorise, without_validation
 from ornstein.errors import OrnsteinError
 
 
+@renamed_arguments(what="log_prob")
 def as_density(log_prob: Any, dim: int | None = None) -> Density:
     """Make a `Density` of a log-density, a target, a distribution or a probabilistic model.
 

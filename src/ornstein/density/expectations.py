@@ -72,7 +72,7 @@ def _ratio_of_means(
     particles: WeightedSample, f: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
     """The mean (1) of f and the square (2) of its standard error."""
-    n, groups = len(particles), particles.islands
+    n, groups = len(particles), particles.independent_groups
     finite = particles.log_w > -torch.inf
     w = torch.softmax(particles.log_w[finite].double(), 0)
     positive = w > 0  # 0 times an overflow of f would be NaN

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ornstein.core.numerics.deprecated import warn_renamed
 from ornstein.core.random.noise import Noise
 from ornstein.core.random.weighted_sample import WeightedSample
 from ornstein.density.density import Density
-from ornstein.density.deprecated import warn_renamed
 from ornstein.density.diagnostics import DensityWarning
 from ornstein.density.expectations import PosteriorMean, average
 from ornstein.density.interop.export import save_npz, to_inference_data, to_pandas

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 from ornstein.core.numerics.checks import require_integers
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.random.noise import Noise
 from ornstein.core.random.weighted_sample import WeightedSample, resample
 from ornstein.density.as_density import as_density
 from ornstein.density.consistency import fuse
-from ornstein.density.deprecated import renamed_arguments
 from ornstein.density.diagnostics import DensityWarning, density_diagnostics, run_diagnostics
 from ornstein.density.expectations import log_size_weights
 from ornstein.density.learned.coverage import search_missing_mass

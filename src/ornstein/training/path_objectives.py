@@ -33,8 +33,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.mcmc.geometric_path import LogDensity
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.numerics.tables import pick
 from ornstein.core.paths.denoising import denoising_paths

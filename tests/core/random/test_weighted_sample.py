@@ -39,7 +39,7 @@ def test_weights_are_normalised_and_counted():
     assert sample.normalised.dtype == F64
     assert sample.ess == pytest.approx(w.sum() ** 2 / (w**2).sum(), rel=1e-12)
     assert sample.ess == pytest.approx(ess(sample.log_w), rel=1e-12)
-    assert len(sample) == 500 and sample.islands == 500 and sample.cost == 0
+    assert len(sample) == 500 and sample.independent_groups == 500 and sample.cost == 0
 
 
 def test_a_common_factor_of_the_weights_does_not_matter():

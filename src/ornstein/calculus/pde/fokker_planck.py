@@ -19,6 +19,7 @@ from torch import Tensor
 from ornstein.calculus.pde.generator import Generator, generator, scipy_part
 from ornstein.calculus.pde.grid import Grid
 from ornstein.calculus.pde.uniformisation import UNIFORMISATION, Stepping
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.sde import Equation
 from ornstein.errors import OrnsteinError
@@ -77,6 +78,7 @@ class FokkerPlanck:
         """
         return generator(self.sde, self.grid, t, direction)
 
+    @renamed_arguments(ts="times")
     def solve(
         self, p0: Float[Tensor, "*cells"], times: Float[Tensor, " k"]
     ) -> Float[Tensor, "k *cells"]:

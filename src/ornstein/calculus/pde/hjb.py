@@ -29,6 +29,7 @@ from ornstein.calculus.pde.fokker_planck import check_values
 from ornstein.calculus.pde.grid import Grid
 from ornstein.calculus.pde.kolmogorov_backward import KolmogorovBackward
 from ornstein.calculus.pde.uniformisation import Uniformisation
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.tables import cell
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.noise_type import General, driving
@@ -119,6 +120,7 @@ class HJB:
     grid: Grid
     running: Callable[[Tensor, Time], Tensor] | None = None
 
+    @renamed_arguments(ts="times")
     def solve(self, terminal: Float[Tensor, "*cells"], times: Float[Tensor, " k"]) -> Control:
         """Return the value function V and the optimal control u* at each of the times.
 

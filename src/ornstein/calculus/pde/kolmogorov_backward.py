@@ -29,6 +29,7 @@ from ornstein.calculus.pde.fokker_planck import check_values, intervals
 from ornstein.calculus.pde.generator import Array, Generator, generator, scipy_part
 from ornstein.calculus.pde.grid import Grid
 from ornstein.calculus.pde.uniformisation import UNIFORMISATION, Uniformisation
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.sde import Equation
 from ornstein.errors import OrnsteinError
@@ -72,6 +73,7 @@ class KolmogorovBackward:
         """
         return generator(self.sde, self.grid, t, direction, self.potential)
 
+    @renamed_arguments(ts="times")
     def solve(
         self, terminal: Float[Tensor, "*cells"], times: Float[Tensor, " k"]
     ) -> Float[Tensor, "k *cells"]:

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import DensityPath, PointEvaluation
 from ornstein.core.methods.base import StochasticMethod
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.random.noise import NoiseStream
 from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
@@ -54,6 +55,7 @@ class HMCState(NamedTuple):
     jump: Tensor
 
 
+@renamed_arguments(known="initial")
 @dataclass(frozen=True)
 class HMC(StochasticMethod):
     """Hamiltonian Monte Carlo on a `GeometricPath`: weight the state, then move it.

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.methods.base import ODEMethod, require_ode
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.quadrature import gauss_legendre
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import NoiseStream
@@ -66,6 +67,7 @@ class History(NamedTuple):
     error: Tensor
 
 
+@renamed_arguments(weigh="error_parts", first="initial_step", most="max_evaluations")
 @dataclass(frozen=True)
 class Adams(ODEMethod):
     """Adams-Bashforth-Moulton with variable steps between the times of the grid, for smooth ODEs.

@@ -31,6 +31,7 @@ from ornstein.core.methods.runge_kutta import (
     linear_combination,
     slopes_of,
 )
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import NoiseStream
 from ornstein.core.simulation.method import Step
@@ -45,6 +46,7 @@ _LAST_RATIO = 1e-4  # noise-to-signal ratio from which the last step to the data
 _LAST_FACTOR = 100.0  # or so many times less than the ratio at the start, if that is smaller
 
 
+@renamed_arguments(first="initial_step", most="max_steps")
 @dataclass(frozen=True)
 class Adaptive(RungeKutta):
     """An embedded Runge-Kutta pair that chooses its own steps between the times of the grid.

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.methods.base import ITO, STRONG_HALF, SDEMethod, SolverOrders
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.gaussian import Gaussian, per_sample
 from ornstein.core.processes.noise_type import Diagonal, driving
 from ornstein.core.processes.sde import Equation
@@ -103,6 +104,7 @@ class TamedEuler(_Euler):
         return Step(x + drift * h / (1 + h.abs() * size) + self._noise(sde, x, t, s, stream))  # (2)
 
 
+@renamed_arguments(most="max_iterations")
 @dataclass(frozen=True)
 class ImplicitEuler(_Euler):
     """The drift-implicit (backward) Euler method ``x_s = x_t + drift(x_s, s) h + g dB``.

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.methods.base import ITO, STRONG_HALF, SDEMethod, SolverOrders
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.gaussian import per_sample
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.noise_type import NOISE_TYPES, NoiseType, driving
@@ -27,6 +28,7 @@ from ornstein.core.simulation.method import Step
 from ornstein.errors import OrnsteinError
 
 
+@renamed_arguments(rest="remainder")
 @dataclass(frozen=True, eq=False)
 class Semilinear:
     """An Ito equation ``dX = (rate X + remainder(X, t)) dt + diffusion(X, t) dB``.

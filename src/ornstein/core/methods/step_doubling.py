@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.methods.base import methods_of_strong_order, noise_name
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.random.noise import NoiseStream
 from ornstein.core.random.replay import ReplayableStream
 from ornstein.core.simulation.method import Step, WrappedMethod
@@ -33,6 +34,7 @@ from ornstein.errors import OrnsteinError
 _NEEDED_ORDER = 1.0  # strong order from which steps that are chosen by the path add no bias
 
 
+@renamed_arguments(deepest="max_halvings")
 @dataclass(frozen=True)
 class AdaptiveSDE(WrappedMethod):
     """A method for SDEs with adaptive steps, by step doubling along a `BrownianPath`.

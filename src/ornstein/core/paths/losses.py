@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.importance import require_two
 from ornstein.errors import OrnsteinError
 
@@ -61,6 +62,7 @@ def trajectory_balance(log_w: Float[Tensor, " n"], log_z: Tensor) -> Float[Tenso
     return (log_w - log_z).square()
 
 
+@renamed_arguments(keep="decay")
 def sub_trajectory(
     ratios: Float[Tensor, "k n"], flows: Float[Tensor, "k+1 n"], decay: float = 0.9
 ) -> Float[Tensor, " n"]:  # fmt: skip

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.mcmc.geometric_path import LogDensity
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.gaussian import Gaussian
 from ornstein.core.numerics.importance import log_ess
 from ornstein.core.paths.measure import PathMeasure
@@ -33,6 +34,7 @@ from ornstein.errors import OrnsteinError
 _RESAMPLING = 1  # key of the noise that resamples; the pieces of the path have one integer key
 
 
+@renamed_arguments(keep="ess_fraction")
 def particle_filter(
     measure: PathMeasure, n: int, noise: Noise, stops: int = 16, ess_fraction: float = 0.5
 ) -> WeightedSample:
@@ -83,9 +85,10 @@ def particle_filter(
             after = after[index]
             log_w = torch.zeros_like(log_w)
         before = after
-    return WeightedSample(x, log_w + log_z, islands=1, cost=evaluations)
+    return WeightedSample(x, log_w + log_z, independent_groups=1, cost=evaluations)
 
 
+@renamed_arguments(least="outside")
 def lookahead(
     posterior: Posterior, target: LogDensity, var: float = 1.0, outside: float = 0.0
 ) -> Callable[[Tensor, Time], Tensor]:

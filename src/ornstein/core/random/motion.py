@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.deprecated import warn_renamed
 from ornstein.core.processes.linear import Time
 from ornstein.core.random.noise import Noise, NormalStream
 from ornstein.errors import OrnsteinError
@@ -60,6 +61,11 @@ class Motion(ABC):
     @abstractmethod
     def independent_noise(self) -> Noise:
         """Return a source of random numbers that is independent of the path."""
+
+    def beside(self) -> Noise:
+        """Return `independent_noise`, by the name that it had in the previous release."""
+        warn_renamed("Motion.beside()", "Motion.independent_noise()")
+        return self.independent_noise()
 
     def __call__(self, s: Time, t: Time | None = None) -> Float[Tensor, "b *event"]:
         """Return ``B(s)``, or with two times the increment ``B(s, t) = B(t) - B(s)``."""

@@ -32,13 +32,13 @@ class WeightedSample:
         x: ``(n, *event)``, the points.
         log_w: ``(n,)``, their log-weights in nats, -inf for a weight of 0. If the weights are
             unnormalised, their mean estimates Z.
-        islands: number of independent groups; n for independent points.
+        independent_groups: number of independent groups; n for independent points.
         cost: evaluations that the points took, as the function that returns them says.
     """
 
     x: Tensor
     log_w: Tensor
-    islands: int = 0
+    independent_groups: int = 0
     cost: int = 0
 
     def __post_init__(self) -> None:
@@ -47,8 +47,8 @@ class WeightedSample:
                 f"WeightedSample: {len(self.x)} points need as many log-weights, got"
                 f" {tuple(self.log_w.shape)}"
             )
-        if self.islands == 0:
-            object.__setattr__(self, "islands", len(self.x))
+        if self.independent_groups == 0:
+            object.__setattr__(self, "independent_groups", len(self.x))
 
     def __len__(self) -> int:
         return len(self.x)

@@ -21,6 +21,7 @@ from ornstein.core.methods.milstein import Milstein
 from ornstein.core.methods.stochastic_runge_kutta import SRK
 from ornstein.core.methods.stratonovich import StratonovichHeun
 from ornstein.core.numerics.checks import require_finite
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.random.noise import Noise, NoiseSource
 from ornstein.core.simulation.loop import Watcher, as_times, check_grid, simulate
 from ornstein.core.simulation.method import Method, Step
@@ -42,6 +43,7 @@ def default_method(sde: Any) -> Method:
     return {"additive": SRK(), "general": EulerMaruyama()}.get(noise, Milstein())
 
 
+@renamed_arguments(ts="times")
 def solve(
     sde: Any,
     x0: Float[Tensor, "b *event"],

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.random.noise import Noise
 from ornstein.core.random.weighted_sample import WeightedSample
 from ornstein.density.as_density import as_density
@@ -36,7 +37,7 @@ class WeightedDraws(WeightedSample):
     Args:
         x: ``(n, d)``, in the unconstrained coordinates of the density.
         log_w: ``(n,)``, exact log-weights in nats.
-        islands: number of independent groups of draws.
+        independent_groups: number of independent groups of draws.
         cost: evaluations of the log-density.
         log_z: the estimate of log Z from these draws alone.
     """
@@ -49,6 +50,7 @@ class WeightedDraws(WeightedSample):
         return self.cost
 
 
+@renamed_arguments(what="density")
 def draw_weighted(
     model: DiffusionModel, density: Any, n: int, seed: int | Noise = 0
 ) -> WeightedDraws:
@@ -74,17 +76,18 @@ def draw_weighted(
     return _draw(estimate_log_z, model, density, n, 2, seed)
 
 
+@renamed_arguments(what="density", islands="independent_groups")
 def draw_smc(
-    model: DiffusionModel, density: Any, n: int, seed: int | Noise = 0, islands: int = 16
+    model: DiffusionModel, density: Any, n: int, seed: int | Noise = 0, independent_groups: int = 16
 ) -> WeightedDraws:
     """Draw particles by sequential Monte Carlo with a model, for models whose weights are uneven.
 
     Args:
         model: `DensityResult.sampler`, or what `ornstein.load` makes of its folder.
         density: the density, in any form that `sample_density` takes.
-        n: particles of all runs together; rounded down to a multiple of ``islands``.
+        n: particles of all runs together; rounded down to a multiple of ``independent_groups``.
         seed: of everything random.
-        islands: independent runs, at least 2: their spread is the error of log Z.
+        independent_groups: independent runs, at least 2: their spread is the error of log Z.
 
     Raises:
         OrnsteinError: for fewer than two independent runs or two particles in each.
@@ -92,13 +95,16 @@ def draw_smc(
     Example:
         >>> log_prob = lambda x: -x.square().sum(1) / 2
         >>> r = orn.sample_density(log_prob, dim=2, n=32, particles=32, stderr=0.5)
-        >>> orn.draw_smc(r.sampler, log_prob, 64, islands=4).islands
+        >>> orn.draw_smc(r.sampler, log_prob, 64, independent_groups=4).independent_groups
         4
     """
-    if islands < 2:
-        raise OrnsteinError(f"draw_smc(islands={islands}): at least 2, their spread is the error")
-    method = partial(smc_along_model, filters=islands)
-    return _draw(method, model, density, n, 2 * islands, seed)
+    if independent_groups < 2:
+        raise OrnsteinError(
+            f"draw_smc(independent_groups={independent_groups}): at least 2, whose spread is the"
+            " error"
+        )
+    method = partial(smc_along_model, filters=independent_groups)
+    return _draw(method, model, density, n, 2 * independent_groups, seed)
 
 
 def _draw(
@@ -123,7 +129,7 @@ def _draw(
     return WeightedDraws(
         model.codec.decode(points.x),
         points.log_w,
-        points.islands,
+        points.independent_groups,
         target.values,
         replace(estimate, cost=target.values),
     )

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from ornstein.core.methods.tabulated import TabulatedMultistep
 from ornstein.core.numerics.checks import require_integers
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.estimate import Estimate
 from ornstein.core.processes.reverse import Posterior, Reverse
 from ornstein.core.random.noise import Noise
@@ -113,6 +114,7 @@ def _ignore(line: str) -> None:
     """The callback that does nothing."""
 
 
+@renamed_arguments(progress="callback")
 def tune(
     posterior: Posterior,
     steps: int = 10,

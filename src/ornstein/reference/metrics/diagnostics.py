@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ornstein.core.numerics.checks import require_integers
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.estimate import Estimate
 from ornstein.errors import DataError
 from ornstein.reference.common import paired_rows
@@ -46,22 +47,23 @@ def mode_weights(
     return Estimate(count / len(x), (p * (1 - p) / len(x)).sqrt())
 
 
+@renamed_arguments(share="fraction")
 def mode_coverage(
     samples: Float[Tensor, "n *event"],
     centres: Float[Tensor, "k *shape"],
     weights: Float[Tensor, " k"] | None = None,
-    share: float = 0.1,
+    fraction: float = 0.1,
 ) -> Estimate:
     """The fraction of modes that get at least a given part of their due samples, in [0, 1].
 
     The standard error counts how likely each mode is on the other side of that limit, ``sqrt(sum_k
-    q_k (1 - q_k)) / k`` with ``q_k = Phi((p_k - share w_k) / stderr_k)``.
+    q_k (1 - q_k)) / k`` with ``q_k = Phi((p_k - fraction w_k) / stderr_k)``.
 
     Args:
         samples: ``(n, *event)``; events are flattened.
         centres: of the modes, ``(k, *event)``.
         weights: the true weight of each mode, ``(k,)``; equal by default.
-        share: the fraction of its due samples with which a mode counts as covered.
+        fraction: the fraction of its due samples with which a mode counts as covered.
 
     Raises:
         DataError: for NaN, infinite or no rows, rows of different length, or weights that do not
@@ -79,7 +81,7 @@ def mode_coverage(
             f"weights must be positive, one for each of {len(fractions)} centres, got"
             f" {tuple(due.shape)}"
         )
-    margin = fractions - share * due / due.sum()
+    margin = fractions - fraction * due / due.sum()
     q = torch.special.ndtr(margin / stderr)
     return Estimate(
         float((margin >= 0).double().mean()), float((q * (1 - q)).sum().sqrt()) / len(q)
