@@ -54,7 +54,7 @@ def as_density(log_prob: Any, dim: int | None = None) -> Density:
 
 
 def _as_density(what: Any, dim: int | None) -> Density:
-    """A density from anything that `as_density` accepts, whatever its dimension."""
+    """Make a `Density` of an accepted input, without comparing its dimension with ``dim``."""
     if isinstance(what, Density):
         return what
     if isinstance(what, Distribution):
@@ -80,7 +80,7 @@ def _as_density(what: Any, dim: int | None) -> Density:
 
 
 def _of_distribution(law: Distribution) -> Density:
-    """The density (1) of a distribution, on unconstrained coordinates of its support."""
+    """Make a `Density` (1) of a torch distribution, in unconstrained coordinates of its support."""
     if law.batch_shape:
         axes = len(law.batch_shape)
         raise OrnsteinError(
@@ -112,8 +112,11 @@ def _of_distribution(law: Distribution) -> Density:
 
 
 def _of_target(target: Any) -> Density:
-    """A target as it is; one with ``names`` and ``parameters(z)``, as `EightSchools` has, returns
-    draws under these names."""
+    """Make a `Density` of a reference target such as those of `orn.targets`.
+
+    Draws of a target with ``names`` and ``parameters(z)``, such as `EightSchools`, carry these
+    names.
+    """
     if not (hasattr(target, "names") and callable(getattr(target, "parameters", None))):
         return Density(target.log_prob, target.dim)
     columns: dict[str, list[int]] = {}

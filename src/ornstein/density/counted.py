@@ -58,7 +58,7 @@ class CountedLogDensity:
         return value
 
     def _call(self, x: Tensor) -> Tensor:
-        """The value in the dtype that the function takes."""
+        """Return the user's log-density, computed in the precision that its function takes."""
         is_double = x.dtype == torch.float64
         try:
             return self.fn(x.to(self.dtype) if is_double else x)
@@ -75,5 +75,5 @@ class CountedLogDensity:
             return value
 
     def _count(self, gradient: Tensor) -> None:
-        """Count a gradient when it is computed."""
+        """Add the gradients of one backward pass to the count."""
         self.gradients += len(gradient)

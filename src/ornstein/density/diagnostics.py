@@ -75,7 +75,7 @@ def density_diagnostics(
 
 
 def _tails(target: LogDensity, x: Tensor, noise: Noise) -> DensityWarning | None:
-    """A warning if the density decays slowly on any ray, by its slope (1)."""
+    """Return a warning if the log-density decays slowly on any ray, judged by its slope (1)."""
     d = x.shape[1]
     spread = (
         (x.quantile(0.9, 0) - x.quantile(0.1, 0)).clamp(min=1e-300)
@@ -109,7 +109,7 @@ def _tails(target: LogDensity, x: Tensor, noise: Noise) -> DensityWarning | None
 
 
 def _rays(x: Tensor, spread: Tensor, noise: Noise) -> Tensor:
-    """Directions ``(r, d)``: axes, random ones, principal ones of the particles, and opposites."""
+    """Return directions ``(r, d)``: axes, random and principal directions, and their opposites."""
     d = x.shape[1]
     axes = torch.eye(d, dtype=x.dtype)[:_AXES] * spread
     rays = torch.cat([axes, noise.normal((_RANDOM_RAYS, d), x.dtype) * spread])
@@ -122,7 +122,7 @@ def _rays(x: Tensor, spread: Tensor, noise: Noise) -> Tensor:
 def _smoothness(
     target: LogDensity, x: Tensor, noise: Noise, pairs: int = 64, pieces: int = 32
 ) -> list[DensityWarning]:
-    """Warnings from values and gradients on segments between particles."""
+    """Return warnings of defects that values and gradients on segments between particles show."""
     order = noise.uniform((len(x),), torch.float64).argsort()
     a = x[order[: len(x) // 2][:pairs]]
     b = x[order[len(x) // 2 :][:pairs]][: len(a)]
@@ -160,8 +160,10 @@ def _smoothness(
 
 
 def _largest_jump(target: LogDensity, low: Tensor, high: Tensor) -> float:
-    """The largest jump inside intervals, in nats, or 0: what the trapezoid rule still misses after
-    halvings that follow the larger error."""
+    """Return the largest jump of the log-density inside intervals, in nats, or 0.
+
+    A jump is what the trapezoid rule still misses after halvings that follow the larger error.
+    """
     miss, change = _trapezoid_error(target, low, high)
     usable = (change.isfinite() & miss.isfinite()).nonzero()[:, 0]
     worst = usable[miss[usable].argsort(descending=True)[:_SUSPECTS]]
@@ -182,7 +184,7 @@ def _largest_jump(target: LogDensity, low: Tensor, high: Tensor) -> float:
 
 
 def _trapezoid_error(target: LogDensity, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much the trapezoid rule misses the change between two points, and the change."""
+    """Return by how much the trapezoid rule misses the change from low to high, and the change."""
     start, start_slope = value_and_gradient(target, low)
     end, end_slope = value_and_gradient(target, high)
     change = end - start

@@ -34,7 +34,7 @@ class PosteriorMean(Estimate):
 
 
 def log_size_weights(particles: WeightedSample) -> Float[Tensor, " n"]:
-    """Logarithms of the normalised weights times the effective sample size, ``(n,)``.
+    """Return the log of the normalised weights times the effective sample size, ``(n,)``.
 
     With weights w, that is ``log(w / sum w) + log((sum w)^2 / sum w^2)``: several sets of particles
     with these weights count in proportion to their effective sizes.
@@ -71,8 +71,9 @@ def average(sets: Sequence[WeightedSample], f: Callable[[Tensor], Tensor]) -> Po
 def _ratio_of_means(
     particles: WeightedSample, f: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """The mean (1) of f and the square (2) of its standard error."""
-    n, groups = len(particles), particles.independent_groups
+    """Return the weighted mean (1) of f and the square (2) of its standard error."""
+    n = len(particles)
+    groups = particles.independent_groups
     finite = particles.log_w > -torch.inf
     w = torch.softmax(particles.log_w[finite].double(), 0)
     positive = w > 0  # 0 times an overflow of f would be NaN

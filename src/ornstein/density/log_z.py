@@ -126,13 +126,13 @@ def log_z_of_runs(log_estimates: Float[Tensor, " k"], log_w: Float[Tensor, " n"]
 
 
 def _usable(logs: Tensor) -> bool:
-    """Whether log-weights have a mean: none is NaN or +inf, and not all are -inf."""
+    """Return whether log-weights have a mean: none is NaN or +inf, and not all are -inf."""
     spoilt = bool(torch.isnan(logs).any() | (logs == torch.inf).any())
     return not spoilt and bool(torch.isfinite(logs).any())
 
 
 def _interval(value: float, stderr: float, quantile: float) -> tuple[float, float]:
-    """The ends ``log(Z -+ q se)``, which are symmetric for Z and so not for log Z."""
+    """Return the ends ``log(Z -+ q se)``, symmetric for Z and therefore not for log Z."""
     reach = quantile * stderr
     low = value + math.log1p(-reach) if reach < 1 else -math.inf
     return low, value + math.log1p(reach)
@@ -216,5 +216,5 @@ def bar(
 
 
 def _relative_variance(x: Tensor) -> float:
-    """The variance of the entries divided by the square of their mean."""
+    """Return the variance of the entries divided by the square of their mean."""
     return float(x.var() / x.mean().square())

@@ -1,4 +1,4 @@
-"""What a run of `sample_density` may spend, what its arguments say, and how far it is."""
+"""Check the arguments of `sample_density`, limit what a run may spend, and track its progress."""
 
 __all__ = ["Budget", "Options", "Run"]
 
@@ -26,7 +26,7 @@ _MIN_PARTICLES = 20  # of the exploration: fewer have no covariance worth the na
 
 @dataclass(frozen=True)
 class Budget:
-    """A limit on what a run of `sample_density` may spend, roughly.
+    """A limit on the wall time and the density evaluations that `sample_density` may spend.
 
     The strategy (exploration, tempering, fits) is made in any case; what is left of the budget then
     limits the numbers of particles and of training steps, to at least 32 and 1. With a limit on
@@ -57,7 +57,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Options:
-    """The arguments of `sample_density` that say how much to do, as `Options.checked` makes them.
+    """The checked arguments of `sample_density` that determine how much is computed.
 
     The fields are described there; a budget in seconds is turned into a `Budget`.
     """
@@ -81,7 +81,7 @@ class Options:
         start_std: Any,
         budget: Any,
     ) -> "Options":
-        """Check what a user passed, of any type.
+        """Check the arguments that a user passed, which may have any type.
 
         Raises:
             OrnsteinError: for a value that is out of range or of the wrong type.
@@ -105,7 +105,7 @@ class Options:
 
 
 def _seconds(budget: Any) -> float:
-    """The seconds that a budget other than a `Budget` stands for."""
+    """Return a budget that is a number as seconds, and raise for anything else."""
     if not isinstance(budget, Real):
         raise OrnsteinError(
             f"sample_density(budget={budget!r}): pass seconds, or an orn.Budget(seconds=...,"
@@ -115,7 +115,7 @@ def _seconds(budget: Any) -> float:
 
 
 def _is_positive(value: Any) -> bool:
-    """Whether a value is a number above 0, inf included."""
+    """Return whether a value is a number above 0, inf included."""
     return isinstance(value, Real) and not isinstance(value, bool) and float(value) > 0
 
 

@@ -1,4 +1,4 @@
-"""The result of `sample_density`: samples, log Z, how far to trust them, and ways to draw more."""
+"""The result of `sample_density`: samples, log Z, diagnostics, and methods that draw more."""
 
 __all__ = ["DensityResult", "Progress"]
 
@@ -224,7 +224,7 @@ class DensityResult:
         save_npz(path, self.parameters, self.notes)
 
     def _rows(self) -> dict[str, str]:
-        """What is shown of a result, by name."""
+        """Return the names and values that ``repr`` shows of a result."""
         low, high = self.log_z_interval
         value = f"{self.log_z:.4f} +- {self.log_z_stderr:.4f}"
         n, dim = self.samples.shape
@@ -248,7 +248,7 @@ class DensityResult:
         return "\n".join(["DensityResult", *lines])
 
     def _repr_html_(self) -> str:
-        """The rows of ``repr`` as a table, for notebooks."""
+        """Return the rows of ``repr`` as an HTML table, for notebooks."""
         rows = (
             f"<tr><th style='text-align: left'>{escape(name)}</th>"
             f"<td style='text-align: left'>{escape(text).replace(chr(10), '<br>')}</td></tr>"

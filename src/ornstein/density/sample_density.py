@@ -157,7 +157,7 @@ def sample_density(
 
 
 class _Diffusion(NamedTuple):
-    """A frozen diffusion model of the density.
+    """A frozen diffusion model of the density, with what its training measured.
 
     Attributes:
         model: the model.
@@ -267,7 +267,7 @@ def _combine(
     diffusion: _Diffusion,
     estimate: DiffusionEstimate,
 ) -> tuple[LogZ, tuple[WeightedSample, ...]]:
-    """Stage 5: one estimate of log Z, and the sets of weighted particles behind the samples.
+    """Stage 5: combine the estimates of log Z, and collect the weighted particles for the samples.
 
     The diffusion takes part where its weights are trusted, by the precisions that were expected
     of both estimates before these were known.
@@ -284,15 +284,15 @@ def _combine(
 
 
 def _draw_samples(sets: tuple[WeightedSample, ...], n: int, noise: Noise) -> Tensor:
-    """n equally weighted samples of sets that count in proportion to their effective sizes."""
+    """Draw n equally weighted samples from sets of particles, in proportion to effective size."""
     log_w = torch.cat([log_size_weights(particles) for particles in sets])
     return torch.cat([particles.x for particles in sets])[resample(log_w, n, noise)]
 
 
 def _equal_particles(sample: WeightedSample, part: slice, n: int, noise: Noise) -> Tensor:
-    """n equally weighted particles of a part of a sample, or of all if the part has no weight.
+    """Resample n equally weighted particles of a part of a sample.
 
-    The runs lie one after another, so that the last part holds runs that the others do not know.
+    A part without weight is replaced by the whole sample. Disjoint parts share no run.
     """
     x, log_w = sample.x[part], sample.log_w[part]
     if not bool(log_w.isfinite().any()):

@@ -30,7 +30,7 @@ _MESSAGE_LENGTH = 300  # characters of the user's own error that are repeated
 
 
 class Vectorised(NamedTuple):
-    """A function of a batch of points, with the number of trial points that its making took.
+    """A function of a batch of points, with the number of evaluations that its test took.
 
     Attributes:
         fn: maps a batch of points to ``(n,)`` values.
@@ -90,7 +90,7 @@ def vectorise(fn: Callable[[Any], Any], points: Points, name: str) -> Vectorised
 
 
 class _Validation:
-    """The switch of `torch.distributions`' checks, off while any thread wants it off."""
+    """A counter of threads that need the argument checks of `torch.distributions` off."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -98,7 +98,7 @@ class _Validation:
         self.before = True
 
     def off(self) -> None:
-        """Switch the checks off; the first user notes how they were."""
+        """Switch the checks off; the first user stores the previous setting."""
         with self.lock:
             if self.users == 0:
                 self.before = Distribution._validate_args
@@ -106,7 +106,7 @@ class _Validation:
             self.users += 1
 
     def restore(self) -> None:
-        """Leave; the last user switches the checks back to what they were."""
+        """Count one user less; after the last one, restore the previous setting."""
         with self.lock:
             self.users -= 1
             if self.users == 0:
@@ -131,7 +131,7 @@ def without_validation() -> Iterator[None]:
 
 
 def _try(fn: Callable[[Points], Any], points: Points, n: int) -> Tensor | str:
-    """The values ``(n,)``, or in words what went wrong."""
+    """Return the values ``(n,)`` of a function, or in words what is wrong with them."""
     try:
         value = fn(points)
     except Exception as error:  # the message repeats whatever the user's function raises
@@ -142,12 +142,12 @@ def _try(fn: Callable[[Points], Any], points: Points, n: int) -> Tensor | str:
 
 
 def _length(points: Points) -> int:
-    """The number of points in a batch."""
+    """Return the number of points in a batch."""
     return len(points if isinstance(points, Tensor) else next(iter(points.values())))
 
 
 def _first(points: Points) -> Points:
-    """The batch of the first point alone."""
+    """Return a batch that consists of the first point."""
     return (
         points[:1]
         if isinstance(points, Tensor)
@@ -156,12 +156,12 @@ def _first(points: Points) -> Points:
 
 
 def _same(points: Points) -> Points:
-    """The points in the precision that they have."""
+    """Return the points unchanged, in the precision that they have."""
     return points
 
 
 def _double(points: Points) -> Points:
-    """The points in double precision."""
+    """Return the points in double precision."""
     return (
         points.double()
         if isinstance(points, Tensor)

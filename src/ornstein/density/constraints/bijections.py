@@ -30,7 +30,7 @@ from ornstein.errors import OrnsteinError
 
 
 class _OrderedVector(constraints.Constraint):
-    """``x_1 < x_2 < ...`` on the last axis."""
+    """The constraint ``x_1 < x_2 < ...`` on vectors, which lie on the last axis."""
 
     event_dim = 1
 
@@ -43,7 +43,7 @@ ordered_vector: constraints.Constraint = _OrderedVector()
 
 
 class _VectorTransform(Transform):
-    """A bijection on the last axis that keeps its length unless it says otherwise."""
+    """The base class of bijections of vectors, which lie on the last axis and keep their length."""
 
     domain = constraints.real_vector
     bijective = True
@@ -101,6 +101,7 @@ class IsometricLogRatio(_VectorTransform):
         return self._log_values(x).sum(-1) + math.log(x.shape[-1] + 1) / 2  # (2)
 
     def _log_values(self, z: Tensor) -> Tensor:
+        """Return ``log x`` for coordinates z, by a log-softmax."""
         k = torch.arange(1, z.shape[-1] + 1).to(z)
         scaled = z / (k * (k + 1)).sqrt()
         ones = scaled.flip(-1).cumsum(-1).flip(-1)
@@ -164,9 +165,11 @@ class CorrelationCholesky(_VectorTransform):
         return log_sech.cumsum(-1) - log_sech
 
     def _below(self, size: int) -> Tensor:
+        """Return the row and column indices of the entries below the diagonal."""
         return torch.tril_indices(size, size, -1)
 
     def _size(self, free: int) -> int:
+        """Return the D of a matrix with so many entries below the diagonal."""
         size = round((1 + math.sqrt(1 + 8 * free)) / 2)
         if size * (size - 1) // 2 != free:
             raise ValueError(
@@ -187,6 +190,7 @@ class CorrelationCholesky(_VectorTransform):
 
 
 def _log_cosh(z: Tensor) -> Tensor:
+    """Return ``log cosh z`` without overflow."""
     return torch.logaddexp(z, -z) - math.log(2)
 
 

@@ -141,7 +141,7 @@ class Support:
         return self.constraint.check(x).reshape(len(x), -1).all(1)
 
     def _inside(self, x: Tensor) -> Tensor:
-        """Return ``x`` moved off the edges and off infinity, by one rounding unit."""
+        """Move values that are infinite or at an end of the interval inside by a rounding unit."""
         tiny, huge = torch.finfo(x.dtype).tiny, torch.finfo(x.dtype).max
         low, high = _bounds(self.constraint)
         infinity = torch.full((), torch.inf).to(x)

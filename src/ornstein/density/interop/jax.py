@@ -60,10 +60,11 @@ def from_jax(log_prob: Callable[[Any], Any], dim: int) -> Density:
 def jax_density(log_prob: Callable[[Any], Any]) -> LogDensity:
     """Return the torch log-density ``(n, d) -> (n,)`` of a JAX function of one point."""
     jax = require("jax", "jax")
-    value, both = jax_map(log_prob), jax_map(jax.value_and_grad(log_prob))
+    value = jax_map(log_prob)
+    value_and_gradient = jax_map(jax.value_and_grad(log_prob))
 
     def evaluate(x: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        return both(x) if wanted else (value(x), None)
+        return value_and_gradient(x) if wanted else (value(x), None)
 
     return bridge(evaluate)
 

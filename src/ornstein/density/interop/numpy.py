@@ -51,7 +51,7 @@ def bridge(evaluate: Evaluate) -> LogDensity:
 
 
 class _OutsideFunction(torch.autograd.Function):
-    """The node of torch's graph, whose backward pass is equation (1)."""
+    """The torch function of values computed elsewhere, whose backward pass is equation (1)."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, evaluate: Evaluate, wanted: bool) -> Tensor:
@@ -113,10 +113,12 @@ def from_numpy(value_and_gradient: Callable[[np.ndarray], tuple[Any, Any]], dim:
         values = np.array([value for value, _ in pairs], float)
         return values, np.array([gradient for _, gradient in pairs], float)
 
-    chosen, trials = value_and_gradient, len(x) + 1
+    batched = value_and_gradient
+    trials = len(x) + 1
     trouble_of_batch = _misfit(value_and_gradient, x)
     if trouble_of_batch:
-        chosen, trials = looped, 2 * trials
+        batched = looped
+        trials = 2 * trials
     trouble_of_point = trouble_of_batch and _misfit(looped, x)
     if trouble_of_point:
         raise OrnsteinError(
@@ -125,17 +127,17 @@ def from_numpy(value_and_gradient: Callable[[np.ndarray], tuple[Any, Any]], dim:
             f" {trouble_of_batch}; as one of a point {trouble_of_point}"
         )
     points = _check_points(x)
-    _check_gradient(chosen, points)
+    _check_gradient(batched, points)
 
     def evaluate(points: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray]:
-        value, gradient = chosen(points.astype(np.float64))
+        value, gradient = batched(points.astype(np.float64))
         return np.asarray(value, float), np.asarray(gradient, float)
 
     return Density(bridge(evaluate), dim, trials=trials + 3 * len(points))
 
 
 def _misfit(fn: Callable[[np.ndarray], tuple[Any, Any]], x: np.ndarray) -> str | None:
-    """Say what is wrong with ``fn`` as a function of a batch; None if nothing is."""
+    """Return in words why ``fn`` is no function of a batch of points; None if it is one."""
     try:
         value, gradient = (np.asarray(part, float) for part in fn(x))
         alone = np.asarray(fn(x[:1])[0], float)

@@ -87,10 +87,8 @@ def from_numpyro(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Densit
         )
         return constrained
 
-    mapped, order = (
-        jax_map(parameters),
-        [name for name in sites if name in latent or sites[name]["type"] == "deterministic"],
-    )
+    mapped = jax_map(parameters)
+    order = [name for name in sites if name in latent or sites[name]["type"] == "deterministic"]
 
     def forward(z: Tensor) -> dict[str, Tensor]:
         values = mapped(z.detach().cpu().numpy())

@@ -54,10 +54,8 @@ def from_pymc(model: Any) -> Density:
             else "has no free variables"
         )
         raise OrnsteinError(f"the PyMC model {what}")
-    pytensor, mode = (
-        require("pytensor", "pymc"),
-        require("pytensor.compile.mode", "pymc").Mode("py", "fast_compile"),
-    )
+    pytensor = require("pytensor", "pymc")
+    mode = require("pytensor.compile.mode", "pymc").Mode("py", "fast_compile")
     point = model.initial_point()
     names = pm.util.get_default_varnames(model.unobserved_value_vars, include_transformed=False)
     z, (log_prob,) = _of_batch(model, point, [model.logp()])

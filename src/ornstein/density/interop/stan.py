@@ -80,13 +80,15 @@ def from_stan(
     shapes = model.shapes
 
     def forward(z: Tensor) -> dict[str, Tensor]:
-        columns, parts, at = model.write(_points(z), sum(map(math.prod, shapes.values()))), {}, 0
+        columns = model.write(_points(z), sum(map(math.prod, shapes.values())))
+        parts = {}
+        offset = 0
         for name, shape in shapes.items():
-            part = columns[:, at : at + math.prod(shape)].reshape(
+            part = columns[:, offset : offset + math.prod(shape)].reshape(
                 len(z), *reversed(shape)
             )  # Stan writes columns first
             parts[name] = as_tensor(part.transpose(0, *range(len(shape), 0, -1)), z)
-            at += math.prod(shape)
+            offset += math.prod(shape)
         return parts
 
     def evaluate(x: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -96,11 +98,12 @@ def from_stan(
 
 
 def _points(z: Tensor) -> np.ndarray:
+    """Return points as the contiguous float64 array that the compiled program reads."""
     return np.ascontiguousarray(z.detach().cpu().numpy(), dtype=np.float64)
 
 
 def _code(program: str | Path) -> str:
-    """The text of a program."""
+    """Return the Stan code of a program, read from a file if a path is given."""
     text = str(program)
     if isinstance(program, Path) or (text.endswith(".stan") and "\n" not in text):
         if not Path(program).is_file():
@@ -110,7 +113,7 @@ def _code(program: str | Path) -> str:
 
 
 def _json(data: Mapping[str, Any] | str | Path | None) -> str:
-    """The data as JSON."""
+    """Return the data of a program as JSON text, read from a file if a path is given."""
     if isinstance(data, str | Path):
         if not Path(data).is_file():
             raise OrnsteinError(
@@ -126,8 +129,9 @@ def _json(data: Mapping[str, Any] | str | Path | None) -> str:
 
 
 def _library(code: str) -> Path:
-    """The compiled program, from the cache if it is there."""
-    httpstan, glue = require("httpstan", "stan"), _GLUE.read_text(encoding="utf-8")
+    """Return the path of the compiled program, and compile the program if it is not cached."""
+    httpstan = require("httpstan", "stan")
+    glue = _GLUE.read_text(encoding="utf-8")
     home = Path(httpstan.__file__).parent
     key = "\0".join([code, glue, httpstan.__version__, platform.platform(), str(home), *_FLAGS])
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ornstein" / "stan"
@@ -156,7 +160,7 @@ def _library(code: str) -> Path:
 
 
 def _run(command: list[str], trouble: str) -> str:
-    """The output of a compiler."""
+    """Run a compiler and return what it prints; raise with its message if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
@@ -171,8 +175,10 @@ def _run(command: list[str], trouble: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """A library with its data: the functions of `stan.cpp`. It stays open to the end of the
-    process."""
+    """A compiled Stan program with its data, through the functions of `stan.cpp`.
+
+    The library stays loaded to the end of the process.
+    """
 
     library: ctypes.CDLL
     model: c_void_p
@@ -180,14 +186,15 @@ class _Model:
 
     @classmethod
     def open(cls, path: Path, data: str, seed: int) -> "_Model":
-        """The program of a library, with its data as JSON."""
-        library, model, text = ctypes.CDLL(str(path)), c_void_p(), ctypes.create_string_buffer(4096)
+        """Load a compiled program and give it its data, as JSON, and the seed."""
+        library = ctypes.CDLL(str(path))
+        model = c_void_p()
+        text = ctypes.create_string_buffer(4096)
         library.ornstein_open.argtypes = [c_char_p, c_uint, c_void_p, c_char_p, c_size_t]
-        library.ornstein_dim.argtypes, library.ornstein_dim.restype = [c_void_p], c_size_t
-        library.ornstein_names.argtypes, library.ornstein_names.restype = (
-            [c_void_p, c_char_p, c_size_t],
-            c_size_t,
-        )
+        library.ornstein_dim.argtypes = [c_void_p]
+        library.ornstein_dim.restype = c_size_t
+        library.ornstein_names.argtypes = [c_void_p, c_char_p, c_size_t]
+        library.ornstein_names.restype = c_size_t
         library.ornstein_log_density.argtypes = [
             c_void_p,
             c_void_p,
@@ -205,15 +212,9 @@ class _Model:
             c_size_t,
             c_void_p,
         ]
-        (
-            library.ornstein_open.restype,
-            library.ornstein_log_density.restype,
-            library.ornstein_write.restype,
-        ) = (
-            c_int,
-            None,
-            None,
-        )
+        library.ornstein_open.restype = c_int
+        library.ornstein_log_density.restype = None
+        library.ornstein_write.restype = None
         if library.ornstein_open(data.encode(), seed, byref(model), text, len(text)):
             raise OrnsteinError(
                 f"the data do not fit the Stan program: {text.value.decode(errors='replace')}"
@@ -222,12 +223,12 @@ class _Model:
 
     @property
     def dim(self) -> int:
-        """Unconstrained coordinates."""
+        """The number of unconstrained coordinates of the model."""
         return int(self.library.ornstein_dim(self.model))
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of everything that a draw consists of."""
+        """The names and shapes of all quantities that a draw consists of."""
         text = ctypes.create_string_buffer(
             self.library.ornstein_names(self.model, ctypes.create_string_buffer(1), 1)
         )
@@ -238,16 +239,22 @@ class _Model:
         }
 
     def log_density(self, x: np.ndarray, wanted: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return values (1) and, if wanted, gradients."""
-        value, slope = np.empty(len(x), c_double), np.empty_like(x) if wanted else None
-        at = slope.ctypes.data if slope is not None else None
+        """Return the log-densities (1) of points and, if wanted, their gradients."""
+        value = np.empty(len(x), c_double)
+        gradient = np.empty_like(x) if wanted else None
+        gradient_address = gradient.ctypes.data if gradient is not None else None
         self.library.ornstein_log_density(
-            self.model, x.ctypes.data, len(x), torch.get_num_threads(), value.ctypes.data, at
+            self.model,
+            x.ctypes.data,
+            len(x),
+            torch.get_num_threads(),
+            value.ctypes.data,
+            gradient_address,
         )
-        return value, slope
+        return value, gradient
 
     def write(self, x: np.ndarray, columns: int) -> np.ndarray:
-        """Draws ``(n, columns)``, each quantity in column-major order."""
+        """Return all quantities of draws at points, ``(n, columns)``, each in column order."""
         out = np.empty((len(x), columns), c_double)
         self.library.ornstein_write(
             self.model,

@@ -64,14 +64,16 @@ def analytic_models(law: StartLaw, x: Tensor) -> Iterator[DiffusionModel]:
 
 
 def _model(codec: Codec, net: ProductNetwork | MixtureNetwork) -> DiffusionModel:
-    """A model with the analytic network as it is, in the coordinates of a codec."""
+    """Make a `DiffusionModel` of an analytic network, in the coordinates of a codec."""
     denoiser = Denoiser(net, VP(), edm, 1.0, (net.event,))
     return DiffusionModel(denoiser.eval(), codec, info={"learned_from": "density"})
 
 
 def _normal(parts: Sequence[StartLaw], x: Tensor) -> Normal:
-    """The Gaussian with the moments of the particles; where these are too few, the heaviest
-    Gaussian component of the law."""
+    """Return the Gaussian that has the mean and covariance of the particles.
+
+    Where the particles are too few, the heaviest Gaussian component of the proposal stands in.
+    """
     if len(x) < _MOMENT_PARTICLES * x.shape[1]:
         for part in parts:
             if isinstance(part, Mixture) and (gaussian := part.gaussian()) is not None:
@@ -81,8 +83,10 @@ def _normal(parts: Sequence[StartLaw], x: Tensor) -> Normal:
 
 
 def _round_coordinates(mixture: Mixture, whole: Normal) -> Codec:
-    """Coordinates (1) in which the components are round on average, and the whole has mean
-    variance 1."""
+    """Return an affine map (1) after which a mixture's components are round on average.
+
+    In these coordinates the whole distribution has mean variance 1.
+    """
     weights = mixture.weights / mixture.weights.sum()
     within = torch.einsum("k,kij,klj->il", weights, mixture.factors, mixture.factors)
     factor = torch.linalg.cholesky(within)
@@ -92,7 +96,7 @@ def _round_coordinates(mixture: Mixture, whole: Normal) -> Codec:
 
 
 def _product_network(product: Product) -> ProductNetwork:
-    """The network that is exact for a product of mixtures on the line."""
+    """Return the network that is exact for independent coordinates with Gaussian mixtures."""
     d, k = product.means.shape
     parts = (product.weights, product.means, product.stds.square())
     weights, means, variances = (part.mT.float() for part in parts)
@@ -100,7 +104,7 @@ def _product_network(product: Product) -> ProductNetwork:
 
 
 def _mixture_network(mixture: Mixture, codec: Codec) -> MixtureNetwork:
-    """The network that is exact for a mixture in the coordinates of an affine codec."""
+    """Return the network that is exact for a mixture in the coordinates of an affine codec."""
     factors = torch.linalg.solve_triangular(codec.factor, mixture.factors, upper=False)
     variances, axes = torch.linalg.eigh(factors @ factors.mT)
     parts = (

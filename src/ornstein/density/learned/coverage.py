@@ -76,7 +76,7 @@ class Coverage:
         return self.missing.value > _MISSING_FRACTION
 
     def sentence(self, where: Tensor | None = None, names: tuple[str, ...] = ()) -> str:
-        """Say in words how much mass is missing and where; empty if none is.
+        """Say in words how much mass is missing and where; return "" if none is.
 
         Args:
             where: the point in the coordinates of the reader, if not those of the sampler.
@@ -157,14 +157,14 @@ def search_missing_mass(
     spread = z.std(0, correction=0).clamp(min=_SMALLEST_SPREAD)
     wide = Normal(z.mean(0), _EXPLORER_REACH * torch.diag(spread))
     points = explore_independently(log_prob, wide, _EXPLORERS, noise.fold(0))
-    own = estimate_log_z(model, log_prob, _OWN_SAMPLES, noise.fold(1))[0].x
+    model_points = estimate_log_z(model, log_prob, _OWN_SAMPLES, noise.fold(1))[0].x
     times = path_times(model)
-    return coverage(model.denoiser, log_prob, log_z, points, own, times, noise.fold(2))
+    return coverage(model.denoiser, log_prob, log_z, points, model_points, times, noise.fold(2))
 
 
 @dataclass(frozen=True)
 class _Probe:
-    """A sampler and its target: what the excess D (1) is computed from."""
+    """A sampler and its target, from which the excess D of equation (1) is estimated."""
 
     posterior: Posterior
     log_prob: LogDensity
@@ -174,14 +174,14 @@ class _Probe:
     var: float
 
     def excess(self, x: Tensor, paths: int, noise: Noise) -> tuple[Tensor, Tensor]:
-        """D (1) at points and its standard error, ``(b,)`` each."""
+        """Return the excess D (1) of the target over the sampler with its error, ``(b,)`` each."""
         with torch.no_grad():
             target = self.log_prob(x).double() - self.log_z
         density = model_log_density(self.posterior, x, self.times, paths, noise, self.var)
         return target - density.value, density.stderr  # (1)
 
     def refined_excess(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        """D and its error, with eight times the paths where it is not clear whether D is large."""
+        """Return the excess D (1) with its error, from more paths where D may be large."""
         value, stderr = self.excess(x, self.paths, noise.fold(0))
         unclear = (value > 2) & (value < 50)
         if bool(unclear.any()):
@@ -190,7 +190,10 @@ class _Probe:
 
 
 def _missing_fraction(probe: _Probe, suspects: Tensor, c: float, noise: Noise) -> Estimate:
-    """The fraction (2), from draws of Gaussians around suspects, which come by falling density."""
+    """Estimate the missing fraction (2) of the mass from Gaussians around suspect points.
+
+    Suspect points come by falling density.
+    """
     d = suspects.shape[1]
     radius_squared = d + 4 * math.sqrt(2 * d)  # four standard deviations of a chi-squared law
     places = list[Normal]()

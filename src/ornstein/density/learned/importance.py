@@ -79,7 +79,7 @@ class PulledBackDensity:
         return self.target(x) + log_det
 
     def pull(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The coordinates z of points x and the gradients of the log-density there.
+        """Return the coordinates z of points x, and the gradients of the log-density of z there.
 
         Args:
             x: points ``(n, d)`` in the coordinates of the target.
@@ -92,7 +92,7 @@ class PulledBackDensity:
 
 
 def path_times(model: DiffusionModel, steps: int | None = None) -> Tensor:
-    """The time grid of a model's paths, ``(steps + 1,)``, from T down to 0.
+    """Return the time grid of a model's sampling paths, ``(steps + 1,)``, from T down to 0.
 
     Args:
         model: with the number of steps in ``info["path_steps"]`` once it was chosen.
@@ -259,7 +259,7 @@ def importance_sample(
 def backward_log_weights(
     model: DiffusionModel, density: LogDensity, z: Tensor, noise: Noise
 ) -> Tensor:
-    """Log-weights ``(n,)`` of noising paths that start at particles of the target.
+    """Return the log-weights ``(n,)`` of noising paths that start at particles of the target.
 
     Their mean is an upper bound on log Z, in expectation where the particles are exact. The mean of
     ``w / Z`` over them is that of ``w^2 / Z^2`` over paths of the model: one over the effective

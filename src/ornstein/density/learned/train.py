@@ -127,7 +127,7 @@ def learn_diffusion(
 
 
 def _with_network(model: DiffusionModel, seed: int) -> DiffusionModel:
-    """A copy of an analytic model with a network to be trained, whose output starts at zero."""
+    """Return a copy of an analytic model with a network to train, whose output starts at zero."""
     model = copy.deepcopy(model)
     dim = math.prod(model.denoiser.event_shape or ())
     with torch.random.fork_rng(devices=[]):
@@ -139,7 +139,7 @@ def _with_network(model: DiffusionModel, seed: int) -> DiffusionModel:
 def ess_fraction(
     model: DiffusionModel, density: LogDensity, noise: Noise, steps: int | None = None
 ) -> float:
-    """Effective sample size per path of a model, from 512 paths, between 0 and 1.
+    """Return the effective sample size per path of a model, between 0 and 1, from 512 paths.
 
     Args:
         model: the model.
@@ -151,7 +151,7 @@ def ess_fraction(
 
 
 def choose_path_steps(model: DiffusionModel, density: LogDensity, noise: Noise) -> None:
-    """Choose the smallest number of steps of a path that costs almost no effective sample size.
+    """Choose the smallest number of path steps that loses almost no effective sample size.
 
     It reaches nine tenths of the effective size that 64 steps give, and its weights have no heavier
     tail. The number is noted in ``model.info["path_steps"]``.
@@ -170,7 +170,8 @@ def choose_path_steps(model: DiffusionModel, density: LogDensity, noise: Noise) 
     judged = {1: judge(1)}
     best_ess, best_k = judged[1]
     if best_ess > _EXCELLENT_FRACTION * n and best_k <= _LIGHT_TAIL:
-        best_ess, best_k = float(n), 0.0
+        best_ess = float(n)
+        best_k = 0.0
     else:
         best_ess, best_k = judged[MAX_PATH_STEPS] = judge(MAX_PATH_STEPS)
     for steps in _PATH_STEPS:
@@ -181,7 +182,7 @@ def choose_path_steps(model: DiffusionModel, density: LogDensity, noise: Noise) 
 
 
 def _affordable_steps(objective: Objective, denoiser: Denoiser, steps: int, seconds: float) -> int:
-    """The number of optimiser steps that fit into the seconds, by the time that two take."""
+    """Return how many training steps fit into a time limit, by timing two of them."""
     if seconds == math.inf:
         return steps
     start = time.monotonic()

@@ -115,7 +115,7 @@ def _draw(
     min_n: int,
     seed: int | Noise,
 ) -> WeightedDraws:
-    """Draw n points by a method of `ornstein.density.learned.importance`, and count evaluations."""
+    """Draw n weighted points by one of two estimators of log Z, and count evaluations."""
     if len(model.event_shape) != 1:
         raise OrnsteinError(
             f"a sampler of events of shape {model.event_shape}: densities are of vectors"

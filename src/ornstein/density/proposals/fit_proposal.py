@@ -67,7 +67,8 @@ def fit_proposal(
         The fitted distributions with positive weights, then wide Student distributions.
     """
     x = sample.resample(min(len(sample), FIT_POINTS), noise.fold(0)).double()
-    test, x = x[: len(x) // 5], x[len(x) // 5 :]
+    test = x[: len(x) // 5]
+    x = x[len(x) // 5 :]
     with torch.no_grad():
         log_rho = target(test)
 
@@ -75,7 +76,8 @@ def fit_proposal(
         log_spread = float((log_rho - law.log_prob(test)).logsumexp(0))
         return -math.inf if math.isnan(log_spread) else -log_spread  # (1)
 
-    single, d = fit_mixture(x, 1, noise), x.shape[1]
+    single = fit_mixture(x, 1, noise)
+    d = x.shape[1]
     laws = list[StartLaw]([_best_mixture(x, single, modes, score, noise)])
     student = Mixture(
         torch.ones(1).double(),
@@ -95,14 +97,19 @@ def _best_mixture(
     x: Tensor, single: Mixture, modes: Tensor | None, score: Score, noise: Noise
 ) -> Mixture:
     """Return the mixture whose number of Gaussians scores best, or one Gaussian at each mode."""
-    part, best, best_score, failures = x[:_COUNT_POINTS], single, score(single), 0
+    part = x[:_COUNT_POINTS]
+    best = single
+    best_score = score(single)
+    failures = 0
     for k in _COMPONENTS:
         if len(part) < 4 * k * (x.shape[1] + 2) ** 0.5 or failures == 2:
             break
         law = fit_mixture(part, k, noise.fold(1, k))
-        reached = score(law)
-        if reached > best_score + _BETTER:
-            best, best_score, failures = law, reached, 0
+        law_score = score(law)
+        if law_score > best_score + _BETTER:
+            best = law
+            best_score = law_score
+            failures = 0
         else:
             failures += 1
     if modes is not None and len(modes) > 1:

@@ -86,7 +86,8 @@ def _new_gaussians(
     target: LogDensity, x: Tensor, log_w: Tensor, noise: Noise
 ) -> tuple[list[Normal], Tensor]:
     """Fit Gaussians around the points of the largest weights; return the ends of the chains too."""
-    new, ends = list[Normal](), [x[:0]]
+    new = list[Normal]()
+    ends = [x[:0]]
     chains = min(1024, max(256, 16 * x.shape[1]))
     for i in log_w.argsort(descending=True)[:_MAX_POINTS].tolist():
         if log_w[i] < _LARGE or len(new) == _MAX_NEW:
@@ -98,7 +99,7 @@ def _new_gaussians(
 
 
 def _as_mixture(normal: Normal) -> Mixture:
-    """Return a mixture with one Gaussian component."""
+    """Return a Gaussian as a mixture of one component."""
     return Mixture(torch.ones(1).double(), normal.mean[None], normal.factor[None])
 
 
@@ -114,7 +115,7 @@ def _fit_weights(law: DefensiveMixture, sample: WeightedSample) -> DefensiveMixt
 
 
 def _typical(normal: Normal, x: Tensor) -> bool:
-    """Whether a point is no further from a Gaussian's mean than nearly all of its draws are.
+    """Return whether a point is as near to a Gaussian's mean as nearly all of its draws.
 
     Their squared Mahalanobis distance is chi-squared with d degrees of freedom; the limit is four
     standard deviations above its mean d.

@@ -64,21 +64,25 @@ class Mixture:
 
     @cached_property
     def _inverses(self) -> Tensor:
+        """The inverses of the factors ``L_k``, ``(k, d, d)``."""
         eye = torch.eye(self.dim, dtype=self.factors.dtype).expand_as(self.factors)
         return torch.linalg.solve_triangular(self.factors, eye, upper=False)
 
     @cached_property
     def _log_weights(self) -> Tensor:
+        """The logarithms of the normalised weights, ``(k,)``."""
         return (self.weights / self.weights.sum()).log()
 
     @cached_property
     def _freedom(self) -> Tensor:
+        """The degrees of freedom of every component, infinite for a Gaussian, ``(k,)``."""
         return torch.full_like(self.weights, torch.inf) if self.df is None else self.df
 
     @cached_property
     def _constants(self) -> Tensor:
         """The logarithm of each component's density (1) at its mean, ``(k,)``."""
-        d, nu = self.dim, self._freedom
+        d = self.dim
+        nu = self._freedom
         finite = torch.where(nu.isfinite(), nu, 1.0)
         student = (
             torch.lgamma((finite + d) / 2)
@@ -91,7 +95,8 @@ class Mixture:
     def components(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """Return ``log w_k + log p_k(x)`` of every component, in nats."""
         x = x.to(self.means.dtype)
-        delta, nu = self._distances(x), self._freedom[:, None]
+        delta = self._distances(x)
+        nu = self._freedom[:, None]
         finite = torch.where(nu.isfinite(), nu, 1.0)
         heavy = -(finite + self.dim) / 2 * torch.log1p(delta / finite)
         shape = torch.where(nu.isfinite(), heavy, -delta / 2)
@@ -114,6 +119,7 @@ class Mixture:
 
     @cached_property
     def _diagonal(self) -> list[bool]:
+        """For every component whether its factor is diagonal, which makes whitening cheap."""
         return [not bool(factor.tril(-1).any()) for factor in self.factors]
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -144,7 +150,7 @@ class Mixture:
         return Mixture(weights[used], self.means[used], self.factors[used], self._freedom[used])
 
     def gaussian(self) -> "Mixture | None":
-        """Return the mixture of the Gaussian components alone; None if there are none."""
+        """Return the mixture of the Gaussian components alone, or None if there are none."""
         weights = torch.where(self._freedom.isinf(), self.weights, 0.0)
         return self.reweighted(weights) if bool((weights > 0).any()) else None
 
@@ -187,17 +193,20 @@ class DefensiveMixture:
         return torch.cat(parts)[noise.fold(2).uniform((n,), torch.float64).argsort()]
 
     def residual(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """Return x minus the centre of a component of the first distribution."""
+        """Return x minus the centre of the nearest component of the first distribution."""
         return self.laws[0].residual(x)
 
 
 def _strata(weights: Tensor, n: int, noise: Noise) -> Tensor:
-    """Return n indices in ascending order, each k of them ``n w_k`` times, rounded up or down."""
+    """Draw n component indices, in ascending order, by systematic sampling from the weights.
+
+    Index k comes ``n w_k`` times, rounded up or down.
+    """
     return systematic_indices(weights.double(), n, noise.uniform((1,), torch.float64))
 
 
 def _gamma(shape: Tensor, noise: Noise) -> Tensor:
-    """Return Gamma(shape, 1) numbers for small half-integer shapes, as sums of squared normals."""
+    """Draw Gamma(shape, 1) numbers for small half-integer shapes, as sums of squared normals."""
     m = (2 * shape).round().long()
     normals = noise.normal((len(shape), int(m.max())), shape.dtype).square()
     used = torch.arange(normals.shape[1]) < m[:, None]
@@ -226,7 +235,8 @@ def fit_mixture(
     means = _distant_points(x, k, noise) if means is None else means.to(x.dtype)
     nearest = torch.cdist(x, means).argmin(1)
     r = torch.nn.functional.one_hot(nearest, len(means)).to(x.dtype)
-    law, before = _maximise(x, r), -math.inf
+    law = _maximise(x, r)
+    before = -math.inf
     for _ in range(iterations if k > 1 else 0):
         joint = law.components(x)
         evidence = joint.logsumexp(1)
@@ -239,7 +249,7 @@ def fit_mixture(
 
 
 def _maximise(x: Tensor, r: Tensor) -> Mixture:
-    """Return the mixture (2) for given responsibilities."""
+    """Return the mixture (2) of an M step, from the responsibilities r of the components."""
     d = x.shape[1]
     populated = r.sum(0) >= 2 + d / 2
     r = r[:, populated] if bool(populated.any()) else torch.ones_like(r[:, :1])
@@ -258,7 +268,7 @@ def _maximise(x: Tensor, r: Tensor) -> Mixture:
 
 
 def _distant_points(x: Tensor, k: int, noise: Noise) -> Tensor:
-    """Return k of the points, far from each other, by k-means++ (Arthur and Vassilvitskii 2007)."""
+    """Choose k of the points that are far apart, by k-means++ (Arthur and Vassilvitskii 2007)."""
     z = x / x.std(0).clamp(min=_TINY)
     u = noise.uniform((k,), torch.float64)
     chosen = [int(u[0] * len(x))]

@@ -63,13 +63,15 @@ class Product:
         d = len(self.means)
         order = noise.fold(_ORDER).uniform((n, d), torch.float64).argsort(0)
         u = (order + noise.fold(_COMPONENT).uniform((n, d), torch.float64)) / n
-        chosen = pick(self.weights, u.mT.contiguous())
+        component = pick(self.weights, u.mT.contiguous())
         z = noise.fold(_NORMAL).normal((n, d), self.means.dtype)
-        return (self.means.gather(1, chosen) + self.stds.gather(1, chosen) * z.mT).mT.contiguous()
+        return (
+            self.means.gather(1, component) + self.stds.gather(1, component) * z.mT
+        ).mT.contiguous()
 
 
 def _mode_means(law: Product) -> Float[Tensor, "d k"]:
-    """Return the mean of each component's mode.
+    """Return for each component the mean of all components that share its mode.
 
     Neighbouring components belong to different modes if the density between their means falls
     below a third of both.
@@ -89,7 +91,8 @@ def _fit_product(x: Float[Tensor, "n d"], k: int, iterations: int = 40) -> Produ
     means = x.quantile((torch.arange(k, dtype=x.dtype) + 0.5) / k, dim=0).mT.contiguous()
     spread = x.std(0).clamp(min=_TINY)[:, None]
     even = torch.full_like(means, 1 / k)
-    law, before = Product(even, means, spread.expand_as(means) * (1.5 / k), means), -math.inf
+    law = Product(even, means, spread.expand_as(means) * (1.5 / k), means)
+    before = -math.inf
     for _ in range(iterations):
         joint = law.components(x)
         evidence = joint.logsumexp(2, keepdim=True)
@@ -122,7 +125,7 @@ class Triangular:
     base: Product
 
     def _base(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return z of x and the log-scales s of the map there."""
+        """Return the base coordinates z of points x, and the log-scales s of the map at x."""
         return self.codec.to_base(x.to(self.codec.shift.dtype))
 
     def log_prob(self, x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -136,7 +139,7 @@ class Triangular:
         return self.codec.decode(self.base.draw(n, noise))
 
     def residual(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-        """Return x minus the centre of its mode, to first order in the deviation of z."""
+        """Return x minus the centre of the mode that x belongs to, to first order in z."""
         z, s = self._base(x)
         nearest = self.base.components(z).argmax(2)
         deviation = (z - self.base.mode_means.gather(1, nearest.mT).mT) * s.exp()
@@ -188,7 +191,7 @@ def fit_triangular(
 
 
 def independent(x: Float[Tensor, "n d"]) -> Triangular:
-    """Return the independent normal coordinates that have the moments of the points."""
+    """Return independent normal coordinates with the means and variances of the points."""
     d = x.shape[1]
     infinite = torch.full_like(x[0], torch.inf)
     zero = torch.zeros(d, 2 * d + 1, dtype=x.dtype)
@@ -217,7 +220,8 @@ def with_tails(law: Triangular, weight: float, std: float = 2.0) -> Triangular:
         weight: weight of N(0, std^2) in the distribution of each z.
         std: its standard deviation.
     """
-    base, zero = law.base, torch.zeros_like(law.base.means[:, :1])
+    base = law.base
+    zero = torch.zeros_like(law.base.means[:, :1])
     pairs = (
         ((1 - weight) * base.weights, zero + weight),
         (base.means, zero),
@@ -236,7 +240,7 @@ def _maximum_likelihood(
     ridge: float,
     iterations: int,
 ) -> tuple[Tensor, Tensor]:
-    """Maximise the likelihood over the log-scales s and the locations in turn.
+    """Maximise the likelihood of a triangular map over log-scales s and locations in turn.
 
     The log-scales are found by L-BFGS, the locations by least squares with weights ``exp(-2 s)``.
     """
@@ -264,7 +268,10 @@ def _maximum_likelihood(
 def _fit_scales(
     residual: Tensor, features: Tensor, start: Tensor, mask: Tensor, ridge: float, iterations: int
 ) -> Tensor:
-    """Return the log-scales for given residuals, with a ridge on all but the constants."""
+    """Maximise the likelihood over the log-scales s for fixed residuals, with a ridge penalty.
+
+    The constants of the log-scales are not penalised.
+    """
     square = residual.square()
     with torch.enable_grad():
         slopes = start.clone().requires_grad_()

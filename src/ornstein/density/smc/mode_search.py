@@ -124,7 +124,7 @@ def _best_scale(target: LogDensity, centre: Tensor, std: float | None, noise: No
 def _first_starts(
     centre: Tensor, scale: float, std: float | None, starts: int, noise: Noise
 ) -> tuple[Tensor, Tensor]:
-    """Return the starts of the first ascents and the lengths of their first steps.
+    """Return the starting points of the first ascents, and the lengths of their first steps.
 
     Half of them have the best scale, three in eight a scale within 1.5 decades of it, and one in
     eight any scale.
@@ -141,13 +141,14 @@ def _first_starts(
 def _next_starts(
     target: LogDensity, modes: Modes, starts: int, noise: Noise
 ) -> tuple[Tensor, Tensor]:
-    """Return starts all around the modes and the lengths of their first steps.
+    """Return starting points around the known modes, and the lengths of their first steps.
 
     Half of them win among `_CANDIDATES` points at one scale each: those at which the density is
     furthest above what Laplace's Gaussians at the modes explain. A narrow mode among wide ones has
     a small basin of attraction, but there all of the density is unexplained.
     """
-    d, half = modes.x.shape[1], starts // 2
+    d = modes.x.shape[1]
+    half = starts // 2
     within = modes.factors.square().sum(2).mean(0)
     u = noise.fold(0).uniform((starts, 1), torch.float64)
     number = torch.arange(starts)[:, None]
@@ -174,7 +175,7 @@ def _next_starts(
 def _add_modes(
     target: LogDensity, x: Tensor, first_step: Tensor, scale: float, modes: Modes
 ) -> Modes:
-    """Ascend from x, count the ends at each of the modes, and add the ends that are new modes."""
+    """Run ascents from x, count how many end at each known mode, and add the new modes."""
     ends = lbfgs_ascent(target, x, first_step)
     usable = ends.value.isfinite()
     if not bool(usable.any()):
@@ -187,8 +188,10 @@ def _add_modes(
     usable = finished if bool(finished.any()) else usable
     x = ends.x[usable][ends.value[usable].argsort(descending=True)]
     all_ends = torch.cat([modes.ends, x])
-    points, factors = list(modes.x), list(modes.factors)
-    masses, counts = list(modes.log_masses), modes.counts.tolist()
+    points = list(modes.x)
+    factors = list(modes.factors)
+    masses = list(modes.log_masses)
+    counts = modes.counts.tolist()
     for j, (mode, factor) in enumerate(zip(points, factors, strict=True)):
         elsewhere = _elsewhere(x, mode, factor)
         counts[j] += int((~elsewhere).sum())
@@ -214,7 +217,7 @@ def _add_modes(
 
 
 def _continue_ascents(target: LogDensity, ends: Maxima, unfinished: Tensor, width: float) -> Maxima:
-    """Continue ascents in coordinates in which the density is round at the best of their modes."""
+    """Continue unfinished ascents in coordinates that whiten the best mode among their ends."""
     best = int(torch.where(unfinished, ends.value, -torch.inf).argmax())
     mode, factor, _ = newton_ascent(target, ends.x[best], width)
     round_ = Normal(mode, factor)
@@ -228,5 +231,5 @@ def _continue_ascents(target: LogDensity, ends: Maxima, unfinished: Tensor, widt
 
 
 def _elsewhere(x: Tensor, mode: Tensor, factor: Tensor) -> Tensor:
-    """Return which rows are more than a third of a standard deviation from a mode."""
+    """Return for each row whether it is over a third of a standard deviation from a mode."""
     return Normal(mode, factor).whiten(x).square().sum(1) > _SAME_MODE

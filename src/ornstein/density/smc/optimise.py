@@ -123,7 +123,8 @@ def _direction(
     gradient: Tensor, pairs: Tensor, inverse: Tensor, scale: Tensor, k: int, memory: int
 ) -> Tensor:
     """Return ``H_k g_k`` by the two loops of the L-BFGS recursion, equation (1)."""
-    q, alphas = gradient, {}
+    q = gradient
+    alphas = {}
     order = [(k - 1 - j) % memory for j in range(min(k, memory))]  # newest first
     for j in order:
         alphas[j] = inverse[j] * (pairs[0, j] * q).sum(1)
@@ -138,9 +139,13 @@ def _direction(
 def _line_search(
     target: LogDensity, x: Tensor, value: Tensor, direction: Tensor, slope: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Quarter each step until log rho rises enough; new points, values, gradients, which moved."""
+    """Quarter the step of each row until log rho rises enough.
+
+    Returns new points, values, gradients, and which rows moved.
+    """
     new_x, new_value, new_gradient = x.clone(), value.clone(), torch.zeros_like(x)
-    waiting, step = torch.arange(len(x)), torch.ones_like(value)
+    waiting = torch.arange(len(x))
+    step = torch.ones_like(value)
     for _ in range(_SHORTENINGS):
         y = x[waiting] + step[waiting, None] * direction[waiting]
         y = torch.where(y.isfinite(), y, x[waiting])
@@ -184,8 +189,8 @@ def laplace(
     _, gradient = _in_batches(target, modes, batch)
     ahead = _shifted(target, modes, probe, batch).diagonal(dim1=1, dim2=2)
     diagonal = (gradient - ahead) / probe
-    own = torch.where(diagonal > 0, diagonal, 0.0).clamp(min=1 / width**2).rsqrt()
-    step = _CENTRAL_STEP * own
+    std = torch.where(diagonal > 0, diagonal, 0.0).clamp(min=1 / width**2).rsqrt()
+    step = _CENTRAL_STEP * std
     difference = _shifted(target, modes, -step, batch) - _shifted(target, modes, step, batch)
     curvature = difference / (2 * step[:, :, None])
     curvature = ((curvature + curvature.mT) / 2).nan_to_num(0.0, 0.0, 0.0)

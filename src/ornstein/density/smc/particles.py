@@ -1,4 +1,4 @@
-"""Weighted particles on their way from a start density to a target, and where they arrive.
+"""The particles of tempered sequential Monte Carlo: their weights, resampling and moves.
 
 Tempered sequential Monte Carlo (`ornstein.density.smc.tempered_smc`) moves several independent
 groups of n particles through the densities ``gamma_t`` of `ornstein.core.mcmc.geometric_path`, from
@@ -130,17 +130,17 @@ class ParticleSystem:
 
     @property
     def level(self) -> float:
-        """The present temperature t between 1 and 0."""
+        """The present temperature t, between 1 (start distribution) and 0 (target)."""
         return self.levels[-1]
 
     @property
     def potential(self) -> Float[Tensor, "k n"]:
-        """The slope ``log rho - log pi`` of ``log gamma_t`` in -t; -inf outside the support."""
+        """The log-ratio ``log rho - log pi`` of target and start law; -inf outside the support."""
         slope = self.local.potential.double()
         return torch.where(slope.isnan(), -torch.inf, slope).reshape(self.log_w.shape)
 
     def cess_at(self, level: float) -> float:
-        """Return the conditional effective sample size of a step to a temperature, over n."""
+        """Return the CESS of a step to a temperature (conditional effective sample size) over n."""
         return self._step_to(level)[2]
 
     def reweight(self, level: float) -> None:
@@ -153,7 +153,7 @@ class ParticleSystem:
         self.levels.append(level)
 
     def _step_to(self, level: float) -> tuple[Tensor, Tensor, float]:
-        """Return ``log W w``, ``log sum W w`` of each group, and (2) over n, mean over groups."""
+        """Return new log-weights, their log-sum for each group, and the mean of CESS (2) over n."""
         increment = (self.level - level) * self.potential
         log_w = self.log_w + increment
         log_mean = log_w.logsumexp(1)

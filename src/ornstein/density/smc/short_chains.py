@@ -47,7 +47,8 @@ def run_short_chains(
     """
     d = len(x)
     ends = x.repeat(chains or min(512, max(64, 4 * d)), 1)
-    size, factor = _FIRST_SIZE, torch.eye(d, dtype=x.dtype)
+    size = _FIRST_SIZE
+    factor = torch.eye(d, dtype=x.dtype)
     path = GeometricPath(_flat, log_prob)
     for k in range(rounds):
         if k >= rounds // 2 and k % 4 == 0:
@@ -59,7 +60,7 @@ def run_short_chains(
 
 
 def wider_normal(x: Float[Tensor, "n d"]) -> Normal:
-    """Fit a Gaussian that is wider than the points by the factor ``1 + 0.5 / sqrt(d)``."""
+    """Fit a Gaussian to points, and widen the fit by the factor ``1 + 0.5 / sqrt(d)``."""
     fitted = _fit_normal(x)
     return Normal(fitted.mean, (1 + 0.5 / math.sqrt(x.shape[1])) * fitted.factor)
 
@@ -91,7 +92,7 @@ def chain_moves(
 
 
 def _flat(x: Tensor) -> Tensor:
-    """Stand in for the start density, which does not matter at temperature 0."""
+    """Return zeros in place of the start density, which has no influence at temperature 0."""
     return x.new_zeros(len(x))
 
 

@@ -82,7 +82,7 @@ def start_mixture(
 
 
 def _covering_mixture(modes: Modes, centre: Tensor, scale: float) -> Mixture:
-    """Return Laplace's Gaussians, with half of the weight on wide distributions."""
+    """Return a mixture, half of Laplace's Gaussians at the modes and half of wide distributions."""
     d = len(centre)
     eye = torch.eye(d, dtype=centre.dtype)
     weights = torch.softmax(modes.log_masses, 0)
@@ -109,14 +109,14 @@ def _covering_mixture(modes: Modes, centre: Tensor, scale: float) -> Mixture:
 
 
 def _joint_factor(within: Tensor, deviations: Tensor) -> Tensor:
-    """Return a factor of the covariance within modes plus that of the deviations."""
+    """Return a Cholesky factor of the covariance within modes plus that between them."""
     eye = torch.eye(len(within), dtype=within.dtype)
     between = deviations.mT @ deviations / len(deviations)
     return covariance_factor(within + between + _RIDGE * within.diagonal().mean() * eye)
 
 
 def _fit_weights(target: LogDensity, law: Mixture, noise: Noise) -> Mixture:
-    """Fit the weights of the components by (1) and drop the useless components."""
+    """Fit the component weights by equation (1), and drop the components of no use."""
     cover = torch.zeros_like(law.weights)
     cover[_OVER_ALL] = _COVER
     for k in range(_ROUNDS):
@@ -134,7 +134,7 @@ def _fit_weights(target: LogDensity, law: Mixture, noise: Noise) -> Mixture:
 
 
 def temper(log_w: Float[Tensor, " n"], ess_fraction: float) -> Float[Tensor, " n"]:
-    """Return ``w^b / sum w^b`` with the largest b <= 1 that gives the wanted effective fraction.
+    """Flatten weights: return ``w^b / sum w^b``, b <= 1 largest for an effective fraction.
 
     Args:
         log_w: ``(n,)``, log-weights; -inf is a weight of 0.

@@ -68,7 +68,7 @@ _SEARCH, _TEMPER, _FIT, _RUN, _DRAW, _REFINE, _RESAMPLE = 0, 1, 2, 3, 4, 5, 6
 
 
 class ProposalTrial(NamedTuple):
-    """A proposal with weighted draws of it, by which it is judged.
+    """A proposal with weighted draws, from which its quality is judged.
 
     Attributes:
         law: the proposal, normalised.
@@ -82,7 +82,7 @@ class ProposalTrial(NamedTuple):
 
     @classmethod
     def of(cls, target: LogDensity, law: StartLaw, n: int, noise: Noise) -> "ProposalTrial":
-        """Weight n draws of a proposal and judge the weights."""
+        """Draw from a proposal, importance-sample the target, and judge the weights."""
         sample = importance_sample(target, law, n, 1, noise)
         return cls(law, sample, float(pareto_k(sample.log_w)))
 
@@ -125,7 +125,7 @@ class ProposalTrial(NamedTuple):
 
 
 class SamplingStrategy(NamedTuple):
-    """What is chosen before anything is reported: a start distribution and tempering steps.
+    """A frozen plan of sampling: a start distribution and the tempering steps from it.
 
     Attributes:
         law: the start distribution of the runs, normalised.
@@ -143,12 +143,12 @@ class SamplingStrategy(NamedTuple):
 
     @property
     def cost(self) -> int:
-        """Evaluations of the density for each particle of a run."""
+        """The evaluations of the log-density for each particle of a run."""
         return 1 + sum(step.kernel.moves * step.kernel.leaps for step in self.steps if step.kernel)
 
     @property
     def variance(self) -> float:
-        """Relative variance of the estimate of Z from one particle, by the formulas above."""
+        """The relative variance of the estimate of Z from one particle of a run."""
         if self.cost == 1:
             return len(self.sample) / self.sample.log_z.ess - 1
         return 2 * sum(1 / max(c, 1e-3) - 1 for c in self.sample.cess)  # (1)
@@ -162,16 +162,16 @@ class SamplingStrategy(NamedTuple):
             evaluations: largest number of evaluations of the density.
         """
         affordable = min(self.variance / stderr**2, evaluations / self.cost)
-        wanted = max(affordable, min_particles)
-        runs = self.runs(wanted)
-        return runs * math.ceil(wanted / runs)
+        n_wanted = max(affordable, min_particles)
+        runs = self.runs(n_wanted)
+        return runs * math.ceil(n_wanted / runs)
 
     def runs(self, particles: float) -> int:
         """Return the number of independent runs that so many particles are divided into."""
         return _SETS if self.cost == 1 and particles >= _DRAWS_PER_SET * _SETS else MIN_RUNS
 
     def run(self, target: LogDensity, particles: int, noise: Noise) -> SMCSample:
-        """Follow the strategy in independent runs with so many particles together."""
+        """Sample by the strategy, with a given number of particles over all independent runs."""
         runs = self.runs(particles)
         return frozen_smc(target, self.law, self.steps, particles // runs, runs, noise)
 
@@ -212,7 +212,8 @@ def choose_strategy(
     search = mode_search(target, dim, noise.fold(_SEARCH), mean, std)
     law: StartLaw = search.start_law
     modes = search.modes if search.countable else None
-    trials, moved = list[ProposalTrial](), torch.zeros(0, dim, dtype=torch.float64)
+    trials = list[ProposalTrial]()
+    moved = torch.zeros(0, dim, dtype=torch.float64)
     for k in range(refits + 1):
         trials.append(ProposalTrial.of(target, law, particles, noise.fold(_DRAW, k)))
         if k == refits or _good_enough(trials):
@@ -235,7 +236,7 @@ def choose_strategy(
 
 
 def _good_enough(trials: list[ProposalTrial]) -> bool:
-    """Whether the last proposal is near the target, or hardly better than a usable one before."""
+    """Return whether the last proposal is near the target, or fitting again gained little."""
     last = trials[-1].ess_fraction
     before = trials[-2].ess_fraction if len(trials) > 1 else 0.0
     return last > _NEAR or (before >= _DIRECT and last < _IMPROVED * before)

@@ -104,7 +104,7 @@ def frozen_smc(
     runs: int,
     noise: Noise,
 ) -> SMCSample:
-    """Follow given tempering steps in independent runs of n particles each: unbiased for Z.
+    """Run tempered SMC with given steps, once for each of the runs; estimates of Z are unbiased.
 
     Args:
         target: unnormalised log-density, ``(n, d) -> (n,)``.
@@ -140,7 +140,7 @@ def adaptive_smc(
     max_moves: int = 6,
     max_levels: int = 300,
 ) -> tuple[SMCSample, list[TemperingStep]]:
-    """Carry n particles from a start distribution to a target, and choose the steps for it.
+    """Run SMC from a start distribution to a target, choosing temperatures and moves adaptively.
 
     Args:
         target: unnormalised log-density, ``(n, d) -> (n,)``; -inf outside the support.
@@ -163,7 +163,8 @@ def adaptive_smc(
     if system.cess_at(0.0) >= _NEAR_ENOUGH:
         system.reweight(0.0)
         return system.sample(), [TemperingStep(0.0, None)]
-    size, steps = system.x.shape[1] ** -0.25, list[TemperingStep]()
+    size = system.x.shape[1] ** -0.25
+    steps = list[TemperingStep]()
     for k in range(max_levels):
         level = _next_level(system, cess)
         system.reweight(level)
@@ -181,11 +182,13 @@ def adaptive_smc(
 
 
 def _adapt_moves(system: ParticleSystem, kernel: HMC, noise: Noise, max_moves: int) -> HMC:
-    """Move the particles until they are independent of where they were; return the adapted kernel.
+    """Move particles until they forget where they were, and return the adapted kernel.
 
     The step size is fitted to the acceptance rate after each move.
     """
-    origin, rates, distance = system.x, list[float](), 0.0
+    origin = system.x
+    rates = list[float]()
+    distance = 0.0
     for move in range(max_moves):
         rates.append(float(system.move(kernel, noise.fold(move)).acceptance.mean()))
         kernel = replace(kernel, size=kernel.size * math.exp(rates[-1] - _ACCEPTANCE))
