@@ -1,4 +1,4 @@
-"""A test of adaptedness: does an integrand use the path after its own time?
+"""Test whether an integrand is adapted, that is, whether it uses the path only up to its own time.
 
 An Ito integrand is adapted: its value at t depends on the path up to t only. Then another future of
 the path changes nothing. With an independent motion B' let
@@ -24,7 +24,7 @@ from ornstein.core.random.motion import Motion
 
 @dataclass(frozen=True)
 class _Resampled(DerivedMotion):
-    """The motion (1): one motion up to ``now``, increments of another after it."""
+    """The Brownian motion (1): one motion up to the time ``now``, increments of another after."""
 
     other: Motion
     now: float

@@ -1,4 +1,4 @@
-"""Conversion of an equation between Ito's and Stratonovich's calculus.
+"""Convert a stochastic differential equation between Ito's and Stratonovich's calculus.
 
 Read in Stratonovich's sense, an equation with the diffusion columns g_k has the same solutions as
 an equation in Ito's sense with another drift,
@@ -24,7 +24,7 @@ from ornstein.core.processes.sde import Equation
 
 @dataclass(frozen=True)
 class Correction:
-    """An equation in the other sense, Stratonovich's for Ito's or the reverse.
+    """An equation in Stratonovich's sense made of one in Ito's, or the reverse.
 
     Its drift is that of the given equation plus ``factor * sum_k (D g_k) g_k``; its diffusion is
     the same. Made by `to_stratonovich` and `to_ito`.
@@ -76,7 +76,7 @@ class Correction:
 
 
 def to_stratonovich(sde: Equation) -> Equation:
-    """Return the equation in Stratonovich's sense that has the solutions of an equation.
+    """Return the Stratonovich equation that has the same solutions as an Ito equation.
 
     From Ito's drift ``1/2 sum_k (D g_k) g_k`` is subtracted. The attribute `calculus` of an
     equation says in which sense it is meant; without it the sense is Ito's.
@@ -90,7 +90,7 @@ def to_stratonovich(sde: Equation) -> Equation:
 
 
 def to_ito(sde: Equation) -> Equation:
-    """Return the equation in Ito's sense that has the solutions of an equation.
+    """Return the Ito equation that has the same solutions as a Stratonovich equation.
 
     The inverse of `to_stratonovich`.
 

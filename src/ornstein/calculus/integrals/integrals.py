@@ -39,7 +39,7 @@ from ornstein.errors import OrnsteinError
 def _partial_sums(
     f: Integrand, x: Integrator, grid: Tensor | Sequence[float], theta: float
 ) -> Iterator[Tensor]:
-    """Yield the sum (1) up to the end of each step."""
+    """Yield the sum (1), an approximation of the integral, up to the end of each step."""
     if not 0 <= theta <= 1:
         raise OrnsteinError(
             f"theta={theta}: from 0, the left end of a step (Ito), to 1, its right end; 1/2 is"

@@ -159,7 +159,7 @@ def grid_steps(x: Integrator, times: Tensor) -> Iterator[GridStep]:
 def reader(
     f: Integrand, x: Integrator, times: Tensor, theta: float = 0.0
 ) -> Callable[[GridStep], Any]:
-    """Return a function that evaluates an integrand at the fraction theta of a step.
+    """Return a function that evaluates an integrand f at the fraction theta of a grid step.
 
     Args:
         f: the integrand.

@@ -167,5 +167,5 @@ def _units(x: Tensor) -> list[Tensor]:
 
 
 def _entry(x: Tensor, i: int) -> Tensor:
-    """Return entry i of each sample, ``(b,)``."""
+    """Return entry i of the event of each sample, ``(b,)``."""
     return x if x.ndim == 1 else x.flatten(1)[:, i]

@@ -1,4 +1,4 @@
-"""Ito's formula on paper, with SymPy: the formulas of which `ito_formula` computes the numbers.
+"""Ito's formula as symbolic mathematics, with SymPy; `ito_formula` computes the same as numbers.
 
 df(X_t, t) = [d_t f + sum_i a_i d_i f + 1/2 sum_ij (g g^t)_ij d_i d_j f] dt
              + sum_k (sum_i g_ik d_i f) dB_k.                                                (1)
@@ -60,7 +60,7 @@ class SymbolicFormula:
         return rf"d\left({latex(self.f)}\right) = " + (" + ".join(terms) or "0")
 
     def _terms(self, name: str) -> list[tuple[Any, str]]:
-        """Return the factors that are not 0, each with the name of its differential."""
+        """Return the nonzero terms of the formula, each with the name of its differential."""
         count = len(self.diffusion)
         names = ["dB"] if count == 1 else [name.format(k + 1) for k in range(count)]
         factors = zip([self.drift, *self.diffusion], ["dt", *names], strict=True)
@@ -108,7 +108,8 @@ def symbolic(
         )
     if not isinstance(g[0], list | tuple):
         g = [[entry if i == j else 0 for j in range(dim)] for i, entry in enumerate(g)]
-    matrix, y = sp.Matrix(g), sp.sympify(read(f))
+    matrix = sp.Matrix(g)
+    y = sp.sympify(read(f))
     slope = [sp.diff(y, v) for v in x]
     spread = matrix * matrix.T
     rate = sp.diff(y, t) + sum(sp.sympify(c) * d for c, d in zip(a, slope, strict=True))

@@ -1,4 +1,4 @@
-"""Time change of an integral (Dambis, Dubins-Schwarz): on one clock it is a Brownian motion.
+"""The time change of Dambis and Dubins-Schwarz, which makes an integral a Brownian motion.
 
 The integral ``M_t = int_0^t f dB`` runs faster where f is large. On the clock ``A_t = int_0^t f^2
 ds`` of its own variance, with
@@ -55,7 +55,7 @@ def kolmogorov(x: Float[Tensor, " n"]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class TimeChange:
-    """An integral on its own clock, with a test that it is a Brownian motion there.
+    """An integral as a function of its own variance, with a test that it is a Brownian motion.
 
     Attributes:
         clock: ``A`` on the grid, ``(n + 1, b, *event)``.
@@ -80,7 +80,7 @@ class TimeChange:
 def time_change(
     f: Integrand, path: Motion, grid: Tensor | Sequence[float], times: Tensor | Sequence[float]
 ) -> TimeChange:
-    """Return the Brownian motion that ``int f dB`` is on the clock of its own variance.
+    """Return ``int f dB`` as a function of its own variance, where it is a Brownian motion.
 
     Args:
         f: the integrand, adapted.
@@ -121,7 +121,7 @@ def time_change(
 def _fill(
     clock: Tensor, integral: Tensor, old_times: Tensor, new_times: Tensor, path: Motion
 ) -> tuple[Tensor, Tensor]:
-    """Return ``tau`` and ``W`` (1) at the new times.
+    """Return the old time ``tau`` and the value ``W`` of equation (1) at each of the new times.
 
     In each step of the clock a value is drawn from the bridge from the last value that was drawn to
     the end of the step.

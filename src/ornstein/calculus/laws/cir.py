@@ -45,7 +45,7 @@ _ENTROPY_NODES = 1 << 13
 
 
 def _on_whole_vectors(fn: Callable[[Tensor, Tensor], Tensor], shape: Tensor, x: Tensor) -> Tensor:
-    """Return an incomplete gamma function, evaluated on whole vectors of a processor.
+    """Evaluate an incomplete gamma function on inputs padded to whole processor vectors.
 
     In an incomplete vector torch's function may differ in the last digit, so the input is padded.
     """
@@ -76,9 +76,11 @@ def poisson_quantile(rate: Tensor, z: Tensor) -> Tensor:
     high = (guess + _BRACKET).clamp(min=0)
     width = 2 * _BRACKET
     while bool((bad := reached(low)).any()):
-        low, width = torch.where(bad, (low - width).clamp(min=-1), low), 2 * width
+        low = torch.where(bad, (low - width).clamp(min=-1), low)
+        width = 2 * width
     while bool((bad := ~reached(high)).any()):
-        high, width = torch.where(bad, high + width, high), 2 * width
+        high = torch.where(bad, high + width, high)
+        width = 2 * width
     # the interval ends shorter than 1, with the quantile as the only whole number in it
     steps = math.ceil(math.log2(float((high - low).max()))) if high.numel() else 0
     _, high = bisect(lambda n: ~reached(n.floor()), low, high, steps)
@@ -122,7 +124,8 @@ def gamma_quantile(shape: Tensor, z: Tensor) -> Tensor:
         slope = (shape * w - x - log_gamma - log_tail).exp()
         newton = torch.where(lower, target - log_tail, log_tail - target) / slope
         move = torch.where(done, 0.0, newton).clamp(-2, 2)
-        w, done = w + move, done | (move.abs() < 1e-13)
+        w = w + move
+        done = done | (move.abs() < 1e-13)
         if bool(done.all()):
             break
     return torch.where(large, expansion, w.exp())
@@ -155,7 +158,7 @@ class NoncentralChiSquare:
         return 2 * self.scale.square() * (self.df + 2 * self.noncentrality)
 
     def draw(self, z: Tensor, w: Tensor) -> Tensor:
-        """Return the state of two standard normal numbers per entry.
+        """Return the state that is made of two standard normal numbers per entry.
 
         Args:
             z: numbers for the Poisson number N of the mixture.
@@ -179,7 +182,8 @@ class NoncentralChiSquare:
         nu = a - 1
         peak = ((-nu + (nu**2 + 4 * rate * y).sqrt()) / 2).clamp(min=0)
         width = (peak * (peak + nu) / (2 * peak + nu).clamp(min=1e-300)).clamp(min=0).sqrt()
-        first, last = (peak - 10 * width).floor().clamp(min=0), peak + 10 * width + 40
+        first = (peak - 10 * width).floor().clamp(min=0)
+        last = peak + 10 * width + 40
         stride = ((last - first) / (_TERMS - 1)).clamp(min=1.0)
         n = first + stride * torch.arange(_TERMS, dtype=torch.float64).reshape(-1, *[1] * y.ndim)
         poisson = xlogy(n, rate) - rate - torch.lgamma(n + 1)
@@ -210,12 +214,12 @@ class CIR(ExactProcess):
 
     @property
     def df(self) -> float:
-        """The dimension ``d = 4 kappa theta / sigma^2``; for 2 or more 0 is never met."""
+        """The degrees of freedom ``d = 4 kappa theta / sigma^2``; if d >= 2, X stays above 0."""
         return 4 * self.kappa * self.theta / self.sigma**2
 
     @property
     def numbers(self) -> int:
-        """Standard normal numbers that a draw takes for each entry, 2."""
+        """The number of standard normal numbers that a draw takes for each entry, 2."""
         return 2
 
     def drift(self, x: Float[Tensor, "b *event"], t: Time) -> Float[Tensor, "b *event"]:

@@ -32,7 +32,7 @@ def elapsed(s: Time, t: Time) -> Tensor:
 
 @runtime_checkable
 class Law(Protocol):
-    """The law of a state: a batch of laws, ``(b, *event)``."""
+    """The distribution of a state, one distribution for each entry of a batch ``(b, *event)``."""
 
     @property
     def draw(self) -> Callable[..., Tensor]:
@@ -52,7 +52,7 @@ class ExactProcess(ABC):
 
     @property
     def numbers(self) -> int:
-        """Standard normal numbers that a draw takes for each entry."""
+        """The number of standard normal numbers that a draw takes for each entry."""
         return 1
 
     @abstractmethod

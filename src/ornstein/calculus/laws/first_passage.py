@@ -46,7 +46,7 @@ def _log_normal_density(z: Tensor) -> Tensor:
 
 
 def _returned(distance: Tensor | float, t: Tensor | float, mu: float, sigma: float) -> Tensor:
-    """Return the second term of (1): paths that met the level and are below it at time t.
+    """Return the second term of (1): the probability of having met the level and being below it.
 
     It is ``e^{2 mu a / sigma^2} Phi(-(mu t + a) / (sigma sqrt t))``, without overflow.
     """
@@ -120,7 +120,8 @@ class BrownianPassage(_PositiveParameters):
         smaller root r with probability ``a / (a + |mu| r)``, else ``a^2 / (mu^2 r)``. Draw i
         depends on the seed and i only.
         """
-        a, mu = self.distance, abs(self.mu)
+        a = self.distance
+        mu = abs(self.mu)
         w = self.sigma**2 * source(seed, _SQUARE).normal((n,), _DOUBLE).square()
         u, ever = (source(seed, k).uniform((n,), _DOUBLE) for k in (_ROOT, _EVER))
         # the root in the form that does not cancel, also for mu = 0
@@ -175,7 +176,7 @@ class BrownianMaximum(_PositiveParameters):
 
 
 def _highest(start: float, end: Tensor | float, var: float, u: Tensor) -> Tensor:
-    """Return the m at which (3) is ``1 - u``."""
+    """Return the quantile of the maximum of a bridge, the m at which (3) is ``1 - u``."""
     gap = end - start
     return (start + end + (gap**2 - 2 * var * torch.log1p(-u)).sqrt()) / 2  # (3)
 

@@ -127,7 +127,7 @@ class Interval(ABC):
         return self.by_images(y, t, y0) if short else self.by_modes(y, t, y0)
 
     def _wave_numbers(self, t: float) -> Tensor:
-        """Return ``n pi / L`` for the modes that count at time t, n = 1, 2, ..., ``(m, 1)``."""
+        """Return ``n pi / L`` of the Fourier modes that matter at time t, n >= 1, ``(m, 1)``."""
         count = (
             math.ceil(self.length / math.pi * math.sqrt(_LOG_NEGLIGIBLE / (self.diffusion * t))) + 1
         )
@@ -165,8 +165,10 @@ class Killed(Interval):
         return self._gauge(y, t, y0) * 2 / self.length * modes.sum(0)  # (2)
 
     def by_images(self, y: Tensor, t: float, y0: float) -> Tensor:
-        at = self._images(t)
-        images = kernel(y - y0 - at, t, self.diffusion) - kernel(y + y0 - at, t, self.diffusion)
+        shifts = self._images(t)
+        images = kernel(y - y0 - shifts, t, self.diffusion) - kernel(
+            y + y0 - shifts, t, self.diffusion
+        )
         return self._gauge(y, t, y0) * images.sum(0)
 
     def survival(self, t: float, start: float) -> float:
@@ -175,7 +177,9 @@ class Killed(Interval):
         It is the integral of the density over the interval, by modes or by images.
         """
         _require_spread(self.diffusion, t)
-        h, y0, L = self._half_drift, start - self.low, self.length
+        h = self._half_drift
+        y0 = start - self.low
+        L = self.length
         if self.diffusion * t < _SHORT * L**2:
             return float(self._surviving_image(y0, t, y0) - self._surviving_image(-y0, t, y0))
         k = self._wave_numbers(t)[:, 0]
@@ -188,7 +192,7 @@ class Killed(Interval):
         return float((2 / L * (k * y0).sin() * integral).sum())
 
     def _surviving_image(self, at: float, t: float, y0: float) -> Tensor:
-        """Return the integral of the kernels at ``at`` and at 2 L, 4 L ... to both sides.
+        """Return the integral over the interval of image kernels at ``at`` plus multiples of 2 L.
 
         The kernels are multiplied by the factor of (2): ``e^{h (y - y_0) - D h^2 t} K(y - a, t)``
         is ``e^{h (a - y_0)}`` times the kernel with drift.
@@ -203,12 +207,13 @@ class Killed(Interval):
         return ((gauge + log_ndtr(high)).exp() - (gauge + log_ndtr(low)).exp()).sum()
 
     def mean_exit_time(self, start: float) -> float:
-        """Return the mean time to the first end from a start.
+        """Return the mean time at which a path from a start meets an end.
 
         It is ``(L (1 - e^{-2 h y_0}) / (1 - e^{-2 h L}) - y_0) / v``, or ``y_0 (L - y_0) / (2 D)``
         if v = 0.
         """
-        h, L = abs(self._half_drift), self.length
+        h = abs(self._half_drift)
+        L = self.length
         y0 = start - self.low if self.velocity > 0 else self.high - start
         if h * L < _SMALL_DRIFT:  # the next term is of relative order (h L)^2
             return y0 * (L - y0) / (2 * self.diffusion) * (1 + h * (L - 2 * y0) / 3)
@@ -244,7 +249,8 @@ class Reflected(Interval):
             )
 
     def by_modes(self, y: Tensor, t: float, y0: float) -> Tensor:
-        k, h = self._wave_numbers(t), self._half_drift
+        k = self._wave_numbers(t)
+        h = self._half_drift
 
         def phi(y: Tensor | float) -> Tensor:
             return (k * (k * y).cos() + h * (k * y).sin()) / (k.square() + h**2).sqrt()
@@ -256,8 +262,10 @@ class Reflected(Interval):
         if self.velocity:  # the image of a start that drifts is no kernel, so take modes
             self._require_moderate_drift()
             return self.by_modes(y, t, y0)
-        at = self._images(t)
-        images = kernel(y - y0 - at, t, self.diffusion) + kernel(y + y0 - at, t, self.diffusion)
+        shifts = self._images(t)
+        images = kernel(y - y0 - shifts, t, self.diffusion) + kernel(
+            y + y0 - shifts, t, self.diffusion
+        )
         return images.sum(0)
 
 
@@ -271,8 +279,8 @@ class Ring(Interval):
         return (1 + 2 * modes.sum(0)) / self.length  # (4)
 
     def by_images(self, y: Tensor, t: float, y0: float) -> Tensor:
-        at = self._images(t) / 2
-        return kernel(y - y0 - at, t, self.diffusion, self.velocity).sum(0)
+        shifts = self._images(t) / 2
+        return kernel(y - y0 - shifts, t, self.diffusion, self.velocity).sum(0)
 
     def evolve(self, c: Float[Tensor, "*batch n"], t: float) -> Float[Tensor, "*batch n"]:
         """Return the concentration a time t >= 0 later, mode by mode in Fourier space.

@@ -38,9 +38,12 @@ def two_sided_law(n: int, left: float, right: float, coefficients: Coefficients)
     low, low_power = _inward(n if left else 0, lambda j: coefficients(left, right, j))
     high, high_power = _inward(n if right else 0, lambda j: coefficients(right, left, j))
     if left and right:
-        at = 0 if low[0] > 0 else 1
-        high, high_power = high * low[at] / high[at], high_power + low_power[at] - high_power[at]
-        high = high * (right / left) if at else high
+        common = 0 if low[0] > 0 else 1
+        high, high_power = (
+            high * low[common] / high[common],
+            high_power + low_power[common] - high_power[common],
+        )
+        high = high * (right / left) if common else high
     values = torch.cat([low.flip(0), high[1:]] if left else [high])
     powers = torch.cat([low_power.flip(0), high_power[1:]] if left else [high_power])
     margins = (0 if left else n, 0 if right else n)
@@ -51,9 +54,12 @@ def two_sided_law(n: int, left: float, right: float, coefficients: Coefficients)
 
 
 def _inward(n: int, terms: Callable[[Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return ``P_0 .. P_n`` of (1) up to a common factor, as mantissas and powers of 2^300."""
-    values, powers = [1.0], [0]
-    outer, inner, power = 0.0, 1.0, 0
+    """Return ``P_0 .. P_n`` of (1) up to a common factor, with powers of 2^300 against overflow."""
+    values = [1.0]
+    powers = [0]
+    outer = 0.0
+    inner = 1.0
+    power = 0
     x_terms, y_terms = (part.tolist() for part in terms(torch.arange(n, 0, -1).double()))
     for x, y in zip(x_terms, y_terms, strict=True):
         outer, inner = inner, x * inner + y * outer  # (1)

@@ -64,7 +64,7 @@ class JointGaussian:
     cov: Float[Tensor, "*b d d"]
 
     def _scaled(self) -> tuple[Tensor, Tensor]:
-        """Return standard deviations and correlations, which are all of one magnitude."""
+        """Return standard deviations and the correlation matrix, which is well scaled."""
         std = self.cov.diagonal(dim1=-2, dim2=-1).sqrt()
         inverse = torch.where(std > 0, 1 / std, 0.0)
         return std, self.cov * inverse[..., None] * inverse[..., None, :]
@@ -199,7 +199,8 @@ class MultivariateOU(ExactProcess):
         doublings = max(0, math.ceil(math.log2(2 * size))) if size > 0 else 0
         h = (h / 2**doublings)[..., None, None]
         eye = torch.eye(len(self.rate), dtype=torch.float64)
-        power, series = eye, self._square * h
+        power = eye
+        series = self._square * h
         shift, cov = torch.zeros_like(series), torch.zeros_like(series)
         for k in range(1, _TERMS):
             power = self.rate @ power * (-h / k)
@@ -243,7 +244,7 @@ class MultivariateOU(ExactProcess):
         return JointGaussian(torch.zeros(1, len(self.rate)), cov).entropy()
 
     def stationary(self) -> JointGaussian:
-        """Return the law that every start tends to, ``A C + C A' = S S'``, as a batch of one.
+        """Return the stationary law, with ``A C + C A' = S S'``, as a batch of one.
 
         Raises:
             OrnsteinError: unless all eigenvalues of the rate have a positive real part.

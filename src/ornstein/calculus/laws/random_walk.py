@@ -82,7 +82,7 @@ class RandomWalk:
     def towards(
         cls, diffusion: float, velocity: float = 0.0, delta: float = 0.1, move: float = 1 / 3
     ) -> "RandomWalk":
-        """Return the walk whose limit has a given diffusion constant and velocity.
+        """Return the walk that approximates a given diffusion constant and velocity.
 
         It has ``tau = delta^2 move / (2 D)``, ``p + q = move`` and ``q - p = v tau / delta``. Its
         law is off by O(delta^2). Without drift ``move = 1/3`` is the best choice: then the fourth
@@ -151,7 +151,7 @@ class RandomWalk:
     def parts(
         self, c: Float[Tensor, "*batch n"]
     ) -> tuple[Float[Tensor, "*batch m"], Float[Tensor, "*batch m"]]:
-        """Return the drift part and the diffusion part of one step of a concentration.
+        """Return the changes of a concentration in one step, by drift and by diffusion.
 
         They are ``(p - q)/2 (c_{i+1} - c_{i-1})`` and ``(p + q)/2 (c_{i+1} - 2 c_i + c_{i-1})``;
         their sum over `tau` is the right-hand side of the master equation.

@@ -82,7 +82,7 @@ class Expectation(Estimate):
 
 @dataclass(frozen=True)
 class Problem:
-    """The quantity that is to be estimated: the arguments of `expectation`."""
+    """The quantity ``E f(X_T)`` to be estimated: the arguments of `expectation`."""
 
     f: Callable[[Tensor], Tensor]
     sde: Any
@@ -134,7 +134,7 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class Plain:
-    """Plain Monte Carlo: the mean of f over n independent paths.
+    """Plain Monte Carlo: the mean of f over n independent simulated paths.
 
     Args:
         n: number of paths, at least 2.

@@ -110,7 +110,7 @@ class Multilevel:
         )
 
     def _numbers(self, sums: list[_Sums], decay: float) -> list[int]:
-        """Return the number of samples of each level by (2).
+        """Return the optimal numbers of samples of the levels, by equation (2).
 
         No variance is taken for less than half of what the one before it, which falls like the
         squared error of the method, predicts.
@@ -126,7 +126,7 @@ class Multilevel:
         ]  # (2)
 
     def _sample(self, problem: Problem, sums: list[_Sums], l: int, n: int) -> None:
-        """Add n samples to level l."""
+        """Simulate n more samples of level l, and add them to the sums of the level."""
         level = sums[l]
         grid = problem.grid(level.steps)
         coarse = problem.grid(level.steps // 2) if l else None
@@ -146,7 +146,7 @@ class Multilevel:
 
 
 def _result(sums: list[_Sums], bias: float) -> Expectation:
-    """Return the sum of all levels as an estimate."""
+    """Return the sum of the means of all levels as an estimate with its error."""
     levels = tuple(Level(s.steps, s.n, s.mean, s.variance, s.cost) for s in sums)
     stderr = math.sqrt(sum(level.variance / level.n for level in levels))
     value = sum(level.mean for level in levels)

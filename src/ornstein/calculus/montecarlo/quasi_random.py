@@ -43,7 +43,7 @@ class Mirrored:
 
 
 class _MirroredStream(NamedTuple):
-    """The draws of one run; uniform numbers are mirrored at 1/2."""
+    """The random numbers of one antithetic simulation; uniform numbers are mirrored at 1/2."""
 
     half: NormalStream
 
@@ -65,7 +65,7 @@ class _MirroredStream(NamedTuple):
 
 
 def _with_mirror(z: Tensor) -> Tensor:
-    """Return the numbers followed by the same numbers with the sign turned."""
+    """Return the numbers followed by their negatives."""
     return torch.cat([z, -z])
 
 
@@ -116,7 +116,7 @@ class SobolPaths:
 
 
 class _SobolStream(NamedTuple):
-    """The draws of one run: increments from Sobol' points, all others from a plain stream."""
+    """The random numbers of one simulation: increments from Sobol' points, others pseudo-random."""
 
     increments: Tensor
     step_of: dict[float, int]

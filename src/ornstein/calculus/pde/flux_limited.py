@@ -80,8 +80,8 @@ def _step(q: Generator, axis: int, p: Array, dt: float) -> Array:
     if not (rates[2].any() or rates[3].any()):  # return the mass that the solves rounded off
         z *= before.sum(-1, keepdims=True) / np.maximum(z.sum(-1, keepdims=True), 1e-300)
     moved = long.flux(y) + short.flux(w) - short.flux(y) - long.flux(z)
-    given = np.maximum(moved[..., 1:], 0) - np.minimum(moved[..., :-1], 0)
-    fraction = np.minimum(1.0, z / np.maximum(given, 1e-300)) * (1 - 1e-15)
+    outflow = np.maximum(moved[..., 1:], 0) - np.minimum(moved[..., :-1], 0)
+    fraction = np.minimum(1.0, z / np.maximum(outflow, 1e-300)) * (1 - 1e-15)
     low, high = fraction[..., -1:], fraction[..., :1]
     if not short.periodic:
         low = high = np.ones_like(high)
@@ -92,7 +92,7 @@ def _step(q: Generator, axis: int, p: Array, dt: float) -> Array:
 
 
 class _Line:
-    """The matrix ``1 - h M`` on the last axis, factorised, with the fluxes of M."""
+    """The factorised tridiagonal matrix ``1 - h M`` along the last axis, with the fluxes of M."""
 
     def __init__(self, rates: list[Array], h: float) -> None:
         self.lapack = scipy_part("linalg.lapack")
@@ -100,7 +100,8 @@ class _Line:
         self.periodic = bool(self.up[..., -1].any() or self.down[..., 0].any())
         diagonal = 1 + self.up + self.down + self.exit_up + self.exit_down
         above, below = self.down.copy(), self.up.copy()
-        above[..., 0], below[..., -1] = 0.0, 0.0
+        above[..., 0] = 0.0
+        below[..., -1] = 0.0
         # the corners are a rank-one matrix, (c, 0 .. 0, b)^T (1, 0 .. 0, a): Sherman-Morrison
         if self.periodic:
             self.corner = self.down[..., 0], self.up[..., -1]

@@ -125,15 +125,15 @@ class Generator:
 
     def same(self, other: "Generator") -> bool:
         """Return whether all rates equal those of another generator."""
-        mine, theirs = (*self.up, *self.down, self.out), (*other.up, *other.down, other.out)
+        rates, other_rates = (*self.up, *self.down, self.out), (*other.up, *other.down, other.out)
         return self.steps == other.steps and all(
-            np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True)
+            np.array_equal(a, b) for a, b in zip(rates, other_rates, strict=True)
         )
 
 
 @lru_cache(maxsize=32)
 def _moves(grid: Grid, step: tuple[int, ...], sign: int) -> list[tuple[int, Array]]:
-    """Return by how much the index of a cell falls in a step, and the cells, flat, that move so.
+    """Return each offset of the flat index in a step, with a mask of the cells that move by it.
 
     There is more than one such pair where ends are periodic.
     """
@@ -219,7 +219,7 @@ class _Edges:
 
 @lru_cache(maxsize=8)
 def _edges(grid: Grid) -> tuple[list[tuple[_Edges, slice]], Tensor, int]:
-    """Return the segments of each axis, and their Gauss points in one batch of states.
+    """Return the segments of each axis, and their Gauss points as one batch of states.
 
     The centres follow in the batch; the third result is the number of Gauss points.
     """
@@ -227,7 +227,8 @@ def _edges(grid: Grid) -> tuple[list[tuple[_Edges, slice]], Tensor, int]:
     batches: list[Array] = []
     first = 0
     for k, axis in enumerate(grid.axes):
-        start, h = axis.centres.numpy(), axis.width
+        start = axis.centres.numpy()
+        h = axis.width
         length = np.full(axis.cells, h)
         if not axis.periodic:
             length[-1] = h / 2
@@ -269,7 +270,7 @@ def _coefficients(
 
 
 def _mixed_coefficients(mixed: Mixed, own: list[Array]) -> Iterator[tuple[Array, _Edges, Array]]:
-    """Yield the same for noise that mixes coordinates, by `Mixed.pull` and `Mixed.parts`."""
+    """Yield for each axis A / D, the edges and D, for noise that mixes coordinates."""
     edges, x, edges_of_x = _edges(mixed.grid)
     w = mixed.pull(x[:edges_of_x]).numpy()
     for k, (edge, rows) in enumerate(edges):
@@ -277,7 +278,7 @@ def _mixed_coefficients(mixed: Mixed, own: list[Array]) -> Iterator[tuple[Array,
 
 
 def _rates(edge: _Edges, axis: Axis, w: Array, centre: Array) -> tuple[Array, Array, Array, Array]:
-    """Return the rates (3), cells of this axis first: up, down, and out at both ends."""
+    """Return the jump rates (3) of an axis: up, down, and out at both ends; own axis first."""
     rise, fall = (rate / axis.width for rate in segment_rates(w, edge.length))  # (3), but for D
     up, down, exit_up, exit_down = (np.zeros_like(centre) for _ in range(4))
     if axis.periodic:

@@ -42,7 +42,7 @@ _TOLERANCE = 1e-60  # of the time steps: V = -log phi also needs the digits of t
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """The value function and the optimal control, on the grid and between its points.
+    """The value function V and optimal control u*, on the grid and interpolated in between.
 
     Args:
         grid: the cells.
@@ -74,7 +74,7 @@ class Control:
         return torch.lerp(before, after, part).to(x)
 
     def _interpolate(self, field: Tensor, x: Tensor) -> Tensor:
-        """Return ``field (*cells, d)`` at x, linear in each coordinate."""
+        """Interpolate ``field (*cells, d)`` at states x, linearly in each coordinate."""
         low: list[Tensor] = []
         part: list[Tensor] = []
         for k, axis in enumerate(self.grid.axes):
@@ -94,7 +94,7 @@ class Control:
 
 @dataclass(frozen=True)
 class HJB:
-    """Stochastic optimal control on a grid: the least cost of steering by a drift ``g u``.
+    """Optimal control on a grid: the drift ``g u`` of least expected cost, by Hopf-Cole.
 
     The cost is ``E[int_t^T (q + |u|^2 / 2) ds + G(X_T)]``; the value function V solves the
     Hamilton-Jacobi-Bellman equation ``d_t V = -L V - q + |g grad V|^2 / 2``, by the Hopf-Cole

@@ -65,7 +65,7 @@ class KolmogorovBackward:
     stepping: Uniformisation = UNIFORMISATION
 
     def generator(self, t: Time, direction: int = 1) -> Generator:
-        """Return the matrix ``Q - q`` at time t.
+        """Return the generator with killing, the matrix ``Q - q`` at time t.
 
         Args:
             t: the time at which the coefficients are frozen.
@@ -155,7 +155,7 @@ def mean_first_passage(
 
 
 class _Set:
-    """The cells whose centre is in a set of states."""
+    """The cells of a grid whose centres lie in a set of states."""
 
     def __init__(self, grid: Grid, inside: Inside) -> None:
         self.grid = grid
@@ -184,9 +184,10 @@ def _solve(
     values: Array,
     source: Array,
 ) -> Tensor:
-    """Solve ``-Q u = source`` in the other cells, with ``u = values`` in the given cells."""
+    """Solve ``-Q u = source`` in the cells that are not given, with ``u = values`` in others."""
     inner = ~given.reshape(-1)
-    matrix, flat = q.backward.tocsr()[inner], values.reshape(-1).copy()
+    matrix = q.backward.tocsr()[inner]
+    flat = values.reshape(-1).copy()
     right = source.reshape(-1)[inner] + matrix[:, ~inner] @ flat[~inner]
     flat[inner] = scipy_part("sparse.linalg").spsolve(-matrix[:, inner].tocsc(), right)
     return torch.from_numpy(flat.reshape(values.shape))

@@ -1,4 +1,4 @@
-"""Noise that moves both coordinates of a plane at once: jumps on diagonals of a grid.
+"""Jump rates along the diagonals of a grid, for noise that moves both coordinates at once.
 
 With ``D = g g' / 2`` and cells of widths h_1 and h_2 let e be the step to the cell that is next
 along both axes, (h_1, h_2) where D_12 >= 0 and (h_1, -h_2) where it is negative. Then
@@ -41,7 +41,7 @@ def is_mixed(sde: Equation, grid: Grid) -> bool:
 
 
 class Mixed(NamedTuple):
-    """The coefficients of an equation in the plane at one time."""
+    """The drift and covariance of an equation in the plane at one time."""
 
     sde: Equation
     grid: Grid
@@ -64,7 +64,7 @@ class Mixed(NamedTuple):
         return torch.linalg.solve(d + floor * torch.eye(2, dtype=d.dtype), a)
 
     def parts(self) -> tuple[Array, Array, Array]:
-        """Return d_1 and d_2 of the splitting of D in the cells, and c with the sign of D_12.
+        """Split D in each cell into axes and a diagonal: d_1, d_2, and c with the sign of D_12.
 
         Raises:
             OrnsteinError: where a rate would be negative, with the ratios of widths that are
@@ -93,7 +93,7 @@ class Mixed(NamedTuple):
 
 
 def add_diagonals(parts: dict[str, list[Any]], mixed: Mixed, c: Array) -> None:
-    """Add the rates on diagonals to those of the axes, and the absorption to that of the ends.
+    """Add the rates along diagonals to those along axes, and the absorption at the ends.
 
     Args:
         parts: ``steps``, ``up`` and ``down`` for each direction, ``exit_up`` and ``exit_down`` for
@@ -110,7 +110,7 @@ def add_diagonals(parts: dict[str, list[Any]], mixed: Mixed, c: Array) -> None:
 
 
 class _Segments(NamedTuple):
-    """The segments along a diagonal of which an end, or both, are cells.
+    """The segments along a diagonal that have one or both ends in a cell.
 
     Attributes:
         start: indices of the lower cell, ``(2, segments)``; -1 or the number of cells outside.
@@ -139,7 +139,9 @@ def _segments(mixed: Mixed, sign: int) -> _Segments:
         for cell in (start, start + np.array([[1], [sign]]))
     )
     inside = np.logical_or(begins, ends)
-    start, begins, ends = start[:, inside], begins[inside], ends[inside]
+    start = start[:, inside]
+    begins = begins[inside]
+    ends = ends[inside]
     # an end of the grid is half a step away
     low, high = np.where(begins, 0.0, 0.5), np.where(ends, 1.0, 0.5)
     return _Segments(start, begins, ends, low, high)
@@ -160,7 +162,7 @@ def _segment_points(mixed: Mixed, segments: _Segments, sign: int) -> Tensor:
 def _diagonal(
     parts: dict[str, list[Any]], mixed: Mixed, weight: Array, sign: int
 ) -> tuple[Array, Array]:
-    """Return the rates along (1, sign), up and down the first axis, with D = ``weight``."""
+    """Return the jump rates along (1, sign), up and down the first axis, with D = ``weight``."""
     axes = mixed.grid.axes
     segments = _segments(mixed, sign)
     w = mixed.pull(_segment_points(mixed, segments, sign)).numpy()
@@ -177,8 +179,8 @@ def _diagonal(
         (up, start, end, begins, ends, rise),
         (down, end, start, ends, begins, fall),
     ):
-        at = tuple(source[:, is_cell & continues])
-        rates[at] = weight[at] * rate[is_cell & continues]
+        indices = tuple(source[:, is_cell & continues])
+        rates[indices] = weight[indices] * rate[is_cell & continues]
         leaving = is_cell & ~continues
         for k, axis in enumerate(axes):
             for name, side, beyond in (
@@ -187,6 +189,6 @@ def _diagonal(
             ):
                 if isinstance(side, Absorbing):
                     absorbed, leaving = leaving & beyond, leaving & ~beyond
-                    at = tuple(source[:, absorbed])
-                    np.add.at(parts[name][k], at, weight[at] * rate[absorbed])
+                    indices = tuple(source[:, absorbed])
+                    np.add.at(parts[name][k], indices, weight[indices] * rate[absorbed])
     return up, down

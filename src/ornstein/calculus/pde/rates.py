@@ -25,7 +25,7 @@ _MOMENTS = np.stack((_WEIGHTS / 2, 3 * _WEIGHTS * NODES))
 
 
 def segment_rates(w: Array, length: Array) -> tuple[Array, Array]:
-    """Return the rates at which paths go up and down a segment, but for D and a length.
+    """Return the jump rates up and down a segment of a grid, divided by D over a length.
 
     They are ``B(-P) / l`` and ``B(P) / l``, with the correction factor of the mean displacement.
 
@@ -78,7 +78,7 @@ def coefficient(
 
 
 def finite(value: Tensor, name: str, t: Time) -> Tensor:
-    """Return a value, or raise `OrnsteinError` if a number in it is not finite."""
+    """Return a value unchanged, or raise `OrnsteinError` if a number in the value is not finite."""
     if not math.isfinite(float(value.sum())):
         raise OrnsteinError(
             f"the {name} is not finite everywhere on the grid at t={float(t):g}: move the ends of"

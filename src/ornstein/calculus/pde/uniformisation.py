@@ -60,8 +60,8 @@ class Uniformisation:
         return self._apply(q.backward, q, function, dt)
 
     def _apply(self, matrix: Any, q: Generator, x: Array, dt: float) -> Array:
-        # growth is taken out of the matrix and multiplied back at the end
         """Return the exponential of a matrix applied to an array of the shape of the cells."""
+        # growth is taken out of the matrix and multiplied back at the end
         growth = 0.0 if q.potential is None else max(0.0, -float(q.potential.min()))
         rate = max(float(q.out.max()) + growth, 1e-300)
         if rate * dt > _MAX_PRODUCTS:
@@ -70,12 +70,13 @@ class Uniformisation:
                 f" {_MAX_PRODUCTS:.0e}: use FluxLimited() for densities, stationary(), committor()"
                 " or mean_first_passage() for the long run, or fewer cells"
             )
-        one = matrix.copy()
-        one.data /= rate
-        one.data[one.offsets == 0] += 1 - growth / rate
+        jumps = matrix.copy()
+        jumps.data /= rate
+        jumps.data[jumps.offsets == 0] += 1 - growth / rate
         weights = _poisson(rate * dt, self.tolerance)
         # the cost of a small matrix is its calls, so take a power of the matrix at once
-        matrix_power, power = one, 1
+        matrix_power = jumps
+        power = 1
         while matrix_power.data.size < _SMALL and 4 * power**2 < len(weights):
             matrix_power, power = matrix_power @ matrix_power, 2 * power
         weights = np.append(weights, np.zeros(-len(weights) % power)).reshape(-1, power).T
@@ -90,7 +91,7 @@ class Uniformisation:
             sums += block @ terms[: block.shape[1]]
         total = sums[-1]
         for part in sums[-2::-1]:
-            total = part + one @ total  # (1), the terms k = r modulo power together
+            total = part + jumps @ total  # (1), the terms k = r modulo power together
         return math.exp(growth * dt) * total.reshape(x.shape)
 
 
@@ -103,7 +104,7 @@ _MAX_PRODUCTS = 1e7  # hours of work
 
 
 def _poisson(mean: float, tolerance: float) -> Array:
-    """Return the weights of (1), summing to 1, without a tail below the tolerance."""
+    """Return the Poisson weights of (1), cut off below the tolerance and summing to 1."""
     nats = -math.log(tolerance)
     # Bernstein's bound on the tail
     last = math.ceil(mean + nats / 3 + math.sqrt(nats**2 / 9 + 2 * nats * mean))

@@ -63,15 +63,13 @@ class Product:
         d = len(self.means)
         order = noise.fold(_ORDER).uniform((n, d), torch.float64).argsort(0)
         u = (order + noise.fold(_COMPONENT).uniform((n, d), torch.float64)) / n
-        component = pick(self.weights, u.mT.contiguous())
+        index = pick(self.weights, u.mT.contiguous())
         z = noise.fold(_NORMAL).normal((n, d), self.means.dtype)
-        return (
-            self.means.gather(1, component) + self.stds.gather(1, component) * z.mT
-        ).mT.contiguous()
+        return (self.means.gather(1, index) + self.stds.gather(1, index) * z.mT).mT.contiguous()
 
 
 def _mode_means(law: Product) -> Float[Tensor, "d k"]:
-    """Return for each component the mean of all components that share its mode.
+    """Return for each index the mean of all components that share its mode.
 
     Neighbouring components belong to different modes if the density between their means falls
     below a third of both.
