@@ -37,7 +37,7 @@ class Condition(ABC):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one value: the empty tuple for a number."""
+        """The shape of one value, the empty tuple for a number."""
         return ()
 
     @abstractmethod
@@ -98,7 +98,7 @@ class Label(Condition):
 
 
 class _LabelEmbedding(nn.Module):
-    """A table with a learned row for each class and one more for the null value."""
+    """The layer of a `Label`: a learned row for each class, and one for the null value."""
 
     def __init__(self, classes: int, width: int) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class Vector(Condition):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one value, ``(dim,)``."""
+        """The shape of one value, ``(dim,)``."""
         return (self.dim,)
 
     def null(self) -> Float[Tensor, " dim"]:
@@ -170,7 +170,7 @@ class Vector(Condition):
 
 
 class _VectorEmbedding(nn.Module):
-    """Two linear layers on the standardised vector; a learned vector for rows that hold NaN."""
+    """The layer of a `Vector`: two linear layers, and a learned vector for rows with NaN."""
 
     mean: Tensor
     std: Tensor
@@ -193,7 +193,7 @@ class _VectorEmbedding(nn.Module):
 def declare(
     labels: int | Mapping[str, Condition], conditions: Mapping[str, Condition] | None
 ) -> dict[str, Condition]:
-    """Merge the two ways in which a network declares conditions; classes come first.
+    """Merge the two ways to declare the conditions of a network; classes come first.
 
     Args:
         labels: number of classes of the condition "label", 0 for none; or a mapping like the next.

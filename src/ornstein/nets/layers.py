@@ -39,7 +39,7 @@ def require_range(network: str, low: float, high: float, **values: float) -> Non
 
 
 class Fourier(nn.Module):
-    """Sinusoidal features of the noise level, ``[cos(w_k c), sin(w_k c)]``.
+    """A layer of sinusoidal features of the noise level, ``[cos(w_k c), sin(w_k c)]``.
 
     The frequencies w_k are log-spaced in [1/4, 16], for an argument of order 1. Vaswani et al.
     2017, section 3.5.
@@ -61,7 +61,7 @@ class Fourier(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Map the noise level and the conditions to one vector that modulates every block.
+    """A layer that maps noise level and conditions to one vector that modulates every block.
 
     Args:
         width: number of features of the vector.

@@ -23,7 +23,7 @@ _MAX_DEPTH = 1000  # blocks: more than any network in use, few enough to build i
 
 
 class _Block(nn.Module):
-    """The residual block (1)."""
+    """The residual block (1) of the MLP, modulated by the embedding."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()

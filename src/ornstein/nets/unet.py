@@ -26,13 +26,13 @@ _MAX_BLOCKS = 100  # a level: more than any network in use
 
 
 def _norm(channels: int) -> nn.GroupNorm:
-    """Group normalisation with at most 8 groups of at least 4 channels."""
+    """Return group normalisation with at most 8 groups of at least 4 channels."""
     groups = next((g for g in (8, 4, 2) if channels % g == 0 and channels >= 4 * g), 1)
     return nn.GroupNorm(groups, channels)
 
 
 class _Residual(nn.Module):
-    """Two convolutions around a scale and shift from the embedding."""
+    """A residual block of two convolutions, with scale and shift from the embedding."""
 
     def __init__(
         self, dims: int, channels_in: int, channels: int, embedding: int, dropout: float
@@ -57,7 +57,7 @@ class _Residual(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention of a feature map over all its positions.
+    """The self-attention of a feature map over all its positions.
 
     Args:
         channels: of the feature map.
@@ -81,7 +81,7 @@ class SelfAttention(nn.Module):
 
 
 class _Level(nn.Module):
-    """A residual block and, where asked for, attention."""
+    """One level of the U-Net: a residual block and, where asked for, attention."""
 
     def __init__(self, residual: _Residual, attention: SelfAttention | None) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class UNet(nn.Module):
         )
 
     def _level(self, i: int, channels_in: int) -> _Level:
-        """The residual block of level i, with attention where the configuration asks for it."""
+        """Return the residual block of level i, with attention where asked for."""
         width, dropout = self.config["width"], self.config["dropout"]
         out = width * self.config["multipliers"][i]
         attends = i in self.config["attention"]
@@ -177,7 +177,7 @@ class UNet(nn.Module):
         return _Level(_Residual(self.dims, channels_in, out, 4 * width, dropout), attention)
 
     def _add_down(self) -> list[int]:
-        """Add the half that halves resolutions, and return the channels of its skips."""
+        """Add the half of the network that halves resolutions; return the channels of its skips."""
         width, blocks = self.config["width"], self.config["blocks"]
         now, skips = width, [width]
         self.down = nn.ModuleList()
@@ -193,7 +193,7 @@ class UNet(nn.Module):
         return skips
 
     def _add_up(self, skips: list[int], now: int) -> int:
-        """Add the half that doubles resolutions, and return the channels that leave it."""
+        """Add the half of the network that doubles resolutions; return its output channels."""
         multipliers = self.config["multipliers"]
         self.up = nn.ModuleList()
         for i in reversed(range(len(multipliers))):

@@ -1,4 +1,4 @@
-"""What targets and metrics share: checks of arguments, random numbers, data files."""
+"""Common parts of targets and metrics: checks of arguments, random numbers, and data files."""
 
 __all__ = ["paired_rows", "polar", "require_batch", "root", "rows", "source", "table"]
 
@@ -19,7 +19,7 @@ _KEY = 0x65786163
 
 
 def source(seed: int | Noise, purpose: int) -> Noise:
-    """The random numbers of one ingredient of a sample, independent between purposes.
+    """The source of random numbers of one ingredient of a sample, independent between ingredients.
 
     Args:
         seed: an integer or a `Noise`.
@@ -29,7 +29,10 @@ def source(seed: int | Noise, purpose: int) -> Noise:
 
 
 def require_batch(x: Tensor, dim: int, owner: str) -> None:
-    """Raise `OrnsteinError` unless ``x`` is ``(b, dim)``, since other shapes would broadcast."""
+    """Raise `OrnsteinError` unless ``x`` has the shape ``(b, dim)``.
+
+    Other shapes would broadcast silently.
+    """
     if x.ndim != 2 or x.shape[1] != dim:
         raise OrnsteinError(
             f"{owner} lives in dimension {dim}: pass x of shape (b, {dim}), got {tuple(x.shape)}"
@@ -37,7 +40,7 @@ def require_batch(x: Tensor, dim: int, owner: str) -> None:
 
 
 def rows(x: Tensor, name: str, at_least: int = 1) -> Float[Tensor, "n d"]:
-    """Samples ``(n, *event)`` as float64 rows ``(n, d)``; numbers ``(n,)`` become ``(n, 1)``.
+    """Convert samples ``(n, *event)`` to float64 rows ``(n, d)``; numbers ``(n,)`` to ``(n, 1)``.
 
     Args:
         x: the samples.
@@ -66,7 +69,7 @@ def rows(x: Tensor, name: str, at_least: int = 1) -> Float[Tensor, "n d"]:
 def paired_rows(
     a: Tensor, b: Tensor, names: tuple[str, str] = ("a", "b"), at_least: int = 1
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
-    """Two sets of samples as float64 rows of one space, on the device of the first.
+    """Convert two sets of samples to float64 rows of one space, on the device of the first.
 
     Args:
         a, b: the samples.
@@ -108,7 +111,7 @@ def polar(sde: LinearSDE, t: Time, x: Tensor) -> tuple[Tensor, Tensor, Tensor, T
 
 
 def root(x: Tensor) -> Tensor:
-    """The square root of ``x >= 0``, whose derivative at 0 is 0 instead of infinity."""
+    """The square root of ``x >= 0``, with the derivative 0 instead of infinity at 0."""
     positive = x > 0
     return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 

@@ -36,7 +36,7 @@ LogDensity = Callable[[Tensor], Tensor]
 
 
 class PointEvaluation(NamedTuple):
-    """Both ends of a geometric path, evaluated at points ``(n, d)``.
+    """The log-densities and gradients of both ends of a geometric path at points ``(n, d)``.
 
     Attributes:
         start: ``log pi``, ``(n,)``, nats.
@@ -52,11 +52,11 @@ class PointEvaluation(NamedTuple):
 
     @property
     def potential(self) -> Tensor:
-        """The difference ``log rho - log pi``, the slope of ``log gamma_t`` in -t, ``(n,)``."""
+        """The log-ratio ``log rho - log pi`` of target and start density, ``(n,)``."""
         return self.target - self.start
 
     def take(self, index: Tensor) -> "PointEvaluation":
-        """Return the evaluations at the points of an index or a mask."""
+        """Return the evaluations at the points that an index or a mask selects."""
         return PointEvaluation(*(part[index] for part in self))
 
     def update(self, mask: Tensor, other: "PointEvaluation") -> "PointEvaluation":
@@ -72,7 +72,7 @@ class DensityPath(Protocol):
     """A family of densities ``gamma_t`` that Markov chain Monte Carlo kernels move along."""
 
     def local(self, x: Tensor) -> PointEvaluation:
-        """Return the evaluations at points ``(n, d)``, from which every level follows."""
+        """Evaluate at points ``(n, d)`` what the densities of all levels t are computed from."""
         ...
 
     def at(self, local: PointEvaluation, t: Time) -> tuple[Tensor, Tensor]:
@@ -138,7 +138,7 @@ class GeometricPath:
 
 @dataclass(frozen=True)
 class FixedLevel:
-    """A path that stays at one level, so that kernels on it are plain Markov chains.
+    """A path of densities that stays at one level, so that kernels on it are plain Markov chains.
 
     Args:
         path: the path.
@@ -149,7 +149,7 @@ class FixedLevel:
     level: Time
 
     def local(self, x: Tensor) -> PointEvaluation:
-        """Return the evaluations of the path at points ``(n, d)``."""
+        """Evaluate the underlying path at points ``(n, d)``."""
         return self.path.local(x)
 
     def at(self, local: PointEvaluation, t: Time) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ _DIVERGED = 1000.0  # nats of energy error beyond which a trajectory is given up
 
 
 class HMCState(NamedTuple):
-    """The memory of `HMC`: the evaluations at the new state, and how well the moves went.
+    """The memory of `HMC`: evaluations at the new state, acceptance probability and jump distance.
 
     Attributes:
         local: the evaluations at the new state.
@@ -133,7 +133,7 @@ class HMC(StochasticMethod):
     def _move(
         self, sde: DensityPath, x: Tensor, local: PointEvaluation, s: Tensor, stream: NoiseStream
     ) -> tuple[Tensor, PointEvaluation, Tensor, Tensor]:
-        """Return the new state, its evaluations, acceptance probabilities and squared distances."""
+        """Make an HMC move: return state, evaluations, acceptance probability, squared jump."""
         p = stream.normal()
         jitter = self.jitter * stream.normal()[:, 0]
         chance = stream.uniform()[:, 0]
@@ -175,14 +175,14 @@ class HMC(StochasticMethod):
         )
 
     def _log_scale(self, force: Tensor) -> Tensor:
-        """Return the mean of log h at a state, from the gradient in whitened coordinates."""
+        """Return the mean log step size at a state, from the gradient in whitened coordinates."""
         inverse = 1 - self.local + self.local * (1 / force.shape[1] + force.square().mean(1))
         return torch.as_tensor(self.size, dtype=force.dtype).log() - inverse.log() / 2  # (2)
 
     def _unwhiten(self, q: Tensor) -> Tensor:
-        """Return a displacement of x from one of q."""
+        """Map a displacement from whitened coordinates q to a displacement of x."""
         return q * self.factor if self.factor.ndim == 1 else q @ self.factor.mT
 
     def _whiten(self, gradient: Tensor) -> Tensor:
-        """Return the gradient in q from that in x."""
+        """Map a gradient with respect to x to one with respect to whitened coordinates q."""
         return gradient * self.factor if self.factor.ndim == 1 else gradient @ self.factor

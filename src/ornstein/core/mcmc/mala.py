@@ -61,7 +61,7 @@ class MALA(StochasticMethod):
         return Step(x, memory=accepted, evaluations=self.moves + 1, log_ratio=before - value)
 
     def _proposal(self, x: Tensor, gradient: Tensor) -> Gaussian:
-        """Return the Langevin step from x in coordinates that the preconditioner whitens."""
+        """Return the mean of the Langevin proposal from x, in whitened coordinates."""
         return Gaussian(
             x + self.size**2 / 2 * gradient @ self.factor @ self.factor.mT, torch.ones(())
         )

@@ -147,7 +147,7 @@ def require_ode(method: Any, sde: Any) -> None:
 
 
 def calculus_of(sde: Any) -> str:
-    """Return in which sense an equation is meant; "ito" where the equation does not say."""
+    """Return the calculus of an equation, "ito" where the equation does not say."""
     return getattr(sde, "calculus", "ito")
 
 
@@ -158,7 +158,7 @@ def noise_name(sde: Any) -> str:
 
 
 def require_fit(method: Any, sde: Any) -> None:
-    """Raise unless a method declares that it solves an equation.
+    """Raise unless a method declares that the method solves an equation.
 
     Raises:
         OrnsteinError: with the methods of the library that do; or if the method declares nothing.

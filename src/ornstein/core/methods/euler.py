@@ -36,13 +36,13 @@ from ornstein.errors import OrnsteinError
 
 @dataclass(frozen=True)
 class _Euler(SDEMethod):
-    """The declared orders and the noise term that the three methods have in common."""
+    """Base class of the three Euler methods: their declared orders and their noise term."""
 
     order: int = 1
     solves = SolverOrders(ITO, STRONG_HALF, weak=1)
 
     def _noise(self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream) -> Tensor:
-        """Return ``g dB``, zeros for an ODE."""
+        """Return the noise term ``g dB`` of a step, zeros for an ODE."""
         return (
             driving(sde).apply(sde.diffusion(x, t), stream.increment(t, s))
             if self.noisy(sde)

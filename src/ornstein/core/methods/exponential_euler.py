@@ -92,5 +92,5 @@ class ExponentialEuler(SDEMethod):
 
 
 def _phi(z: Tensor) -> Tensor:
-    """Return ``(e^z - 1) / z``, 1 at z = 0."""
+    """Return the function ``(e^z - 1) / z`` of exponential integrators, 1 at z = 0."""
     return torch.where(z == 0, 1.0, torch.expm1(z) / torch.where(z == 0, 1.0, z))

@@ -105,7 +105,7 @@ class GridCoefficients:
 
 @dataclass(frozen=True)
 class Weights:
-    """A rule for the weights of an interpolated step, shown by its name.
+    """A rule for the weights of an interpolated step, whose ``repr`` is the name of the rule.
 
     Args:
         rule: ``(grid, c_t, c_s, nodes, eta)`` to a list of the ``a_j = E[l_j(c)]``, one tensor for
@@ -124,7 +124,7 @@ class Weights:
 
 
 class FirstOrderStep(NamedTuple):
-    """Steps of order 1: ``x_s = keep x_t + gain (D - kappa x_t) + std z``, each ``(n, *batch)``.
+    """The coefficients of first-order steps ``x_s = keep x_t + gain (D - kappa x_t) + std z``.
 
     Attributes:
         kappa: factor of x_t in the residual.
@@ -140,7 +140,7 @@ class FirstOrderStep(NamedTuple):
 
 
 def linear_part(grid: GridCoefficients, t: Tensor, s: Tensor, eta: float) -> FirstOrderStep:
-    """Return the steps of order 1 between the rows t and s of a grid, in x rather than y.
+    """Return the first-order steps between rows t and s of a grid, in x rather than y.
 
     Noise prediction says nothing where there is no signal: such a step is the DDIM step on the
     clean point.
@@ -186,7 +186,7 @@ def _angle_integral(grid: GridCoefficients, t: Tensor, s: Tensor, eta: float) ->
 def interpolate(
     grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float, rule: Weights
 ) -> list[Tensor]:
-    """Return the weights a_j of the nodes by a rule; not finite where the clock is not."""
+    """Return the weights a_j of the nodes by a rule, not finite where the clock is not."""
     return [torch.ones_like(c_t)] if len(nodes) == 1 else rule(grid, c_t, c_s, nodes, eta)
 
 
@@ -194,7 +194,7 @@ def interpolate(
 def exact(
     grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
 ) -> list[Tensor]:
-    """Integrate the polynomial exactly, by Gauss-Legendre quadrature in the clock.
+    """Integrate the interpolating polynomial exactly, by Gauss-Legendre quadrature in the clock.
 
     The weights are ``a_j = E[l_j(c)]`` with c of density ``u^{-(1 + eta^2 / 2)} dr`` over the step.
     """
@@ -211,7 +211,7 @@ def exact(
 def even(
     grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
 ) -> list[Tensor]:
-    """Take the clock uniform over the step: the weights of Adams and Bashforth.
+    """Integrate as if the clock ran evenly over the step: the weights of Adams and Bashforth.
 
     The linear part is treated as if it did not vary over the step. Liu et al. 2022 (PNDM).
     """
@@ -223,7 +223,7 @@ def even(
 def middle(
     grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
 ) -> list[Tensor]:
-    """Take the value of the line through two nodes in the middle of the step; else `exact`.
+    """Evaluate the line through two nodes in the middle of the step; else `exact`.
 
     The "midpoint" solver of DPM-Solver++ and bh2 of UniPC.
     """
@@ -236,7 +236,7 @@ def middle(
 def middle_bh1(
     grid: GridCoefficients, c_t: Tensor, c_s: Tensor, nodes: list[Tensor], eta: float
 ) -> list[Tensor]:
-    """Take `middle` with differences weighted by ``B(h) = h`` instead of the exponential.
+    """Evaluate as `middle`, with differences weighted by ``B(h) = h`` instead of the exponential.
 
     This is bh1 of UniPC and SA-Solver, for the clock `Log`.
     """
@@ -261,7 +261,7 @@ def _quadrature(c_t: Tensor, c_s: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _lagrange(nodes: list[Any], c: Tensor) -> list[Tensor]:
-    """Return the Lagrange basis polynomials of the nodes at c."""
+    """Return the Lagrange basis polynomials of the nodes, evaluated at c."""
     polynomials = []
     for j, own in enumerate(nodes):
         basis = torch.ones_like(c)

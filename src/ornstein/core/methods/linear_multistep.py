@@ -55,7 +55,7 @@ class StepCoefficients(NamedTuple):
 
 
 class MultistepState(NamedTuple):
-    """What a multistep method remembers between two steps.
+    """The memory of a multistep method between two steps: coefficients and past residuals.
 
     Attributes:
         rows: the coefficients of every step of the run.
@@ -72,7 +72,7 @@ class MultistepState(NamedTuple):
     noise: Tensor | None = None
 
     def embedded(self) -> Tensor | None:
-        """Return the last step minus the same step at one order less, an error estimate.
+        """Return the last step minus the same step of one order less, an estimate of the error.
 
         Returns:
             ``(b, *event)``, or None where there was no lower order.
@@ -94,7 +94,7 @@ def advance(
     s: Tensor,
     stream: NoiseStream,
 ) -> Step:
-    """Take the next step of a run, after correcting the state by the new evaluation if asked.
+    """Take the next multistep step, after correcting the state by the new evaluation if asked.
 
     Args:
         state: the memory of the run.

@@ -61,7 +61,7 @@ class Milstein(SDEMethod):
 
 
 def _self_product(sde: Equation, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return g and ``D_g g`` at (x, t)."""
+    """Return the diffusion g and the derivative ``D_g g`` of g along itself, at (x, t)."""
     g = sde.diffusion(x, t).expand_as(x).contiguous()
     pair = torch.func.jvp(lambda y: sde.diffusion(y, t).expand_as(y), (x.contiguous(),), (g,))
     return pair[0], pair[1]

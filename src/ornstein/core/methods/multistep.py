@@ -162,7 +162,7 @@ def _weights_by_order(
     usable: Tensor,
     limit: Tensor,
 ) -> list[Tensor]:
-    """Return the weights ``a_j w_j / w_t`` of 1, 2, ... of the nodes ``t - offset``.
+    """Return the weights ``a_j w_j / w_t`` of the nodes, for each number of nodes 1, 2, ...
 
     An order that does not exist at a step is replaced by the order before. Each entry of the list
     is ``(len(offsets), n, *batch)``. A correction has the end of the step as its first node.
@@ -193,7 +193,7 @@ def _weights_by_order(
 def _coefficients_of_step(
     k: int, linear: FirstOrderStep, weights: list[Tensor], correction: Tensor
 ) -> StepCoefficients:
-    """Return the coefficients of step k, without the weights that are 0."""
+    """Return the coefficients of step k, with weights that are 0 left out."""
 
     def numbers(values: Tensor) -> tuple[Number, ...]:
         last = max((j for j in range(len(values)) if bool((values[j, k] != 0).any())), default=0)

@@ -1,4 +1,4 @@
-"""A cache for what depends on a method and a grid of times alone, such as the weights of its steps.
+"""Cache what depends on a method and a time grid alone, such as the weights of the steps.
 
 Samplers run many times on the same grid; computing the weights of exponential integrators takes
 longer than a cheap network evaluation.

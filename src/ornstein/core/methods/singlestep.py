@@ -54,7 +54,7 @@ from ornstein.errors import OrnsteinError
 
 
 class Stage(NamedTuple):
-    """The time of a stage, and the coefficients that lead to it from the start of the step.
+    """The time of a Runge-Kutta stage, and the coefficients that lead there from the step's start.
 
     ``x_i = keep x_t + sum_j weights_j (D_j - kappa_j x_j) + std z``.
     """
@@ -142,7 +142,7 @@ class Singlestep(ReverseMethod):
 
 @once_per_grid
 def plan(method: Singlestep, sde: LinearSDE, eta: float, times: Tensor) -> list[list[Stage]]:
-    """Return start, stages and end of every step; no stages where a clock is infinite."""
+    """Return start, stages and end of every step, without stages where a clock is infinite."""
     n = len(times) - 1
     per_step = len(method.stages) + 1
     c = GridCoefficients(sde, times, method.data_std, method.clock).c
@@ -162,7 +162,7 @@ def plan(method: Singlestep, sde: LinearSDE, eta: float, times: Tensor) -> list[
 def _plan_step(
     method: Singlestep, grid: GridCoefficients, first: int, usable: bool, eta: float
 ) -> list[Stage]:
-    """Return the stages of the step that starts at the node ``first`` of the grid of all stages."""
+    """Return the stages of the step that starts at node ``first`` of the grid of all stages."""
 
     def first_order(node: int) -> FirstOrderStep:
         return linear_part(grid, torch.tensor(first), torch.tensor(node), eta)

@@ -37,7 +37,7 @@ _LEVEL_TOLERANCE = 1e-3  # relative, between a noise-to-signal ratio and that of
 
 
 def _require_memoryless(outer: str, inner: Method) -> None:
-    """Raise for a multistep method, whose memory would be wrong after noise between its steps."""
+    """Raise for a multistep method, whose past evaluations noise would make wrong."""
     if isinstance(inner, Multistep) and (inner.order > 1 or inner.corrector):
         raise OrnsteinError(
             f"{outer}({inner}): a method that needs no memory, such as Singlestep(),"
@@ -46,13 +46,13 @@ def _require_memoryless(outer: str, inner: Method) -> None:
 
 
 def _flow(sde: Any) -> Reverse:
-    """Return the probability flow of the posterior of a generating process."""
+    """Return the probability-flow ODE of a generating process."""
     return Reverse(sde.posterior, 0.0)
 
 
 @dataclass(frozen=True)
 class AncestralStep(ReverseMethod):
-    """Ancestral version of any one-step method: go below the next level, then add noise.
+    """The ancestral version of a one-step method: step below the next level, then add noise.
 
     The step of the inner method ends at the ratio ``r_s'^2 = r_s^2 - eta^2 r_s^2 (1 - r_s^2 /
     r_t^2)``, with the eta of the `Reverse` process. ``AncestralStep(Ancestral(eta=0))`` is
@@ -132,11 +132,11 @@ class Churn(Method):
         return self.inner.order
 
     def noisy(self, sde: Any) -> bool:
-        """Return True if any noise is added, that is for a positive amount."""
+        """Return True if the amount of noise is positive."""
         return self.amount > 0
 
     def start(self, sde: Any, times: Tensor) -> float:
-        """Return gamma, after checking that no step is raised beyond the end T of the process."""
+        """Return the factors gamma of the noise, after checking that no step is raised beyond T."""
         reverse = require_reverse(self, sde)
         reverse.check_step(times[:-1], times[1:], 0.0)
         gamma = min(self.amount / (len(times) - 1), _MAX_GAMMA)
@@ -156,7 +156,7 @@ class Churn(Method):
         return gamma
 
     def _applies(self, ratios: Tensor) -> Tensor:
-        """Return at which levels ``(n, b)`` noise is added: all between low and high."""
+        """Return for each level ``(n, b)`` whether noise is added, between ``low`` and ``high``."""
         return (self.low <= ratios.amin(1)) & (ratios.amax(1) <= self.high)
 
     def step(
@@ -176,7 +176,7 @@ class Churn(Method):
 
 @dataclass(frozen=True)
 class RePaint(Method):
-    """The resampling of RePaint: each step is repeated, with noise back to its start in between.
+    """The resampling of RePaint: each step is repeated, after noise that leads back to its start.
 
     A step ``t -> s`` is taken in ``steps`` parts, then noise carries s back to t, ``times`` passes
     in all. This lets conditions that act on the path (an observed part of an image, guidance)
@@ -213,7 +213,7 @@ class RePaint(Method):
     def step(
         self, sde: Reverse, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """Take all passes through one step of the grid."""
+        """Take one step of the grid as often as the method repeats, with noising in between."""
         parts = self._parts(sde, t, s)
         evaluations = 0
         for number in range(self.times):

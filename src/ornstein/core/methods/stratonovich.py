@@ -41,19 +41,19 @@ class _Coefficients:
         self.like = x
 
     def noise(self, increment: Tensor | None) -> Tensor:
-        """``g dB``, zeros for an ODE."""
+        """Return the noise term ``g dB`` of a step, zeros for an ODE."""
         if self.diffusion is None or increment is None:
             return torch.zeros_like(self.like)
         return self.driving.apply(self.diffusion, increment)
 
     def force(self, h: Tensor, increment: Tensor | None) -> Tensor:
-        """``F = a h + g dB``."""
+        """Return the increment ``F = a h + g dB`` of the state."""
         return self.drift * h + self.noise(increment)
 
 
 @dataclass(frozen=True)
 class _Stratonovich(SDEMethod):
-    """The declared orders, and the increments of a step, that the four methods have in common."""
+    """Base class of the four Stratonovich methods: their orders, and the increment of a step."""
 
     solves = SolverOrders(STRATONOVICH, STRONG_ONE_COMMUTING, weak=1)
 

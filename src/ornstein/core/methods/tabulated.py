@@ -67,7 +67,7 @@ class TabulatedMultistep(ODEMethod):
             )
 
     def spacing(self, sde: LinearSDE, n: int) -> Tensor:
-        """Return the times of the table's ratios, as a member of `ornstein.spacing` would.
+        """Return the times at which the process has the noise-to-signal ratios of the table.
 
         Raises:
             OrnsteinError: for another number of steps, or a process that starts from another ratio.
@@ -129,7 +129,7 @@ class TabulatedMultistep(ODEMethod):
 
 
 def tabulate(method: Multistep, reverse: Reverse, times: Tensor) -> TabulatedMultistep:
-    """Return the table of a `Multistep` method on one grid, the same method written down.
+    """Return a `Multistep` method on one time grid, written down as a table of weights.
 
     Args:
         method: one without corrector and with a finite positive ``data_std``.

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def warn_renamed(old: str, new: str, stacklevel: int = 3) -> None:
-    """Warn the caller's caller that something is now called otherwise.
+    """Warn the caller of the calling function that a name has changed.
 
     Args:
         old, new: the names, as a user writes them.

@@ -75,7 +75,7 @@ class Estimate:
         return self.cost
 
     def shifted(self: Kind, amount: Any) -> Kind:
-        """Return the estimate of the quantity plus an exact amount; the errors stay the same.
+        """Return the estimate with an exact amount added to the value; the errors stay the same.
 
         Args:
             amount: a number or a tensor of the shape of the value, in the units of the value.
@@ -89,7 +89,7 @@ class Estimate:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two fields are equal; tensors are compared by value, tuples entry by entry."""
+    """Return whether two fields are equal: tensors by value, tuples entry by entry."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b)
     if isinstance(a, tuple) and isinstance(b, tuple):

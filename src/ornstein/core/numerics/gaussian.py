@@ -25,7 +25,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def per_sample(value: Tensor, x: Tensor) -> Tensor:
-    """Return a function of time, shaped to multiply a batch.
+    """Reshape a value for all samples, or one per sample ``(b,)``, to multiply a batch.
 
     A 0-d tensor stays as it is (it neither promotes the dtype of ``x`` nor minds its device); a
     ``(b,)`` tensor becomes ``(b, 1, ..., 1)`` in the dtype of ``x``.
@@ -93,7 +93,7 @@ class Point:
     mean: Tensor
 
     def draw(self, z: Float[Tensor, "b *event"]) -> Float[Tensor, "b *event"]:
-        """Return the point, whatever the numbers z are."""
+        """Return the point itself, whatever the standard normal numbers z are."""
         return self.mean.expand_as(z)
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:

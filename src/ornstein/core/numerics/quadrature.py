@@ -11,7 +11,7 @@ from torch import Tensor
 
 @cache
 def _rule(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nodes and weights on [-1, 1]."""
+    """Return the nodes and weights of the Gauss-Legendre rule on [-1, 1]."""
     return np.polynomial.legendre.leggauss(n)
 
 

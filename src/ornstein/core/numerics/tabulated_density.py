@@ -54,7 +54,7 @@ class Line:
 
     @cached_property
     def _logs(self) -> Tensor:
-        """The log-density at the nodes."""
+        """The log-density at the nodes of the table."""
         return self.log_density(self.nodes)
 
     @cached_property

@@ -28,7 +28,7 @@ from ornstein.errors import OrnsteinError
 def annealed_paths(
     start: Law, target: LogDensity, times: Float[Tensor, " k"], moves: Method
 ) -> PathMeasure:  # fmt: skip
-    """Return the measure of annealed importance sampling, with moves that preserve each level.
+    """Return the path measure of annealed importance sampling, by moves that preserve each level.
 
     Args:
         start: pi.
@@ -46,7 +46,7 @@ def annealed_paths(
 def kinetic_paths(
     start: Law, target: LogDensity, times: Float[Tensor, " k"], moves: UnderdampedLangevin
 ) -> PathMeasure:
-    """Return the measure of underdamped Langevin steps along the geometric path.
+    """Return the path measure of underdamped Langevin steps along the geometric path.
 
     States are ``(n, 2, d)``, positions and momenta, and Z is that of the positions. Geffner and
     Domke 2021.
@@ -98,7 +98,7 @@ def langevin_paths(
     control: Control | None = None,
     reverse: Control | None = None,
 ) -> PathMeasure:
-    """Return the measure of unadjusted Langevin steps along the geometric path.
+    """Return the path measure of unadjusted Langevin steps along the geometric path.
 
     With h the size of a step,
 

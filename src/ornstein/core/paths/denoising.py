@@ -29,7 +29,7 @@ def denoising_paths(
     level: Callable[[Tensor, Time], Tensor] | None = None,
     like: Tensor | None = None,
 ) -> PathMeasure:
-    """Return the measure that generates by a posterior and goes back by exact noising.
+    """Return the path measure that generates by a posterior and goes back by exact noising.
 
     At the exact posterior log w is constant up to the error of the steps.
 

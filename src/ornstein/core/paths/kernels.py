@@ -34,7 +34,7 @@ class Kernels(StochasticMethod):
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """Draw the next state from its kernel."""
+        """Draw the state at s from the kernel at the state at t."""
         law = self.kernel(x, t, s)
         z = stream.between(t, s)
         y = law.draw(z if self.widen == 1 else self.widen * z)

@@ -81,7 +81,7 @@ class GaussianStart:
 
 @dataclass(frozen=True)
 class Moves:
-    """Kernels that compute their own ratio to the kernels of the other direction.
+    """Markov chain moves as kernels, which compute the log-ratio of both directions themselves.
 
     Args:
         sde: what the method is run on, such as a `GeometricPath`.
@@ -119,7 +119,7 @@ class PathMeasure:
     widen: float = 1.0
 
     def off_path(self, widen: float = 1.0) -> "PathMeasure":
-        """Return the measure with states without gradient, drawn from widened kernels.
+        """Return the measure for losses without gradients through the states, from widened kernels.
 
         The kernels' standard deviation is multiplied by ``widen``. For losses that may be taken on
         any paths; ``E[w] = Z`` holds for ``widen=1`` alone.
@@ -150,7 +150,7 @@ class PathMeasure:
     def carry(
         self, x: Float[Tensor, "n *event"], times: Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor, int]:
-        """Carry states forward over a piece of the path.
+        """Simulate states forward over a piece of the path, with their log-ratio.
 
         Returns:
             The states at its end, ``sum [log B - log F]`` over it, ``(n,)``, and the evaluations.
@@ -160,7 +160,7 @@ class PathMeasure:
     def _run(
         self, kernels: Kernel | Moves, other: Kernel | Moves, x: Tensor, times: Tensor, noise: Noise
     ) -> tuple[Tensor, Tensor, int]:  # fmt: skip
-        """Carry x by one direction's kernels, collecting the log ratio of the other to it."""
+        """Simulate the kernels of one direction, and sum the log-ratio of the other direction."""
         cost = Evaluations()
         if isinstance(kernels, Moves):
             weight = LogWeight()

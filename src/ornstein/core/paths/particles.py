@@ -38,7 +38,7 @@ _RESAMPLING = 1  # key of the noise that resamples; the pieces of the path have 
 def particle_filter(
     measure: PathMeasure, n: int, noise: Noise, stops: int = 16, ess_fraction: float = 0.5
 ) -> WeightedSample:
-    """Run n particles along a path measure with resampling; the mean weight estimates Z unbiasedly.
+    """Run n particles along a path measure with resampling, with an unbiased estimate of Z.
 
     The particles are resampled where their effective sample size falls below ``ess_fraction * n``.
     The weights of one run are not independent: for a standard error, make several runs. Del Moral
@@ -92,7 +92,7 @@ def particle_filter(
 def lookahead(
     posterior: Posterior, target: LogDensity, var: float = 1.0, outside: float = 0.0
 ) -> Callable[[Tensor, Time], Tensor]:
-    """Return a level for `denoising_paths` that looks ahead to the target at the posterior mean.
+    """Return a level for `denoising_paths`: the target at the posterior mean.
 
     With N the Gaussian ``N(0, var)`` of an event and N_t the law of N after noising up to t,
 

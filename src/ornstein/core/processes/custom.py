@@ -79,13 +79,13 @@ class DiscreteVP(LinearSDE):
 
     @cached_property
     def _knots(self) -> Tensor:
-        """``log alpha`` at the steps 0, 1, ..., K."""
+        """The values of ``log alpha`` at the steps 0, 1, ..., K."""
         with torch.inference_mode(False):  # the cache outlives the mode of the first call
             logs = torch.log1p(-torch.tensor(self.betas, dtype=torch.float64)) / 2
             return torch.cat([logs.new_zeros(1), logs.cumsum(0)])
 
     def _piece(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the value at the left knot, the slope per step, and the position in the step."""
+        """Return ``log alpha`` at the left knot of t, its slope, and the position in the step."""
         knots = self._knots.to(t)
         u = t * len(self.betas)
         k = u.detach().floor().clamp(0, len(self.betas) - 1).long()
@@ -158,7 +158,7 @@ class _ByQuadrature(LinearSDE):
         return self._integrals(t)[1].log() / 2
 
     def _integrals(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return ``log alpha`` and ``sigma^2`` at t."""
+        """Return ``log alpha`` and ``sigma^2`` at t, by Gauss-Legendre quadrature."""
         nodes, weights, cumulative = (torch.from_numpy(v).to(t) for v in _rule(self.nodes))
         u = t[..., None] * nodes
         f = self.f(u) * t[..., None]

@@ -38,7 +38,7 @@ class NoiseType(Protocol):
     """How an equation is driven: the shape of its Brownian motion, and the product g dB."""
 
     def like(self, x: Tensor, diffusion: Callable[[], Tensor]) -> Tensor:
-        """Return a tensor of the shape of B for a state x.
+        """Return a tensor of the shape of the Brownian motion B for a state x.
 
         Args:
             x: the state, ``(b, *event)``.

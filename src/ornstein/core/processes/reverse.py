@@ -30,7 +30,7 @@ _BEYOND_T = 1e-6  # relative: times may have been rounded to float32
 
 @runtime_checkable
 class Posterior(Protocol):
-    """What a model is: the law of the clean point given a noisy one, as a Gaussian."""
+    """A model of the clean point ``x_0`` given a noisy point ``x_t``, as a Gaussian."""
 
     @property
     def sde(self) -> LinearSDE:
@@ -105,7 +105,7 @@ class Reverse:
         return bool((self.process.sigma(s) == 0).any())
 
     def check_step(self, t: Time, s: Time, eta: float) -> None:
-        """Raise where a step from t to s has no meaning, and would give NaN.
+        """Raise where a step from t to s is not defined and would give NaN.
 
         Raises:
             OrnsteinError: from a time without noise (unless it is the pinned end, which a step with
@@ -120,7 +120,7 @@ class Reverse:
             self._no_start(t)
 
     def check_times(self, times: Tensor) -> None:
-        """Raise unless the generating process has a meaning at all times of a grid.
+        """Raise unless the generating process is defined at all times of a grid.
 
         Args:
             times: ``(n,)`` or ``(n, b)``, monotone, the last of them the end of the run; so that
@@ -144,7 +144,7 @@ class Reverse:
                 self._no_start(t)
 
     def _no_start(self, t: Time) -> None:
-        """Raise the error of a step that starts where there is no noise."""
+        """Raise the error of a step that starts at a time without noise."""
         where = "all paths start in one point" if self.process.pinned else "there is no noise"
         raise OrnsteinError(
             f"no step can start at t={float(as_time(t).min()):g} of"
@@ -179,7 +179,7 @@ class Reverse:
         return per_sample(self.eta * g2.sqrt(), x)
 
     def _finite(self, coefficient: Tensor, name: str, t: Time) -> Tensor:
-        """Return a coefficient of (1), or raise if it is infinite."""
+        """Return a coefficient of (1), or raise `OrnsteinError` if the value is infinite."""
         if not bool(torch.isfinite(coefficient).all()):
             raise OrnsteinError(
                 f"the {name} coefficient of {type(self.process).__name__} is infinite at"

@@ -68,7 +68,7 @@ class VE(LinearSDE):
 
     @property
     def _rate(self) -> float:
-        """Growth rate of the variance, per unit of time."""
+        """The growth rate of the variance, per unit of time."""
         return 2 * math.log(self.sigma_max / self.sigma_min) / self.T
 
     def log_alpha(self, t: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class Cosine(LinearSDE):
         check_constants(self, "T")
 
     def _angle(self, t: Tensor) -> Tensor:
-        """Return ``pi t / 2T``."""
+        """Return the angle ``pi t / 2T`` of the time t."""
         return math.pi / 2 * (t / self.T)
 
     def alpha(self, t: Time) -> Tensor:

@@ -26,7 +26,7 @@ CALCULI = ("ito", "stratonovich")
 
 @runtime_checkable
 class Equation(Protocol):
-    """What a numerical method can solve: an object with a drift and a diffusion."""
+    """A stochastic differential equation as methods see one: drift and diffusion."""
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """Return the change of the state per unit of time, ``(b, *event)``."""

@@ -42,7 +42,7 @@ def named_key(name: str) -> int:
 
 
 class Layout(NamedTuple):
-    """Where the numbers of consecutive samples lie in the blocks.
+    """The place of the numbers of consecutive samples in blocks of random numbers.
 
     Attributes:
         blocks: the blocks that are drawn.
@@ -59,7 +59,7 @@ class Layout(NamedTuple):
 
 @lru_cache(maxsize=256)
 def layout(shape: tuple[int, ...], start: int, whole: bool) -> Layout:
-    """Return the layout of the samples ``start, start + 1, ...``.
+    """Return where the numbers of the samples ``start, start + 1, ...`` lie in the blocks.
 
     A block has a power of two of samples, which depends on the event shape alone.
     """

@@ -180,21 +180,21 @@ class BrownianPath(Motion):
 
     @cached_property
     def _noise(self) -> Noise:
-        """The source of the numbers of the path."""
+        """The source of the random numbers of the path."""
         return Noise.of(self.seed).fold(_BROWNIAN)
 
     @cached_property
     def _index(self) -> dict[float, int]:
-        """The index of each time between cells."""
+        """The index of each cell boundary, by the time."""
         return {float(t): k for k, t in enumerate(self.cells or ())}
 
     @cached_property
     def _grid(self) -> tuple[float, ...]:
-        """The times between cells, with both ends."""
+        """The increasing times that separate the cells, with both ends."""
         return tuple(self._index)
 
     def _time(self, t: Time) -> float:
-        """Return a time as a float, or raise if it is none of the path."""
+        """Return a time as a float, or raise if the path does not contain the time."""
         if isinstance(t, Tensor) and t.numel() != 1:
             raise OrnsteinError(
                 f"a path has one time for all samples, got times of shape {tuple(t.shape)}: ask for"
@@ -215,7 +215,7 @@ class BrownianPath(Motion):
         return min(i, j) if i is not None and j is not None and abs(i - j) == 1 else None
 
     def _draw(self, k: int, node: int, moment: int = 0, std: float = 1.0) -> Tensor:
-        """Return the normal numbers of a cell, a node of its tree, and a Legendre coefficient."""
+        """Draw the normal numbers for a cell, a node of its tree, and a Legendre coefficient."""
         return self._noise.fold(node, moment).fill(
             tuple(self.shape), self.dtype, "cpu", scaled(std), draw=k
         )
@@ -249,7 +249,7 @@ class BrownianPath(Motion):
         return total.clone() if shared else total
 
     def _joined(self, a: float, b: float) -> Coefficients:
-        """Return the Legendre coefficients of [a, b]."""
+        """Return the Legendre coefficients of the path over [a, b]."""
         pieces = self._pieces(bisect_right(self._grid, a) - 1, a, b, self.order)
         _, length, total = next(pieces)
         for _, h, c in pieces:
@@ -259,7 +259,7 @@ class BrownianPath(Motion):
     def _pieces(
         self, first: int, a: float, b: float, order: int
     ) -> Iterator[tuple[int | None, float, Coefficients]]:
-        """Yield intervals that tile [a, b], from left to right.
+        """Yield cells and parts of cells that tile [a, b], from left to right.
 
         For each: the cell that it is (None for a part of one), its length, its coefficients.
         """

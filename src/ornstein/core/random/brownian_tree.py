@@ -1,4 +1,4 @@
-"""Geometry of the virtual Brownian tree: where cells and their parts are cut.
+"""Geometry of the virtual Brownian tree: the times at which cells are halved for a query.
 
 A `BrownianPath` halves a cell until it hits the time of a query. With a tolerance the cell consists
 of equal leaves, is halved between leaves, and a leaf is cut at the very time of the query. Li et
@@ -58,7 +58,7 @@ def cell_times(cells: Sequence[float] | Tensor | None, t0: float, t1: float) -> 
 
 
 def leaf_length(length: float, tol: float) -> float:
-    """Return the length of the leaves of a cell, 0 without a tolerance.
+    """Return the length of the smallest intervals of a cell's tree, 0 without a tolerance.
 
     It is slightly below ``tol``, as times that are ``tol`` apart may be rounded; halves are exact.
     """

@@ -56,7 +56,7 @@ _POWERS = (
 
 @lru_cache(maxsize=256)
 def _whole(p: float, q: float, order: int) -> Rows:
-    """Return the matrix [T, T'] of (2)."""
+    """Return the matrix [T, T'] of (2), from coefficients of both parts to those of the whole."""
     r3, r5, r15 = math.sqrt(3), math.sqrt(5), math.sqrt(15)
 
     def part(p: float, q: float, sign: int) -> Rows:
@@ -73,7 +73,7 @@ def _whole(p: float, q: float, order: int) -> Rows:
 
 
 def _dot(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return the inner product, rounded once."""
+    """Return the inner product of two rows, rounded once."""
     return math.fsum(a * b for a, b in zip(x, y, strict=True))
 
 
@@ -119,7 +119,7 @@ def _sum(weights: Sequence[float], numbers: Sequence[Tensor]) -> Tensor:
 
 
 def _combine(weights: Tensor, numbers: Sequence[Tensor]) -> Coefficients:
-    """Return ``numbers @ weights``.
+    """Return the product ``numbers @ weights``, with every sum in a fixed order.
 
     Products and sums are separate, as fused ones would round differently at the end of a batch.
     """
@@ -136,7 +136,7 @@ def _combine(weights: Tensor, numbers: Sequence[Tensor]) -> Coefficients:
 def split(
     c: Coefficients, draw: Draw, p: float, q: float, h: float
 ) -> tuple[Coefficients, Coefficients]:
-    """Return the coefficients of the two parts of an interval, from those of the whole.
+    """Return the coefficients of both parts of an interval, from those of the whole interval.
 
     Args:
         c: coefficients of the whole.
@@ -157,5 +157,5 @@ def split(
 
 
 def join(c: Coefficients, d: Coefficients, p: float, q: float) -> Coefficients:
-    """Return the coefficients of an interval from those of its parts, of the fractions p and q."""
+    """Return the coefficients of an interval, from those of its parts of the fractions p and q."""
     return _combine(torch.tensor(_whole(p, q, len(c)), dtype=c[0].dtype).T, (*c, *d))

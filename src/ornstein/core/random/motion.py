@@ -1,4 +1,4 @@
-"""Brownian motions as objects: their interface, the stream of a run, correlated and pinned motions.
+"""Brownian motions as objects: interface, random numbers, correlated and pinned motions.
 
 A run that is given a motion instead of a `Noise` takes all its increments from it, so that runs on
 different time grids follow the same path. For a factor L with ``L L' = C`` the motion ``L B`` has
@@ -86,14 +86,14 @@ class Motion(ABC):
         return self.increment(a, b).div_(math.sqrt(abs(b - a)))
 
     def fold(self, *keys: int) -> "Motion":
-        """Return the path itself, for all users of one path see the same motion.
+        """Return the path itself, since all users of one path see the same motion.
 
         A `Noise` returns an independent source in its place.
         """
         return self
 
     def stream_like(self, x: Tensor) -> "PathStream":
-        """Return the stream of a run that follows the path, in place of `Noise.stream_like`.
+        """Return a stream of random numbers that follows the path, as `Noise.stream_like` does.
 
         Raises:
             OrnsteinError: if the shape of ``x`` is not that of the path.
@@ -141,7 +141,7 @@ class PathStream(NamedTuple):
         return self.path.between(t, s).to(self.like)
 
     def area(self, t: Time, s: Time) -> Float[Tensor, "b *event"]:
-        """Return the space-time Levy area H of the step.
+        """Return the space-time Levy area H of the step from t to s.
 
         The mean of the path over the step is ``B(t) + increment / 2 + H``. A path of order 2 or
         more has such areas. For a path of order 1 it is a number of the same law, ``N(0, |s - t| /
@@ -178,7 +178,7 @@ class Derived(Motion):
         return self.path.order
 
     def independent_noise(self) -> Noise:
-        """Return the source of the other path, which is independent of both."""
+        """Return the source of randomness of the underlying path, independent of both paths."""
         return self.path.independent_noise()
 
 
@@ -238,7 +238,7 @@ class Correlated(Derived):
         return self._mix(self.path.levy_area(s, t, moment))
 
     def _mix(self, x: Tensor) -> Tensor:
-        """Return ``L x``, column by column: a matrix product may round by the size of the batch."""
+        """Return ``L x`` summed column by column, so that rounding does not depend on the batch."""
         columns = self.factor.to(x).unbind(1)
         total = x[..., :1] * columns[0]
         for j in range(1, len(columns)):

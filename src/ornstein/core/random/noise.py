@@ -257,7 +257,7 @@ class NormalStream:
         return self._draw(scaled(std.item()))
 
     def _draw(self, fill: Callable[..., Tensor]) -> Tensor:
-        """Return the next draw and count it."""
+        """Return the next draw of the stream, and advance the count of draws."""
         numbers = self.noise.fill(self.shape, self.dtype, self.device, fill, draw=self.count)
         self.count += 1
         return numbers

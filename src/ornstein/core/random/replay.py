@@ -34,7 +34,7 @@ class ReplayableStream(NamedTuple):
 
     @classmethod
     def of(cls, stream: NoiseStream, user: Any) -> "ReplayableStream":
-        """Return the replayable part of a stream, which is that of its path.
+        """Return the part of a stream that can be drawn again, which is that of its path.
 
         Raises:
             OrnsteinError: if the stream has no path.
@@ -82,5 +82,5 @@ class ReplayableStream(NamedTuple):
         self.normal()
 
     def _pick(self, x: Tensor) -> Tensor:
-        """Return the rows of the samples."""
+        """Return the rows of the samples that are still being refined."""
         return (x if self.rows is None else x[self.rows]).to(self.like)

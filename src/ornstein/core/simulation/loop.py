@@ -122,7 +122,7 @@ def as_times(times: Any) -> Tensor:
 
 
 def _check_method(method: Any) -> None:
-    """Raise unless this is an instance that can take a step; asked in each run, so cheaply."""
+    """Raise unless this is an instance of a method; the check is cheap, as every run makes it."""
     if isinstance(method, type) or not callable(getattr(method, "step", None)):
         name = method.__name__ if isinstance(method, type) else repr(method)
         raise OrnsteinError(
@@ -132,7 +132,7 @@ def _check_method(method: Any) -> None:
 
 
 def _as_source(noise: Any) -> NoiseSource:
-    """Return a source of random numbers, or raise for what is none."""
+    """Return a source of random numbers, or raise for any other object."""
     if callable(getattr(noise, "stream_like", None)) and not isinstance(noise, type):
         source: NoiseSource = noise
         return source

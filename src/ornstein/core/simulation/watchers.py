@@ -76,7 +76,7 @@ class Evaluations:
 
 @dataclass
 class LogWeight:
-    """A watcher that collects the log-ratio of the kernels of both directions of a path, in nats.
+    """A watcher that sums the log-ratio of backward to forward kernels along a path, in nats.
 
     For a path drawn from the kernels F it is ``sum_k [log B(x_k | x_{k+1}) - log F(x_{k+1} |
     x_k)]``, the part of the log importance weight on path space that belongs to the steps.
@@ -105,7 +105,7 @@ class LogWeight:
         self.value = self.value + self._ratio(t, s, x, step)
 
     def _ratio(self, t: Tensor, s: Tensor, x: Tensor, step: Step) -> Tensor:
-        """Return ``log B - log F`` of one step."""
+        """Return the log-ratio ``log B - log F`` of backward and forward kernel of one step."""
         if step.log_ratio is not None:
             return step.log_ratio
         kernel = step.kernel
@@ -119,7 +119,7 @@ class LogWeight:
 
 @dataclass
 class KernelKL:
-    """A watcher that collects the KL divergences between kernels of a path, per sample, in nats.
+    """A watcher that collects the KL divergences between two kernels in each step, in nats.
 
     ``sum_k KL(reference_k || kernel_k)`` is the sum of the terms of an evidence lower bound, in
     closed form.

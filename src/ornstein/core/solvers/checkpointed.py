@@ -1,4 +1,4 @@
-"""Gradient checkpointing: gradients of long runs with a memory of the root of the number of steps.
+"""Gradient checkpointing: gradients of runs of n steps with the memory of sqrt(n) steps.
 
 Back-propagation stores every state and what each step computed: memory proportional to the number n
 of steps. Cut the run into k segments, store only the states between them, and compute a segment
@@ -37,10 +37,10 @@ from ornstein.core.simulation.method import Method, Step, WrappedMethod
 
 @runtime_checkable
 class Gradient(Protocol):
-    """How `solve` is differentiated: by `Checkpointed` or by `Reversible`."""
+    """How the gradient of `solve` is computed: by `Checkpointed` or by `Reversible`."""
 
     def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple["CheckpointedSegment", Tensor]:
-        """Return a method that takes many steps as one, and the grid of those.
+        """Return a method that takes a whole segment as one step, and the grid of segment ends.
 
         Args:
             method: the method of the steps.
@@ -72,7 +72,7 @@ class Gradient(Protocol):
 
 @dataclass(frozen=True)
 class CheckpointedSegment(WrappedMethod):
-    """Many steps of a method as one step, for the memory of one state.
+    """A segment of many steps as one step, which stores one state for the gradient.
 
     Args:
         method: the method of the steps.
@@ -90,7 +90,7 @@ class CheckpointedSegment(WrappedMethod):
 
 @dataclass(frozen=True)
 class Checkpointed(Gradient):
-    """Gradients of `solve` with the memory of the root of the number of steps.
+    """Compute gradients of `solve` over n steps with the memory of sqrt(n) states.
 
     They are equal to those of plain back-propagation on the same path.
 
@@ -115,12 +115,12 @@ class Checkpointed(Gradient):
             require_integers(1, segments=self.segments)
 
     def cut(self, steps: int) -> list[int]:
-        """Return which of the steps ``0, ..., steps`` are the ends of segments."""
+        """Return which of the steps ``0, ..., steps`` end a segment."""
         k = min(steps, self.segments or math.isqrt(steps - 1) + 1)  # (1)
         return [round(i * steps / k) for i in range(k + 1)]
 
     def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[CheckpointedSegment, Tensor]:
-        """Return a method that takes a segment at a time, and the grid of the ends.
+        """Return a method that takes a segment as one step, and the grid of segment ends.
 
         Args:
             method: the method of the steps.
@@ -133,7 +133,7 @@ class Checkpointed(Gradient):
 
 
 class _Segmented(CheckpointedSegment):
-    """Segments whose states are computed again for the gradient."""
+    """A method whose step is a segment, with states computed again for the gradient."""
 
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any

@@ -1,4 +1,4 @@
-"""Estimate of the discretisation error of a multistep run, at no further evaluations.
+"""Estimate the discretisation error of a multistep run, without further evaluations.
 
 A multistep method of order p contains one of order p - 1: the same evaluations with other weights.
 If e_k is the distance of its state from the run's, a step with the linear factor A adds the

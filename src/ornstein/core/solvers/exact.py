@@ -22,13 +22,13 @@ from ornstein.errors import OrnsteinError
 
 
 class _TransitionOnly(NamedTuple):
-    """A process reduced to its transition, whose draws have the shape of the state."""
+    """A process reduced to its transition kernel, whose draws have the shape of the state."""
 
     process: Any
 
     @property
     def numbers(self) -> int:
-        """How many standard normal numbers one draw takes for each entry of the state."""
+        """The number of standard normal numbers that one draw takes for each entry of the state."""
         return getattr(self.process, "numbers", 1)
 
     def transition(self, x_s: Tensor, s: Time, t: Time) -> Any:

@@ -101,7 +101,7 @@ class FirstPassage:
         )
 
     def _value(self, of: Level, x: Tensor, t: Tensor) -> Tensor:
-        """Return a function of the state, checked to be one number per sample, float64."""
+        """Return the value of a function of the state, checked to be one number per sample."""
         value = of(x.detach(), t).detach().double()
         if value.shape != x.shape[:1]:
             raise OrnsteinError(
@@ -111,7 +111,7 @@ class FirstPassage:
         return value
 
     def _bridge(self, l0: Tensor, l1: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether a step of this variance crosses, and after which fraction of the step.
+        """Return whether a step crosses the level, and after which fraction of the step.
 
         The same numbers are drawn whatever happened.
         """
@@ -124,7 +124,7 @@ class FirstPassage:
 
 
 def _inverse_gaussian(mean: Tensor, shape: Tensor, u: Tensor, z: Tensor) -> Tensor:
-    """Return inverse Gaussian numbers from one uniform and one normal number each.
+    """Draw inverse Gaussian numbers from one uniform and one normal number each.
 
     The smaller root of a quadratic in z^2, or the larger one. Michael, Schucany and Haas 1976.
     """

@@ -45,7 +45,7 @@ from ornstein.errors import OrnsteinError
 
 @dataclass(frozen=True)
 class Reversible(Gradient):
-    """Gradients of `solve` with `ReversibleHeun`, for the memory of one step and the saved times.
+    """Compute gradients of `solve` with `ReversibleHeun`, with the memory of a single step.
 
     The memory does not depend on the number of steps:
 
@@ -59,7 +59,7 @@ class Reversible(Gradient):
     """
 
     def plan(self, method: Method, parts: Sequence[Tensor]) -> tuple[CheckpointedSegment, Tensor]:
-        """Return a method that goes from one saved time to the next, and the grid of those.
+        """Return a method that goes from one saved time to the next, and the grid of saved times.
 
         Raises:
             OrnsteinError: for a method other than `ReversibleHeun`.
@@ -78,12 +78,12 @@ class Reversible(Gradient):
 
 
 class ReversibleSegment(CheckpointedSegment):
-    """Segments whose steps are undone for the gradient."""
+    """A segment of steps that are undone one by one for the gradient."""
 
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """Take all steps from t to s; the memory is the state z of the scheme."""
+        """Take all steps from t to s; the memory is the second state z of the scheme."""
         draws = ReplayableStream.of(stream, "a run that is undone") if self.noisy(sde) else None
         z, run = x if memory is None else memory, _Run(sde, self.inner[float(t), float(s)], draws)
         ends, leaves = run.forth(x.detach(), z.detach())
@@ -111,14 +111,14 @@ class _Differentiable(torch.autograd.Function):
 
 
 class _Run(NamedTuple):
-    """An equation on a grid and a path."""
+    """A run of the reversible scheme: an equation on a grid, driven by a path."""
 
     sde: Any
     grid: Tensor
     draws: ReplayableStream | None
 
     def forth(self, x: Tensor, z: Tensor) -> tuple[tuple[Tensor, Tensor], list[Tensor]]:
-        """Return x and z at the end, and the leaves on which drift and diffusion depend."""
+        """Run forward: return x and z at the end, and the leaves of drift and diffusion."""
         leaves: dict[int, Tensor] = {}
         first = _now()
         at = self._at(z, 0)
@@ -135,7 +135,7 @@ class _Run(NamedTuple):
     def back(
         self, x: Tensor, z: Tensor, leaves: list[Tensor], X: Tensor, Z: Tensor
     ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-        """Return the derivatives by x and z at the start and by the leaves.
+        """Run backward: return derivatives by x and z at the start, and by the leaves.
 
         Args:
             x, z: the states at the end.
@@ -170,7 +170,7 @@ class _Run(NamedTuple):
         return X, Z, total
 
     def _jump(self, k: int) -> Tensor | None:
-        """Return the increment dB of step k."""
+        """Return the Brownian increment dB of step k."""
         return None if self.draws is None else self.draws.increment(self.grid[k], self.grid[k + 1])
 
     def _at(self, z: Tensor, k: int) -> tuple[Tensor, Tensor | None]:
@@ -179,7 +179,7 @@ class _Run(NamedTuple):
         return self.sde.drift(z, t), None if self.draws is None else self.sde.diffusion(z, t)
 
     def _force(self, at: tuple[Tensor, Tensor | None], k: int, jump: Tensor | None) -> Tensor:
-        """Return F with h and dB of step k."""
+        """Return the increment F of step k, from drift, diffusion and dB."""
         a, g = at
         force = a * per_sample(self.grid[k + 1] - self.grid[k], a)
         return force if g is None or jump is None else force + driving(self.sde).apply(g, jump)
@@ -188,7 +188,7 @@ class _Run(NamedTuple):
 def _products(
     outputs: list[Tensor], inputs: list[Tensor], by: list[Tensor]
 ) -> tuple[Tensor | None, ...]:
-    """Return sums of products of vectors with Jacobians; None for an input without influence."""
+    """Return sums of vector-Jacobian products, or None for inputs without influence."""
     pairs = [(y, v) for y, v in zip(outputs, by, strict=True) if y.requires_grad]
     if not pairs:
         return (None,) * len(inputs)
@@ -198,14 +198,14 @@ def _products(
 
 
 def _now() -> int:
-    """Return a sequence number between those of earlier and of later nodes of the graph."""
+    """Return a number between those of earlier and of later nodes of the autograd graph."""
     with torch.enable_grad():
         node = torch.zeros((), requires_grad=True).clone().grad_fn
     return int(node._sequence_nr())  # type: ignore[union-attr]
 
 
 def _add_leaves(leaves: dict[int, Tensor], at: tuple[Tensor, Tensor | None], first: int) -> None:
-    """Add the leaves on which drift and diffusion depend.
+    """Add to a dictionary the leaf tensors on which drift and diffusion depend.
 
     Raises:
         OrnsteinError: if they depend on something that was computed before.

@@ -109,7 +109,7 @@ def solve(
 
 
 def _steps(times: Tensor, dt: float | None) -> list[Tensor]:
-    """Return the grid from each time to the next, both included, in steps of at most ``dt``."""
+    """Return a time grid from each saved time to the next, with steps of at most ``dt``."""
     if dt is None:
         counts = [1] * (len(times) - 1)
     else:

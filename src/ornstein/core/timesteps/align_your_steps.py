@@ -89,7 +89,7 @@ class Aligned:
         return grid_in_levels(sde, n, last, lambda u: self._levels(first, last, len(u)))
 
     def _levels(self, first: float, last: float, points: int) -> Tensor:
-        """Return the best log-SNRs.
+        """Return the log-SNRs of the grid that minimises the bound.
 
         By dynamic programming over windows around each level, which move with it and then shrink.
         """
@@ -109,7 +109,7 @@ class Aligned:
         return levels
 
     def _limit(self, first: float, last: float, points: int) -> Tensor:
-        """Return the best grid for many steps: uniform in ``int sqrt(-m') ds``."""
+        """Return the optimal grid in the limit of many steps, uniform in ``int sqrt(-m') ds``."""
         fine = torch.linspace(first, last, _FINE, dtype=torch.float64)
         falls = -torch.cummin(self._mmse(fine), 0).values.diff()
         rates = (falls * fine.exp().diff()).sqrt()
@@ -119,13 +119,13 @@ class Aligned:
         return interpolate(integral, fine, positions)
 
     def _mmse(self, log_snr: Tensor) -> Tensor:
-        """Return the mean posterior variance m at these levels."""
+        """Return the mean posterior variance m (minimal mean square error) at log-SNRs."""
         return self.std(log_snr).double().square()
 
 
 @dataclass(frozen=True)
 class _Interpolated:
-    """A standard deviation interpolated in a table of its logarithm; constant beyond the ends."""
+    """A standard deviation interpolated in a table of its logarithm, constant beyond the ends."""
 
     log_snr: Tensor
     log_std: Tensor
@@ -135,7 +135,7 @@ class _Interpolated:
 
 
 def _shortest(cost: Tensor) -> Tensor:
-    """Return the cheapest path through ``cost[i, from, to]``: one index per level."""
+    """Return the path of least total ``cost[i, from, to]``, as one index per level."""
     total, choices = cost[0, 0], []
     for step in cost[1:]:
         total, choice = (total[:, None] + step).min(0)

@@ -156,5 +156,5 @@ def _length(sde: LinearSDE, n: int, points: int) -> int:
 
 
 def _at_steps(steps: np.ndarray, K: int) -> Tensor:
-    """Return the times of steps of a chain of length K, then 0."""
+    """Return the times of the steps of a chain of length K, then the time 0."""
     return torch.from_numpy(np.append(steps / K, 0.0))

@@ -1,4 +1,4 @@
-"""How far samples are from a law: ``orn.metrics``.
+"""Metrics of how far samples are from a distribution: ``orn.metrics``.
 
 Every metric returns an `Estimate`, which unpacks into ``value, stderr``, and takes batches ``(n,
 *event)``, whose events are flattened. None of them is a verdict alone. A distance between finite

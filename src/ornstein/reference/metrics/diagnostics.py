@@ -1,4 +1,4 @@
-"""Mode coverage and classifier two-sample tests: what distances between samples hardly see.
+"""Mode coverage and classifier two-sample tests, for errors that distances between samples miss.
 
 A sampler that loses a mode of small weight moves every distance little; counting samples near each
 centre of a known mixture shows the loss. And a classifier that separates the samples from exact
@@ -54,7 +54,7 @@ def mode_coverage(
     weights: Float[Tensor, " k"] | None = None,
     fraction: float = 0.1,
 ) -> Estimate:
-    """The fraction of modes that get at least a given part of their due samples, in [0, 1].
+    """The fraction of modes that get at least a given part of their expected samples, in [0, 1].
 
     The standard error counts how likely each mode is on the other side of that limit, ``sqrt(sum_k
     q_k (1 - q_k)) / k`` with ``q_k = Phi((p_k - fraction w_k) / stderr_k)``.

@@ -86,7 +86,7 @@ def sliced_w2(
 
 
 def _transport(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The squared W2 of each row ``(c, n)``, ``(c, m)``, and the potentials summed over rows.
+    """The squared W2 of each row ``(c, n)``, ``(c, m)``, and the Kantorovich potentials, summed.
 
     The potentials are in the order of the samples.
     """
@@ -108,7 +108,7 @@ def _transport(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _potential(x: Tensor, image: Tensor) -> Tensor:
-    """The potential ``int^x 2 (u - T(u)) du`` at sorted points with images T, up to a constant."""
+    """The Kantorovich potential ``int^x 2 (u - T(u)) du`` at sorted points with images T."""
     slope = x - image
     rise = (slope[:, 1:] + slope[:, :-1]) * x.diff(dim=1)
     return torch.cat([torch.zeros_like(x[:, :1]), rise.cumsum(1)], 1)
@@ -240,7 +240,7 @@ def floor(
     seed: int = 0,
     repeats: int = 8,
 ) -> Estimate:
-    """The mean of a metric between two samples of one law, the floor of that metric.
+    """The mean of a metric between two samples of one distribution, the best value to expect.
 
     Random disjoint pairs of size n are taken from ``real``. A sampler whose distance is near the
     floor cannot be told from the law by this metric.

@@ -1,4 +1,4 @@
-"""What a target offers, and what targets with exact answers have in common."""
+"""The interface of target densities, and what targets with exact answers have in common."""
 
 __all__ = ["ExactPosterior", "Normalised", "SampledTarget", "Target"]
 
@@ -14,7 +14,7 @@ from ornstein.core.processes.linear import LinearSDE, Time
 
 @runtime_checkable
 class Target(Protocol):
-    """An unnormalised density rho with a known normaliser: what every target offers.
+    """An unnormalised density rho with a known normaliser: the interface of every target.
 
     Example:
         >>> isinstance(orn.targets.gmm9(), orn.targets.Target)
@@ -42,7 +42,7 @@ class Target(Protocol):
 
 @runtime_checkable
 class SampledTarget(Target, Protocol):
-    """A target that also has exact samples.
+    """A target density from which exact samples can be drawn.
 
     Example:
         >>> isinstance(orn.targets.gmm9(), orn.targets.SampledTarget)
@@ -61,7 +61,7 @@ class SampledTarget(Target, Protocol):
 
 
 class Normalised:
-    """A target with a normalised density, so that ``Z = 1``."""
+    """A target with a normalised density, for which ``Z = 1``."""
 
     @property
     def log_z(self) -> float:

@@ -1,4 +1,4 @@
-"""A Brownian motion observed with noise, its middle third missing: a posterior in d = 32.
+"""Brownian motion observed with noise, with its middle third missing: a posterior in d = 32.
 
 A standard test of samplers on time series, exact because 30 of the dimensions integrate out. Scales
 ``s_i`` of the steps and ``s_o`` of the noise, both ``LogNormal(0, 2)``; ``x_t ~ N(x_{t-1}, s_i^2)``
@@ -126,7 +126,7 @@ class BrownianMissing:
 
     @property
     def _observed(self) -> Tensor:
-        """The indices of the observed times."""
+        """The indices of the times at which the motion was observed."""
         return torch.tensor(self.times) - 1
 
     @cached_property
@@ -137,7 +137,7 @@ class BrownianMissing:
         return values, vectors
 
     def _log_joint(self, ratio: Tensor, a: Tensor) -> Tensor:
-        """The log of (1) times the priors, ``(n, m)``, for ``(n,)`` ratios l and values a.
+        """The log of (1) times the priors, ``(n, m)``, at log-ratios l ``(n,)`` and log-scales a.
 
         The values are ``(n, m)`` or ``(m,)``.
         """
@@ -155,7 +155,7 @@ class BrownianMissing:
 
     @cached_property
     def _ratio(self) -> Line:
-        """The law of the log ratio l, tabulated; that of a given l vanishes on both sides.
+        """The tabulated posterior of the log-ratio l of the scales.
 
         To the left it falls like ``exp(-e^{-2a})``, to the right like ``e^{-20 a}``.
         """
@@ -168,7 +168,7 @@ class BrownianMissing:
         return Line(log_density, -_RATIO_END, _RATIO_END, _RATIO_NODES)
 
     def _scale_given_ratio(self, ratio: Tensor, u: Tensor) -> Tensor:
-        """Quantiles of ``a | l``, by one table per sample around the mode of its likelihood.
+        """The quantiles of ``a | l``, by a table for each sample around the mode of the likelihood.
 
         The mode is ``e^{2a} = sum_k c_k^2 / (lambda_k + e^{2l}) / 20``.
         """

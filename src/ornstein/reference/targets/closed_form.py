@@ -111,7 +111,7 @@ class Banana(Normalised):
         return 2
 
     def _ridge(self, first: Tensor) -> Tensor:
-        """The conditional mean of the second coordinate given the first."""
+        """The conditional mean of the second coordinate given the first, a parabola."""
         return -self.bend * (first.square() - self.std**2)
 
     def log_prob(self, x: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
@@ -131,7 +131,7 @@ class Banana(Normalised):
 
 @dataclass(frozen=True)
 class StudentTMixture(Normalised):
-    """Ten equal components, each a product of independent Student t laws with 2 degrees of freedom.
+    """A mixture of ten equal components, products of Student t laws with 2 degrees of freedom.
 
     ``rho = 1/10 sum_k prod_i p(x_i - m_ki)`` with ``p(u) = (2 + u^2)^(-3/2)`` and the locations ``m
     = 20 U - 10``, ``U = numpy default_rng(0).random((10, d))``. The variance is infinite. In the
@@ -170,7 +170,10 @@ class StudentTMixture(Normalised):
     def sample(
         self, n: int, seed: int = 0, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "n d"]:
-        """Draw n exact samples: ``z / sqrt(E)`` is t_2 for a normal z and an exponential E."""
+        """Draw n exact samples ``(n, d)``; sample i depends on the seed and on i only.
+
+        Each coordinate is ``z / sqrt(E)``, which is t_2 for a normal z and an exponential E.
+        """
         k = (source(seed, _COMPONENT).uniform((n,), _DOUBLE) * _COMPONENTS).long()
         z = source(seed, _NUMERATORS).normal((n, self.d), _DOUBLE)
         exponential = -torch.log1p(-source(seed, _DENOMINATORS).uniform((n, self.d), _DOUBLE))

@@ -107,14 +107,14 @@ class EightSchools:
         return torch.tensor(self.y).to(like), torch.tensor(self.s).to(like)
 
     def _mu_given_tau(self, log_tau: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean and the variance (2) of mu, elementwise."""
+        """The posterior mean and variance (2) of mu given log tau, elementwise."""
         y, s = self._data(log_tau)
         total = s.square() + (2 * log_tau).exp()[..., None]
         v = 1 / (1 / 25 + (1 / total).sum(-1))
         return v * (y / total).sum(-1), v
 
     def _log_marginal(self, log_tau: Tensor) -> Tensor:
-        """The log of (1), as a density in ``log tau``."""
+        """The log of the marginal (1), as a density in ``log tau``."""
         y, s = self._data(log_tau)
         total = s.square() + (2 * log_tau).exp()[..., None]
         m, v = self._mu_given_tau(log_tau)
@@ -125,12 +125,12 @@ class EightSchools:
 
     @cached_property
     def _line(self) -> Line:
-        """The law of log tau given the data, tabulated."""
+        """The tabulated posterior of log tau."""
         return Line(self._log_marginal, _LOWEST_LOG_TAU, _HIGHEST_LOG_TAU)
 
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
-        """Means and standard deviations: those of (2) and (3) given tau, averaged over tau."""
+        """The posterior means and standard deviations, averaged over tau from (2) and (3)."""
         log_tau = self._line.nodes
         tau = log_tau.exp()
         y, s = self._data(tau)

@@ -1,4 +1,4 @@
-"""The empirical measure of a data set and its exact denoiser, the optimum without regularisation.
+"""The empirical measure of a data set and its exact denoiser, what unlimited training would reach.
 
 A network of unlimited capacity would learn this denoiser. ``rho = 1/n sum_i delta(x_i)``; with
 noise it is the mixture ``p_t = 1/n sum_i N(alpha_t x_i, sigma_t^2)`` of its kernels, so the
@@ -103,7 +103,7 @@ class Empirical:
 
 
 def _sum(terms: Iterable[Tensor]) -> Tensor:
-    """The sum of tensors, from left to right."""
+    """The sum of tensors, added from left to right."""
     return reduce(torch.add, terms)
 
 
@@ -154,7 +154,7 @@ class EmpiricalPosterior(ExactPosterior):
         return kernels + self.target.dim * (jacobian - width).to(x)
 
     def _distances(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
-        """``|y - a x_i|^2`` as ``(b, n)``, ``s^2`` shaped to meet it, and ``log c``."""
+        """The squared distances ``|y - a x_i|^2``, ``(b, n)``, with ``s^2`` and ``log c``."""
         if tuple(x.shape[1:]) != self.event_shape:
             raise OrnsteinError(
                 f"the event shape is {self.event_shape}: pass x as (b, *event), got"
@@ -165,5 +165,5 @@ class EmpiricalPosterior(ExactPosterior):
         return torch.cat(distances, 1), s2.squeeze(-1) if s2.ndim else s2, jacobian
 
     def _pieces(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The data in pieces ``(m, d)`` of a size that depends on d only."""
+        """The data in pieces ``(m, d)``, the size of which depends on d only."""
         return self.target.data.to(x).flatten(1).split(max(1, _CHUNK // self.target.dim))

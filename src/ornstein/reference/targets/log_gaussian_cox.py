@@ -97,12 +97,12 @@ class CoxProcess:
 
     @cached_property
     def _factors(self) -> dict[object, Tensor]:
-        """The transposed factor ``L^T``, by dtype and device."""
+        """The transposed Cholesky factors ``L^T`` so far computed, by dtype and device."""
         transposed = torch.linalg.cholesky(self.covariance).mT.contiguous()
         return {(torch.float64, torch.device("cpu")): transposed}
 
     def _transposed(self, like: Tensor) -> Tensor:
-        """The transposed factor ``L^T``, cached for each dtype and device."""
+        """The transposed Cholesky factor ``L^T`` in the dtype and on the device of a tensor."""
         key = like.dtype, like.device
         if key not in self._factors:
             self._factors[key] = self._factors[torch.float64, torch.device("cpu")].to(like)

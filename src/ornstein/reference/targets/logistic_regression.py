@@ -108,7 +108,7 @@ class LogisticRegression:
         return (w @ rows.to(w).mT).sigmoid()
 
     def _rows(self, like: Tensor) -> Tensor:
-        """The signed rows ``y_i x_i``, cached for each dtype and device."""
+        """The signed rows ``y_i x_i`` of the design, cached for each dtype and device."""
         cache: dict[object, Tensor] = self._signed  # type: ignore[attr-defined]
         key = like.dtype if like.device.type == "cpu" else (like.dtype, like.device)
         if key not in cache:
@@ -117,7 +117,7 @@ class LogisticRegression:
 
 
 def _with_intercept(features: Tensor) -> Tensor:
-    """A design with a first column of ones."""
+    """The design with a first column of ones added."""
     return torch.cat([torch.ones(len(features), 1, dtype=features.dtype), features], 1)
 
 

@@ -202,7 +202,7 @@ class MixturePosterior(ExactPosterior):
         return log_joint.logsumexp(1) + self.target.dim * jacobian.to(x)
 
     def _polar(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """``a``, ``s^2`` and ``y``, shaped to meet ``(b, k, d)``, and ``log c``."""
+        """The coefficients ``a``, ``s^2`` and ``y``, shaped for ``(b, k, d)``, and ``log c``."""
         require_batch(x, self.target.dim, "this posterior")
         return polar(self.sde, t, x[:, None])
 

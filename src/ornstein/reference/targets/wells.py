@@ -56,7 +56,7 @@ class ManyWell:
 
     @cached_property
     def _well(self) -> Line:
-        """The law of one well coordinate, tabulated."""
+        """The tabulated distribution of one well coordinate."""
         return Line(self._log_well, -_MANY_WELL_END, _MANY_WELL_END)
 
     def _log_well(self, u: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class MultiWell:
 
     @cached_property
     def _well(self) -> Line:
-        """The law of one well coordinate, tabulated."""
+        """The tabulated distribution of one well coordinate."""
         end = math.sqrt(max(self.delta, 0.0) + _BARRIER_MARGIN)  # (end^2 - delta)^2 >= 900 nats
         return Line(self._log_well, -end, end)
 
@@ -178,18 +178,18 @@ class Rings:
             )
 
     def _log_radial(self, r: Tensor) -> Tensor:
-        """The log-density at a distance r from the origin."""
+        """The unnormalised log-density at a distance r from the origin."""
         circles = torch.tensor(self.radii, dtype=r.dtype, device=r.device)
         return -self.stiffness * (r[..., None] - circles).square().amin(-1)
 
     @cached_property
     def _radius(self) -> Line:
-        """The law of the radius, tabulated."""
+        """The tabulated distribution of the distance from the origin."""
         end = max(self.radii) + math.sqrt(_RING_TAIL / self.stiffness)
         return Line(self._log_radius, 0.0, end)
 
     def _log_radius(self, r: Tensor) -> Tensor:
-        """The log-density of the radius, with the factor r of polar coordinates."""
+        """The log-density of the radius, including the factor r of polar coordinates."""
         return r.log() + self._log_radial(r)
 
     @property
