@@ -154,6 +154,7 @@ class CorrelationCholesky(_VectorTransform):
         return terms.tril(-1).sum((-2, -1))
 
     def _matrix(self, z: Tensor) -> Tensor:
+        """Return the strictly lower triangular matrix that holds the coordinates z."""
         size = self._size(z.shape[-1])
         row, column = self._below(size)
         flat = z.new_zeros(*z.shape[:-1], size * size).index_copy(-1, row * size + column, z)

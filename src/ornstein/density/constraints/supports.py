@@ -85,6 +85,7 @@ class Support:
 
     @cached_property
     def _unconstrained_shape(self) -> tuple[int, ...]:
+        """Return the shape of the unconstrained coordinates of one point."""
         try:
             return tuple(self.transform.inverse_shape(torch.Size(self.shape)))
         except ValueError as error:

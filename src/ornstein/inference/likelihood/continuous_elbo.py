@@ -55,7 +55,7 @@ _DECODER = 2  # key of the noise at the decoder's level
 
 @dataclass(frozen=True)
 class NoiseLevelProposal:
-    """A density of the angle ``atan(r / c)`` on an interval, constant in each of several bins.
+    """A piecewise constant density of noise levels, as the angle ``atan(r / c)`` on an interval.
 
     Args:
         c: a noise-to-signal ratio.
@@ -71,7 +71,7 @@ class NoiseLevelProposal:
 
     @staticmethod
     def even(sde: LinearSDE, d: float, last: float = _DECODER_RATIO) -> "NoiseLevelProposal":
-        """The uniform density of the angle ``atan(r / c)`` with ``c = 0.36 d``.
+        """Return the uniform density of the angle ``atan(r / c)``, with ``c = 0.36 d``.
 
         Args:
             sde: the process, which sets the largest angle.
@@ -89,7 +89,7 @@ class NoiseLevelProposal:
     def fit(
         posterior: Posterior, x: Tensor, draws: int = 8, seed: int | Noise = 0
     ) -> "NoiseLevelProposal":
-        """The proposal that makes the variance of the continuous bound smallest on data like x.
+        """Return the proposal under which the bound varies least on data like x.
 
         Args:
             posterior: the model.
@@ -115,7 +115,7 @@ class NoiseLevelProposal:
         return NoiseLevelProposal(even.c, even.first, even.end, tuple(probabilities.tolist()))
 
     def quantile(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """The angle below which a fraction u of the probability lies, and the density there.
+        """Return the angle below which a fraction u of the probability lies, and the density there.
 
         Args:
             u: fractions in [0, 1), float64.
@@ -135,7 +135,7 @@ def continuous_elbo(
     repeats: int = 4,
     proposal: NoiseLevelProposal | None = None,
 ) -> Bound:
-    """The evidence lower bound on ``log p(x)`` of the generating SDE, in continuous time.
+    """Estimate the evidence lower bound on ``log p(x)`` of the generating SDE in continuous time.
 
     The estimate is unbiased, and each sample has noise of its own. In the result
     ``reconstruction`` is the Gaussian's bound without its prior term, ``diffusion`` what the model
@@ -180,7 +180,7 @@ def continuous_elbo(
 def _draw(
     rule: NoiseLevelProposal, x: Tensor, j: int, draws: int, noise: Noise
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Angles and their densities in part j of the proposal, ``(b,)``, and noise like x."""
+    """Draw angles from part j of the proposal, with their densities, ``(b,)``, and noise like x."""
     u = (j + noise.fold(_LEVELS).uniform((len(x),), torch.float64)) / draws
     return *rule.quantile(u), noise.fold(_STATES, j).stream_like(x).normal()
 
@@ -188,7 +188,7 @@ def _draw(
 def _estimate(
     posterior: Posterior, x: Tensor, rule: NoiseLevelProposal, draws: int, noise: Noise
 ) -> Tensor:
-    """One estimate of what (1) subtracts from the Gaussian's log-density, ``(b,)``."""
+    """Return one estimate of the part of (1) that is subtracted, ``(b,)``."""
     integrals = [
         _integrand(posterior, x, rule, *_draw(rule, x, j, draws, noise))[0] for j in range(draws)
     ]
@@ -206,14 +206,14 @@ def _integrand(
     density: Tensor,
     z: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """One estimate of the integral in (1) times one half, ``(b,)``, float64; and the angles."""
+    """Return one estimate of half the integral in (1), ``(b,)``, float64, and the angles."""
     r = rule.c * phi.tan()
     value = _gain(posterior, x, r, z) * (rule.c**2 + r.square()) / (r**3 * rule.c * density)  # (2)
     return value, phi
 
 
 def _gain(posterior: Posterior, x: Tensor, r: Tensor, z: Tensor) -> Tensor:
-    """The difference G of (1) at ratios ``(b,)``, float64, as a product of sum and difference."""
+    """Return the difference G of (1) at ratios ``(b,)``, as a product of sum and difference."""
     sde = posterior.sde
     variance = data_std(posterior) ** 2
     t = sde.time(-2 * r.log())

@@ -53,7 +53,7 @@ class LogProbabilities(Estimate):
     """Estimated log-probabilities of samples, ``(b,)``, in nats."""
 
     def bits_per_dim(self, numel: int) -> Estimate:
-        """Mean over the samples of ``-value / (numel log 2)``, the bits per dimension.
+        """Return the mean of ``-value / (numel log 2)`` over samples, the bits per dimension.
 
         Args:
             numel: number of dimensions of one sample.
@@ -87,7 +87,7 @@ class Bound(LogProbabilities):
 
 
 def bits_per_dim(nats: Float[Tensor, " b"], numel: int) -> Estimate:
-    """Mean of ``-nats / (numel log 2)`` over samples, with the standard error over samples.
+    """Return the mean of ``-nats / (numel log 2)`` over samples, with its standard error.
 
     Args:
         nats: log-likelihoods ``(b,)``, in nats.
@@ -98,7 +98,7 @@ def bits_per_dim(nats: Float[Tensor, " b"], numel: int) -> Estimate:
 
 
 def require_start_density(sde: LinearSDE) -> None:
-    """Raise `OrnsteinError` for a process that ends in one point, where no density can start."""
+    """Raise `OrnsteinError` for a process that ends in a point, where no density starts."""
     if sde.pinned:
         raise OrnsteinError(
             f"{type(sde).__name__} ends in one point: a likelihood needs a process with a start"
@@ -116,7 +116,7 @@ def elbo(
     var: float | None = None,
     spacing: Spacing | str | None = None,
 ) -> Bound:
-    """The evidence lower bound on ``log p(x)`` of the chain of ``steps`` generating kernels.
+    """Estimate the evidence lower bound on ``log p(x)`` of a chain of ``steps`` kernels.
 
     The kernels are compared on ``repeats`` independent noising paths of each sample. The bound is
     minus the sum of the prior, diffusion and reconstruction terms of the variational bound of Ho et
@@ -169,7 +169,7 @@ def elbo(
 def _path_terms(
     posterior: Posterior, x: Tensor, times: Tensor, noise: Noise, levels: Levels | None
 ) -> tuple[Tensor, Tensor]:
-    """One draw of the diffusion and reconstruction terms of (1), from one noising path."""
+    """Return one draw of the diffusion and reconstruction terms of (1), from one noising path."""
     sde, first = posterior.sde, times[1]
 
     def exact(t: Tensor, s: Tensor, x_t: Tensor, step: Step) -> Gaussian:
@@ -188,7 +188,7 @@ def _path_terms(
 
 
 def level_log_prob(decoder: Gaussian, x: Tensor, levels: Levels) -> Tensor:
-    """Log-probability of each sample's levels: the mass of a Gaussian between the midpoints.
+    """Return the log-probability of each sample's levels, a Gaussian's mass between midpoints.
 
     Args:
         decoder: the Gaussian, with mean ``(b, *event)``.

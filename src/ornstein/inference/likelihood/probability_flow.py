@@ -97,11 +97,11 @@ class LogLikelihood(Estimate):
 
     @property
     def error(self) -> Tensor:
-        """All parts of the error, ``sqrt(stderr^2 + discretisation^2 + terminal^2)``, ``(b,)``."""
+        """The root of the sum of squares of the three errors, in nats, ``(b,)``."""
         return (self.stderr.square() + self.discretisation.square() + self.terminal.square()).sqrt()
 
     def _total_error(self) -> Tensor:
-        """The interval covers all parts of the error."""
+        """The error that the interval covers, which consists of all parts."""
         return self.error
 
     @staticmethod
@@ -141,7 +141,7 @@ def log_likelihood(
     start: TerminalGaussian | None = None,
     at: float = 0.0,
 ) -> LogLikelihood:
-    """The log-likelihood ``log p(x)`` under the probability flow of a posterior, with its error.
+    """Compute ``log p(x)`` under the probability flow of a posterior, with its error.
 
     Args:
         posterior: a `Denoiser`, an exact posterior, or a guided one; what it is conditioned on must
@@ -216,7 +216,7 @@ def log_likelihood(
 
 
 class _Flow:
-    """The flow (1) of a batch as an ODE in the angle, with state ``(b, dim + m)``.
+    """The probability flow (1) of a batch as an ODE in the angle, with state ``(b, dim + m)``.
 
     The state is z, followed by m estimates of the integral of the divergence.
     """
@@ -240,7 +240,7 @@ class _Flow:
         )
 
     def run(self, tol: float) -> tuple[Tensor, Tensor]:
-        """The state at T, and the estimate of the error that the steps have made in the result."""
+        """Solve the ODE, and return the state at T and the estimated error of the result."""
         z = (self.x.double() / self.scales[0]).flatten(1)
         errors = Errors()
         state = torch.cat([z, z.new_zeros(len(z), self.rule.estimates(self.dim))], 1)
@@ -255,8 +255,7 @@ class _Flow:
         return end, errors.value
 
     def drift(self, state: Tensor, phi: Time) -> Tensor:
-        """The slope (1) of z, and minus its divergence; at the data, where both are 0/0, their
-        values at a very small angle."""
+        """Return the slope (1) of z and minus its divergence, near the data at a small angle."""
         angle = max(float(phi), _DATA_ANGLE * self.last)
         s, k = math.sin(angle), math.cos(angle)
         self.calls += 1
@@ -274,11 +273,7 @@ class _Flow:
         return torch.cat([value - kappa * z, traces - kappa * self.dim], 1) / (-s * root)  # (1)
 
     def effect_of_error(self, error: Tensor, state: Tensor, slope: Tensor, phi: float) -> Tensor:
-        """The two parts (2) of what an error of the state changes in the result, F from the slope.
-
-        Nearly without noise the score of a network is the derivative of no density, so the angle
-        is bounded from below.
-        """
+        """Return the two parts (2) by which an error of the state changes the result."""
         s, k = max(math.sin(phi), _SCORE_CAP_ANGLE), math.cos(phi)
         u = self.c**2 * s**2 + self.d**2 * k**2
         score = slope[:, : self.dim] * (-u * k / (self.c**2 * s)) - state[:, : self.dim]
@@ -287,14 +282,14 @@ class _Flow:
         )  # (2)
 
     def end(self, state: Tensor) -> Tensor:
-        """The states ``x_T`` at the end of time, from the coordinates z."""
+        """Return the states ``x_T`` at the end of time, from the coordinates z."""
         return (self.scales[1] * state[:, : self.dim]).reshape(self.x.shape)
 
     def log_prob(self, state: Tensor, law: TerminalGaussian) -> Tensor:
-        """The log-density (1), from the state at T and the law there."""
+        """Return the log-density (1), from the state at T and the Gaussian law there."""
         change = self.dim * (math.log(self.scales[1]) - math.log(self.scales[0]))
         return law.log_prob(self.end(state)) + state[:, self.dim :].mean(1) + change  # (1)
 
     def _scale(self, t: Tensor) -> Tensor:
-        """The standard deviation ``alpha sqrt(u)`` of x at time t for Gaussian data."""
+        """Return the standard deviation ``alpha sqrt(u)`` of x at time t for Gaussian data."""
         return torch.hypot(self.d * self.sde.alpha(t), self.sde.sigma(t))

@@ -1,4 +1,4 @@
-"""The law of the data at T, where the probability flow ends: a Gaussian with fitted moments.
+"""The Gaussian that ends the probability flow of a likelihood at T, with moments of the data.
 
 The log-likelihood by the flow needs the density of the data with noise at T. Where much noise has
 been added the posterior mean is linear, and reveals the mean m and the covariance C of the data:
@@ -62,7 +62,7 @@ class TerminalGaussian:
 
     @staticmethod
     def prior(sde: LinearSDE, dim: int, var: float = 1.0) -> "TerminalGaussian":
-        """The start law of samplers, ``N(0, alpha_T^2 var + sigma_T^2)`` in every dimension.
+        """Return the start law of samplers, ``N(0, alpha_T^2 var + sigma_T^2)`` in every dimension.
 
         Args:
             sde: the process.
@@ -75,7 +75,7 @@ class TerminalGaussian:
         )
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
-        """The log-density of states ``(b, *event)`` in nats, ``(b,)``, float64."""
+        """Return the log-density of states ``(b, *event)`` in nats, ``(b,)``, float64."""
         dim = len(self.mean)
         log_det = (
             self.factor.diagonal().log().sum() if self.factor.ndim else dim * self.factor.log()
@@ -83,7 +83,9 @@ class TerminalGaussian:
         return -self._squared_distance(x) / 2 - log_det - dim / 2 * LOG_2PI
 
     def mismatch(self, posterior: Posterior, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, int]:
-        """The correction ``m(x) - log E_N[e^m]`` of the Gaussian's log-density, with its error.
+        """Estimate by how much the law at T differs from this Gaussian, in nats, with an error.
+
+        This is the correction ``m(x) - log E_N[e^m]`` of the Gaussian's log-density.
 
         Args:
             posterior: the model, whose score at T tells how the law differs from the Gaussian.
@@ -109,7 +111,7 @@ class TerminalGaussian:
         return correction, error, len(_NODES)
 
     def _log_ratio(self, posterior: Posterior, x: Tensor, T: Tensor) -> Tensor:
-        """The difference m(x) of the two integrals (2), ``(b,)``."""
+        """Return the difference m(x) of the two integrals (2), ``(b,)``."""
         centre = self.mean.reshape(x.shape[1:]).to(x)
         log_ratio = self._squared_distance(x) / 2
         for v in _NODES:
@@ -118,7 +120,7 @@ class TerminalGaussian:
         return log_ratio
 
     def _squared_distance(self, x: Tensor) -> Tensor:
-        """The squared Mahalanobis distance ``|L^-1 (x - mean)|^2``, ``(b,)``, float64."""
+        """Return the squared Mahalanobis distance ``|L^-1 (x - mean)|^2``, ``(b,)``, float64."""
         flat = x.flatten(1).double()
         mean, factor = self.mean.to(x.device), self.factor.to(x.device)
         z = Normal(mean, factor).whiten(flat) if factor.ndim else (flat - mean) / factor
@@ -126,14 +128,14 @@ class TerminalGaussian:
 
 
 def _signal_is_negligible(posterior: Posterior) -> bool:
-    """Whether nothing of the data is left at T, so that the start law of samplers is exact."""
+    """Return whether no signal of the data is left at T, so that the start law is exact."""
     sde = posterior.sde
     signal = float(sde.alpha(sde.T)) * data_std(posterior)
     return signal <= _NEGLIGIBLE_SIGNAL * float(sde.sigma(sde.T))
 
 
 def terminal(posterior: Posterior, x: Float[Tensor, "b *event"]) -> TerminalGaussian:
-    """The Gaussian law at T of data shaped like x, from the posterior mean and its Jacobian there.
+    """Return the Gaussian at T of data shaped like x, from the posterior mean and its Jacobian.
 
     Where the Jacobian is that of no Gaussian, the start law of the samplers is returned.
 
@@ -180,6 +182,9 @@ def terminal(posterior: Posterior, x: Float[Tensor, "b *event"]) -> TerminalGaus
 
 
 def _kl(mean: Tensor, variances: Tensor, prior_variance: Tensor) -> float:
-    """KL of a Gaussian with these eigenvalues of its covariance from ``N(0, prior_variance I)``."""
+    """Return the KL divergence of a Gaussian from ``N(0, prior_variance I)``.
+
+    The Gaussian is given by the mean and the eigenvalues of its covariance.
+    """
     ratio = variances / prior_variance
     return float((ratio - 1 - ratio.log()).sum() + mean.square().sum() / prior_variance) / 2

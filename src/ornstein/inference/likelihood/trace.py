@@ -40,7 +40,7 @@ _SIGNS = 2  # key of the noise for the signs of its columns
 
 @runtime_checkable
 class Divergence(Protocol):
-    """A rule that estimates the divergence ``tr J`` of a field from directions on a batch."""
+    """A rule that estimates the divergence ``tr J`` of a vector field, by chosen directions."""
 
     def passes(self, dim: int) -> int:
         """The number of backward passes per evaluation of the field."""
@@ -51,7 +51,7 @@ class Divergence(Protocol):
         ...
 
     def directions(self, x: Tensor, noise: Noise) -> Tensor:
-        """The directions, which stay the same on a whole path.
+        """Return the directions v, which stay the same on a whole path.
 
         Args:
             x: a batch ``(b, *event)``, for shape, dtype and device.
@@ -60,7 +60,7 @@ class Divergence(Protocol):
         ...
 
     def __call__(self, field: Field, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-        """The field at x, and m estimates of the divergence, ``(b, m)``.
+        """Return the field at x, and m estimates of the divergence, ``(b, m)``.
 
         Args:
             field: maps ``(b, *event)`` to the same shape, each sample by itself.
@@ -70,7 +70,7 @@ class Divergence(Protocol):
         ...
 
     def stderr(self, totals: Tensor, dim: int) -> Tensor:
-        """The standard error ``(b,)`` of the mean of integrated estimates ``(b, m)``.
+        """Return the standard error ``(b,)`` of the mean of integrated estimates ``(b, m)``.
 
         Args:
             totals: the m estimates, integrated over the path.
@@ -231,7 +231,7 @@ def pullbacks(field: Field, x: Tensor, directions: Tensor) -> tuple[Tensor, list
 
 
 def _pull(value: Tensor, x: Tensor, directions: Tensor) -> list[Tensor]:
-    """The products ``v^T J`` by one backward pass each; zeros where the field ignores x."""
+    """Return the products ``v^T J``, by one backward pass each; zeros where the field ignores x."""
     if not value.requires_grad:  # a field that does not depend on x
         return [torch.zeros_like(x)] * len(directions)
     rows = []
@@ -244,17 +244,17 @@ def _pull(value: Tensor, x: Tensor, directions: Tensor) -> list[Tensor]:
 
 
 def _quadratic_forms(rows: list[Tensor], directions: Tensor) -> Tensor:
-    """The values ``v^T J v`` from the products ``v^T J``, ``(b, k)``."""
+    """Return the values ``v^T J v`` from the products ``v^T J``, ``(b, k)``."""
     return torch.stack([sum_event(row * v) for row, v in zip(rows, directions, strict=True)], 1)
 
 
 def _rows(dim: int) -> int:
-    """The number N of rows of the matrix: the power of two not below d."""
+    """Return the number N of rows of the Hadamard matrix, the power of two not below d."""
     return int(1 << (dim - 1).bit_length())
 
 
 def _hadamard(x: Tensor, count: int, noise: Noise) -> Tensor:
-    """Rows of the matrix for each sample, without replacement, times random signs.
+    """Draw rows of the Hadamard matrix without replacement, with random signs, for each sample.
 
     Returns ``(count, b, *event)``.
     """
@@ -271,7 +271,7 @@ def _hadamard(x: Tensor, count: int, noise: Noise) -> Tensor:
 
 
 def _survey(totals: Tensor, population: int) -> Tensor:
-    """The standard error (2) of the mean of values drawn without replacement."""
+    """Return the standard error (2) of the mean of values drawn without replacement."""
     k = totals.shape[1]
     if k == population:
         return torch.zeros_like(totals[:, 0])

@@ -1,4 +1,4 @@
-"""A log-likelihood between a lower and an upper bound, by importance sampling of noising paths.
+"""A lower and an upper bound on the log-likelihood, by importance sampling of noising paths.
 
 Noising paths k = 1, ..., K from x have weights ``w_k = p(path, x) / q(path | x)`` under the
 generating kernels, with ``E[w] = p(x)`` for any posterior and any grid. Then, with equality where
@@ -59,7 +59,7 @@ class TwoSidedBound(Estimate):
 
     @property
     def middle(self) -> Tensor:
-        """The log of the mean weight ``log 1/K sum_k w_k``, which is `value`, ``(b,)``."""
+        """The log of the mean weight ``log 1/K sum_k w_k``, between both bounds, ``(b,)``."""
         return self.value
 
     def line(self) -> str:

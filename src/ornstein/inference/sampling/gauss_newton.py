@@ -46,7 +46,7 @@ _ROBUST_SCALE = 0.3  # delta of the robust loss, in units of the median squared 
 
 
 class SearchLimits(NamedTuple):
-    """How long a search may take, what it reports, and the noise that it chooses samples with.
+    """The time limit, the callback and the random numbers of a search.
 
     Attributes:
         iterations: Gauss-Newton steps of each search.
@@ -61,7 +61,7 @@ class SearchLimits(NamedTuple):
     noise: Noise
 
     def over(self) -> bool:
-        """Whether the time of the search has run out."""
+        """Return whether the time limit of the search is exceeded."""
         return time.monotonic() > self.until
 
 
@@ -117,7 +117,7 @@ def _gauss_newton(
     power: float,
     limits: SearchLimits,
 ) -> tuple[float, Tensor]:
-    """Levenberg-Marquardt on (1), from the family's initial parameters.
+    """Minimise (1) by the Levenberg-Marquardt algorithm, from the family's initial parameters.
 
     Returns the error and the parameters of the iterate that is best on the solutions for choosing.
     """
@@ -160,7 +160,7 @@ def _gauss_newton(
 def _choose_samples(
     squares: Tensor, weights: Tensor, parameters: int, dim: int, noise: Noise
 ) -> tuple[Tensor, Tensor]:
-    """Choose samples whose derivatives are taken, in proportion to their part in the loss.
+    """Draw samples to take derivatives of, in proportion to their part in the loss.
 
     A derivative costs as many runs as there are parameters, an error one; so most samples only
     judge. Returns indices and weights, which make up for the chance of being chosen.
@@ -177,7 +177,7 @@ def _choose_samples(
 
 @dataclass(frozen=True)
 class _RobustLoss:
-    """The mean over samples of ``rho(e) = (e + delta)^(p/2)``, and the derivative as a weight."""
+    """The robust loss ``rho(e) = (e + delta)^(p/2)``, averaged over samples, with its weights."""
 
     delta: float
     power: float
@@ -193,7 +193,7 @@ class _RobustLoss:
 def _table(
     posterior: Posterior, steps: int, start: tuple[float, ...], order: int
 ) -> TabulatedMultistep:
-    """The default sampler with other constants, as a table with ``order`` weights in each row."""
+    """Return the default sampler with other constants, as a table of ``order`` weights per row."""
     chosen = default_sampler(posterior, *start)
     assert isinstance(chosen.method, Multistep)
     times = posterior.sde.times(steps, chosen.spacing)

@@ -29,7 +29,7 @@ _MIN_LEVEL_GAP = 5e-3  # between the logarithms of successive noise levels
 
 @dataclass(frozen=True)
 class ReferenceSolutions:
-    """Initial noise, with the ends of an accurate solution of the flow from there.
+    """Initial noise with the ends of accurate solutions of the probability flow from there.
 
     Args:
         x_T: states at T, ``(b, *event)``.
@@ -40,11 +40,11 @@ class ReferenceSolutions:
     x_0: Tensor
 
     def errors(self, x: Tensor) -> Tensor:
-        """The mean square error of each sample over coordinates, ``(b,)``."""
+        """Return the mean square error of each sample over coordinates, ``(b,)``."""
         return (x - self.x_0).square().flatten(1).mean(1)
 
     def first(self, n: int) -> "ReferenceSolutions":
-        """The first n of these solutions, or all if there are fewer."""
+        """Return the first n of these solutions, or all if there are fewer."""
         return ReferenceSolutions(self.x_T[:n], self.x_0[:n])
 
 
@@ -77,7 +77,7 @@ class MultistepFamily:
         self.first_steps = [*range(self.steps - 1), *range(self.steps), *rows]
 
     def is_valid(self, theta: Tensor) -> bool:
-        """Whether theta is finite and the noise levels fall, each by half a percent or more."""
+        """Return whether theta is finite and each noise level is half a percent below the last."""
         ends = [
             math.log(r) if r else -math.inf for r in (self.table.ratios[0], self.table.ratios[-1])
         ]
@@ -87,7 +87,7 @@ class MultistepFamily:
         )
 
     def method(self, theta: Tensor) -> TabulatedMultistep:
-        """The multistep method with the parameters theta."""
+        """Return the multistep method with the parameters theta."""
         sizes = [self.steps - 1, self.steps, *map(len, self.table.weights)]
         levels, factors, *weights = (tuple(part.tolist()) for part in theta.split(sizes))
         inner = tuple(math.exp(level) for level in levels)
@@ -106,7 +106,7 @@ class MultistepFamily:
         since: int = 0,
         memory: MultistepState | None = None,
     ) -> Tensor:
-        """The end of the sampler theta from ``x_T``, or from a state and memory at step ``since``.
+        """Return the end of the sampler theta from ``x_T``, or from a state at step ``since``.
 
         Args:
             theta: the parameters.
@@ -126,7 +126,7 @@ class MultistepFamily:
         return simulate(reverse, x_T, times[since:], resumed)
 
     def jacobian(self, theta: Tensor, x_T: Tensor) -> tuple[Tensor, Tensor]:
-        """The samples ``x(theta)`` and their derivatives ``dx / dtheta``, by finite differences.
+        """Return the samples ``x(theta)`` and derivatives ``dx / dtheta``, by finite differences.
 
         Steps before the first that a parameter changes are not run again. Differences need nothing
         of a posterior but its values, and cost one run where forward mode costs two to three.
@@ -148,7 +148,7 @@ class MultistepFamily:
 
 @dataclass(frozen=True)
 class _ResumedMethod(Method):
-    """A method that is resumed in the middle of its run."""
+    """A method that continues a run in the middle, from a given memory."""
 
     method: Method
     memory: MultistepState
@@ -167,6 +167,6 @@ class _ResumedMethod(Method):
 
 
 def rms(solutions: ReferenceSolutions, x: Tensor) -> float:
-    """Root mean square error per coordinate of samples x; infinite where it is not a number."""
+    """Return the root mean square error per coordinate of samples x; infinite where it is NaN."""
     value = float(solutions.errors(x).mean().sqrt())
     return value if value == value else float("inf")

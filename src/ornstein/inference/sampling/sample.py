@@ -1,4 +1,4 @@
-"""Drawing samples from a diffusion model, and choosing the number of steps for a tolerance.
+"""Draw samples from a diffusion model, and choose the number of steps for a tolerance.
 
 A sample starts from the law of pure noise at T and is integrated down to the data at t = 0 by a
 numerical method on the reverse process of the posterior. `sample` does so for every posterior of
@@ -123,7 +123,7 @@ def steps_for(
     x_T: Tensor,
     max_steps: int = 1000,
 ) -> StepCount:
-    """The number of steps that an ODE sampler needs for a tolerance, by step doubling.
+    """Return the number of steps that an ODE sampler needs for a tolerance, by step doubling.
 
     On a batch of test states the sampler runs with n and with half as many steps. The root mean
     square distance of the two runs is the error of the coarser one, and a bound on that of the
@@ -168,13 +168,13 @@ def steps_for(
 
 @lru_cache(maxsize=64)
 def _grid(sde: LinearSDE, steps: int, spacing: Spacing) -> Tensor:
-    """The time grid, computed outside inference mode, whose tensors autograd refuses later."""
+    """Return the time grid, made outside inference mode so that autograd accepts it."""
     with torch.inference_mode(False):
         return sde.times(steps, spacing)
 
 
 def grid(sde: LinearSDE, steps: int, spacing: Spacing) -> Tensor:
-    """The time grid ``sde.times(steps, spacing)``, cached for processes that can be hashed."""
+    """Return the time grid ``sde.times(steps, spacing)``, cached if the process can be hashed."""
     try:
         return _grid(sde, steps, spacing).clone()
     except TypeError:  # unhashable: a process or spacing of one's own

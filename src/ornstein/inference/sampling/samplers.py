@@ -1,4 +1,4 @@
-"""Samplers by name: a method, its amount of noise and its time grid, chosen for a posterior.
+"""Samplers by name: numerical method, amount of noise and time grid, chosen for a posterior.
 
 A sampler of a diffusion model is a numerical method, the amount of fresh noise eta that the method
 runs with, and a spacing of its steps. `sampler` resolves the names that `ornstein.sample` accepts,
@@ -49,7 +49,7 @@ class Sampler:
 
 
 def data_std(posterior: Posterior) -> float:
-    """The overall standard deviation of the data, as far as the posterior knows it; else 1."""
+    """Return the overall standard deviation of the data, 1 where the posterior has none."""
     return attributes(posterior).data_std
 
 
@@ -61,7 +61,7 @@ def default_sampler(
     *,
     shape: Sequence[int] | None = None,
 ) -> Sampler:
-    """The sampler of ``method="auto"``, from the standard deviation and the dimension of the data.
+    """Return the sampler of ``method="auto"``, from the std and dimension of the data.
 
     Fourth-order Adams-Bashforth on the velocity of data ``N(0, d^2)``, as polynomials in
     ``asinh(2.4 r / w)``, on a grid that is densest where the noise-to-signal ratio r is ``w = 0.36
@@ -102,7 +102,7 @@ names: tuple[str, ...] = ("auto", *_NAMES)
 def sampler(
     method: str | Method | Sampler, posterior: Posterior, shape: Sequence[int] | None = None
 ) -> Sampler:
-    """The sampler that a name, a method or a sampler stands for, for a posterior.
+    """Return the sampler that a name, a method or a sampler stands for, for a posterior.
 
     Args:
         method: "auto", "dpm++2m", "ancestral" and others (see `names`), a method, or a `Sampler`.

@@ -1,4 +1,4 @@
-"""Fitting a sampler to a model: a time grid and multistep weights, learned from trajectories.
+"""Fit a sampler to a model: a time grid and multistep weights, learned from accurate trajectories.
 
 For few evaluations no fixed sampler is best for every model. Every linear sampler of n evaluations
 is a point in one small space: n - 1 levels, n factors and a triangle of weights (eq. 1 of
@@ -53,7 +53,7 @@ _CHOICE_OF_SAMPLES = 3  # key of the noise that chooses samples for derivatives;
 
 @dataclass(frozen=True)
 class Tuned(Sampler):
-    """A sampler for one model and one number of steps: pass it as ``method`` to `sample`.
+    """A sampler fitted to one model and one number of steps: pass it as ``method`` to `sample`.
 
     Args:
         error: root mean square distance per coordinate to the accurate solution from the same
@@ -69,7 +69,9 @@ class Tuned(Sampler):
     seconds: float = 0.0
 
     def config(self) -> dict[str, Any]:
-        """The configuration from which `build` makes the sampler, as JSON; infinity as None.
+        """Return the configuration from which `build` makes the sampler, as JSON.
+
+        Infinity is written as None.
 
         Raises:
             OrnsteinError: if tuning kept the default sampler, which has no table.
@@ -90,7 +92,7 @@ class Tuned(Sampler):
 
     @staticmethod
     def build(config: dict[str, Any]) -> "Tuned":
-        """The sampler that a configuration of `config` describes.
+        """Make the sampler that a configuration of `config` describes.
 
         Args:
             config: what `config` returned, also after a round trip through JSON.
@@ -111,7 +113,7 @@ class Tuned(Sampler):
 
 
 def _ignore(line: str) -> None:
-    """The callback that does nothing."""
+    """Ignore a line of progress; the default callback."""
 
 
 @renamed_arguments(progress="callback")
@@ -190,7 +192,7 @@ def tune(
 
 
 def _accurate_steps(steps: int) -> int:
-    """The number of steps of the accurate solution that a sampler is compared with."""
+    """Return the number of steps of the accurate solutions to which a sampler is compared."""
     return max(_MIN_ACCURATE_STEPS, 10 * steps)
 
 
@@ -202,7 +204,7 @@ def _solutions(
     steps: int,
     dtype: torch.dtype | None,
 ) -> ReferenceSolutions:
-    """Start states with the ends of accurate solutions, by many steps of the default sampler."""
+    """Compute accurate solutions by many steps of the default sampler, with their start states."""
     x_T = start_states(posterior, n, shape, noise)
     x_T = x_T if dtype is None else x_T.to(dtype)
     accurate = default_sampler(posterior)
@@ -214,13 +216,13 @@ def _solutions(
 def _run(
     posterior: Posterior, steps: int, sampler: Sampler, solutions: ReferenceSolutions
 ) -> Tensor:
-    """The samples of a sampler from the start states of reference solutions."""
+    """Return the samples of a sampler from the start states of reference solutions."""
     times = posterior.sde.times(steps, sampler.spacing)
     return simulate(Reverse(posterior, 0.0), solutions.x_T, times, sampler.method)
 
 
 def _is_clearly_positive(gains: Tensor) -> bool:
-    """Whether the mean is positive by more than its standard error.
+    """Return whether the mean is positive by more than its standard error.
 
     On small batches a small number of points that end in another mode would decide otherwise.
     """
@@ -229,7 +231,7 @@ def _is_clearly_positive(gains: Tensor) -> bool:
 
 
 def _rms_error(solutions: ReferenceSolutions, x: Tensor) -> Estimate:
-    """Root mean square error and, by the delta method, its standard error over samples."""
+    """Return the root mean square error, and its standard error by the delta method."""
     squares = solutions.errors(x).double()
     value = float(squares.mean().sqrt())
     stderr = float(squares.std() / len(squares) ** 0.5 / (2 * value)) if value else 0.0
