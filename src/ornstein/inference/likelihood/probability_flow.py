@@ -273,7 +273,11 @@ class _Flow:
         return torch.cat([value - kappa * z, traces - kappa * self.dim], 1) / (-s * root)  # (1)
 
     def effect_of_error(self, error: Tensor, state: Tensor, slope: Tensor, phi: float) -> Tensor:
-        """Return the two parts (2) by which an error of the state changes the result."""
+        """Return the two parts (2) by which an error of the state changes the result.
+
+        Nearly without noise the score of a network is the derivative of no density, so the angle
+        is bounded from below.
+        """
         s, k = max(math.sin(phi), _SCORE_CAP_ANGLE), math.cos(phi)
         u = self.c**2 * s**2 + self.d**2 * k**2
         score = slope[:, : self.dim] * (-u * k / (self.c**2 * s)) - state[:, : self.dim]
