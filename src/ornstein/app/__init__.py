@@ -1,1 +1,1 @@
-"""Floor 4: data, recipes, the command line, the demo."""
+"""Applications on top of the library: the command line, the demo, and the verification."""

@@ -1,4 +1,4 @@
-"""The command line ``ornstein``: one verb, one call of the library, with the call's own options.
+"""The command line ``ornstein``: each subcommand makes one call of the library, with its options.
 
 Names of methods, spacings, recipes and targets are resolved to objects by the verbs and nowhere
 deeper. Every verb writes a manifest of its options beside its results. The exit status is 0 if the
@@ -43,15 +43,15 @@ _DESCRIPTION = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the verb that the command line asks for; the entry point of ``ornstein``."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Run the subcommand that the command line asks for; the entry point of ``ornstein``."""
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        _refuse_empty(given)
-        if given == ["--version"]:
+        _refuse_empty(words)
+        if words == ["--version"]:
             print(f"ornstein {installed_version('ornstein')}")
             return
         command = tyro.extras.subcommand_cli_from_dict(
-            COMMANDS, args=given or ["--help"], prog="ornstein", description=_DESCRIPTION
+            COMMANDS, args=words or ["--help"], prog="ornstein", description=_DESCRIPTION
         )
         check_numbers(command)
         import_modules(getattr(command, "imports", ()))
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _refuse_empty(arguments: list[str]) -> None:
-    """Refuse an empty argument: a path that is empty would mean the current folder."""
+    """Raise for an empty argument: an empty path would mean the current folder."""
     for option, value in zip(["", *arguments], arguments, strict=False):
         name, equals, assigned = value.partition("=")
         if not value.strip() or (value.startswith("--") and equals and not assigned.strip()):
@@ -80,8 +80,7 @@ def _refuse_empty(arguments: list[str]) -> None:
 
 
 def _message(error: Exception) -> str:
-    """What went wrong, for one line: the message of an error that was raised on purpose, else its
-    type and place too."""
+    """Return an error on one line: its message, with type and place if it was not expected."""
     if isinstance(error, OrnsteinError):
         return str(error)
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""The demo ``./run demo``: both jobs end to end on real input, with numbers that judge the result.
+"""The demo ``./run demo``: sampling from data and from a density, judged by numbers.
 
 From samples: a class-conditional model of the 8 x 8 digits that come with scikit-learn, judged on
 digits that it was not trained on. From a density: the posterior of the eight schools, whose log Z
@@ -38,7 +38,7 @@ BOUND_SPACING = Karras(sigma_min=1 / 24)  # a third of 1/8: the decoder separate
 
 
 class Digits(NamedTuple):
-    """Digits to train on, digits to judge with, and the classes of both.
+    """Digits for training and held-out digits for judging, with the classes of both.
 
     Args:
         x, x_test: ``(n, 8, 8)``, with values from 0 to 16.
@@ -64,7 +64,7 @@ def split() -> Digits:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How samples compare with held-out digits, each distance with its floor.
+    """How generated samples compare with held-out digits, each distance with its floor.
 
     A ``floor`` is the same number with training digits in place of the samples.
     """
@@ -83,7 +83,7 @@ class Judgement:
 
 
 def judge(model: DiffusionModel, samples: Tensor, digits: Digits) -> Judgement:
-    """Return all that can be measured of samples without looking at them."""
+    """Measure the quality of samples by distances and classifiers, without looking at pictures."""
     from sklearn.svm import SVC
 
     test = torch.tensor(digits.x_test).float()
@@ -111,7 +111,7 @@ def judge(model: DiffusionModel, samples: Tensor, digits: Digits) -> Judgement:
 
 
 def from_samples(out: Path) -> dict[str, Any]:
-    """Train on the digits, draw the picture, print the judgement, and return it."""
+    """Train a model on digits, judge its samples, draw a picture, and return the judgement."""
     digits = split()
     model = fit((digits.x, digits.labels), recipe="digits", out=out / "digits")
     began = time.monotonic()
@@ -124,7 +124,7 @@ def from_samples(out: Path) -> dict[str, Any]:
 
 
 def _print_judgement(j: Judgement, seconds: float) -> None:
-    """The judgement as a table: samples, real digits in their place, goal."""
+    """Print the judgement as a table: samples, real digits in their place, goal."""
     rows = (
         ("two-sample test, accuracy", j.c2st, j.c2st_floor, "at most 0.60; 0.5 is perfect"),
         ("sliced Wasserstein-2, grey levels", j.sliced_w2, j.sliced_w2_floor, "at most 1.5 x real"),
@@ -156,7 +156,7 @@ def _print_judgement(j: Judgement, seconds: float) -> None:
 
 
 def from_density(out: Path) -> dict[str, Any]:
-    """Sample the eight schools, print parameters and log Z with the exact ones, and return them."""
+    """Sample the eight schools posterior, and compare parameters and log Z with exact values."""
     target = EightSchools()
     result = sample_density(target.log_prob, target.dim, seed=0)
     parameters = target.parameters(result.samples)
@@ -186,13 +186,13 @@ def from_density(out: Path) -> dict[str, Any]:
 
 
 def _density_numbers(result: DensityResult) -> dict[str, Any]:
-    """The numbers of the result, as JSON takes them."""
+    """Return the numbers of the result of `sample_density` as JSON takes them."""
     keys = "log_z", "log_z_stderr", "log_z_interval", "ess", "k_hat", "evaluations", "seconds"
     return {key: getattr(result, key) for key in keys}
 
 
 def _draw_digits(path: Path, digits: Digits, samples: Tensor) -> None:
-    """Six real and six generated digits of each class, side by side."""
+    """Draw six real and six generated digits of each class side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.1), layout="constrained")
@@ -212,7 +212,7 @@ def _draw_digits(path: Path, digits: Digits, samples: Tensor) -> None:
 
 
 def _draw_schools(path: Path, target: EightSchools, parameters: Tensor) -> None:
-    """Posterior means and standard deviations, sampled and exact."""
+    """Draw the posterior means and standard deviations, sampled and exact."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.4), layout="constrained")

@@ -1,4 +1,4 @@
-"""``ornstein density``: samples and log Z of a named target or of a function in a module."""
+"""The command ``ornstein density``: samples and log Z of a target or of a user's log-density."""
 
 __all__ = ["DensityCommand"]
 
@@ -61,17 +61,17 @@ class DensityCommand:
         from rich.console import Console
 
         manifest = Manifest("density", options(self))
-        what = self._target()
+        density = self._target()
         claim_folder(self.out)
         with Console(stderr=True).status("exploring") as status:
-            given = arguments(
+            keywords = arguments(
                 self,
                 sample_density,
                 start_mean=_number_or_tensor(self.start_mean),
                 budget=Budget(self.budget, self.evaluations),
                 callback=lambda stage: status.update(stage.line()),
             )
-            result = sample_density(what, **given)
+            result = sample_density(density, **keywords)
         result.sampler.save(self.out)
         samples = save_array(self.out / "samples.npy", result.samples)
         print("\n".join(_lines(result)))
@@ -79,30 +79,30 @@ class DensityCommand:
         print(f"samples: {samples}\nmore:    ornstein sample {self.out}")
 
     def _target(self) -> Any:
-        """The density, after the checks that need no computation."""
+        """Return the density to sample, after the checks that need no computation."""
         if (self.out / "config.json").exists() and not self.overwrite:
             raise OrnsteinError(
                 f"--out {self.out}: this folder holds a model; choose another folder, or pass"
                 " --overwrite to replace the model"
             )
-        what = import_object(self.target) if ":" in self.target else targets.named(self.target)
-        dim = getattr(what, "dim", self.dim)
+        density = import_object(self.target) if ":" in self.target else targets.named(self.target)
+        dim = getattr(density, "dim", self.dim)
         if not isinstance(dim, int):
             raise OrnsteinError(
                 f"{self.target}: pass --dim, the number of coordinates that the function takes"
             )
         points = max(self.n, self.particles or _PARTICLES, dim)  # dim of them: a covariance
         check_memory(f"{points} points of dimension {dim}", float(points) * dim, _DOUBLE)
-        return what
+        return density
 
 
 def _number_or_tensor(value: float | tuple[float, ...]) -> float | Tensor:
-    """One number as it is, several as a tensor."""
+    """Return one number as it is, and several as a tensor."""
     return torch.tensor(value) if isinstance(value, tuple) else value
 
 
 def _lines(result: DensityResult) -> Iterator[str]:
-    """The summary: log Z, effective sample size, warnings, and moments of each parameter."""
+    """Return the summary as lines: log Z, effective sample size, warnings, moments."""
     low, high = result.log_z_interval
     yield (
         f"log Z = {result.log_z:.4f} +- {result.log_z_stderr:.4f}   95 % interval [{low:.4f},"
@@ -122,14 +122,14 @@ def _lines(result: DensityResult) -> Iterator[str]:
 
 
 def _moments(name: str, x: Tensor) -> Iterator[tuple[str, float, float]]:
-    """Name, mean and standard deviation of each element of a parameter, counted from 1."""
+    """Return name, mean and standard deviation of each element of a parameter, counted from 1."""
     columns = x.flatten(1) if x.ndim > 1 else x[:, None]
     for i, (mean, std) in enumerate(zip(columns.mean(0), columns.std(0), strict=True), 1):
         yield name if x.ndim == 1 else f"{name}[{i}]", float(mean), float(std)
 
 
 def _numbers(result: DensityResult) -> dict[str, Any]:
-    """The numbers of the result, as JSON takes them."""
+    """Return the numbers of the result as JSON takes them."""
     keys = "log_z", "log_z_stderr", "elbo", "ess", "k_hat", "evaluations", "gradients", "seconds"
     return {
         **{key: getattr(result, key) for key in keys},

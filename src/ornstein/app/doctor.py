@@ -1,4 +1,4 @@
-"""``ornstein doctor``: what the library runs on, and whether it computes what it should.
+"""The command ``ornstein doctor``: report the installation and check two computations.
 
 It prints versions, processor and devices, the dependencies and the optional extras with the command
 that installs a missing one, and runs two computations with known answers: draws from the VP process
@@ -40,7 +40,7 @@ class Requirement(NamedTuple):
 
     @property
     def fault(self) -> str:
-        """What is wrong with the installed version, in words; empty if nothing is."""
+        """What is wrong with the installed version, in words; "" if nothing is."""
         if self.installed is None:
             return f"{self.package} is not installed"
         if _numbers(self.installed) < _numbers(self.oldest):
@@ -56,15 +56,18 @@ class Requirement(NamedTuple):
 
 def requirements() -> list[Requirement]:
     """Return the packages that the installed ornstein names as dependencies and extras."""
-    found = []
+    named_packages = []
     for line in requires("ornstein") or []:
         match = re.match(r"([\w.-]+)(?:\[[^]]*\])?\s*(?:>=([\d.]+))?", line)
         extra = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", line)
         if match is None or match[1] == "ornstein" or (extra and extra[1] in _LEFT_OUT):
             continue
-        own, oldest = extra[1] if extra else "", match[2] or "0"
-        found.append(Requirement(match[1], oldest, own, installed_version(match[1])))
-    return found
+        extra_name = extra[1] if extra else ""
+        oldest = match[2] or "0"
+        named_packages.append(
+            Requirement(match[1], oldest, extra_name, installed_version(match[1]))
+        )
+    return named_packages
 
 
 def installed_version(package: str) -> str | None:
@@ -76,14 +79,16 @@ def installed_version(package: str) -> str | None:
 
 
 def self_test() -> list[str]:
-    """Return what is wrong with two computations whose answers are known; empty if nothing is.
+    """Run two computations with known answers, and return what is wrong in words.
 
     Draws of the mixture ``0.3 N(-2, 0.4^2) + 0.7 N(1.5, 0.7^2)`` by the VP process must have its
     mean, and ``int exp(1 - x^2 / 2) dx`` in two dimensions must be ``2 pi e``, both within five
     standard errors.
     """
     faults = []
-    mean, std, weights = torch.tensor([[-2.0], [1.5]]), [[0.4], [0.7]], [0.3, 0.7]
+    mean = torch.tensor([[-2.0], [1.5]])
+    std = [[0.4], [0.7]]
+    weights = [0.3, 0.7]
     mixture = GaussianMixture(mean, torch.tensor(std), torch.tensor(weights))
     x = sample(mixture.posterior(VP()), 4096, 40).double()
     error = float(x.mean()) - (0.3 * -2.0 + 0.7 * 1.5)
@@ -104,7 +109,7 @@ def self_test() -> list[str]:
 
 
 def diagnose(required: list[Requirement]) -> list[str]:
-    """Return what is wrong with this installation, each with what to do; empty if nothing is."""
+    """Return the faults of this installation with their remedies; empty if there are none."""
     faults = []
     if sys.version_info[:2] < _OLDEST_PYTHON:
         oldest = ".".join(map(str, _OLDEST_PYTHON))
@@ -127,7 +132,7 @@ class DoctorCommand:
     """Show what ornstein runs on, and check that it computes what it should."""
 
     def run(self) -> None:
-        """Print the report. The exit status is 1 if something is wrong."""
+        """Print the report, with an exit status of 1 if something is wrong."""
         from rich.console import Console
 
         console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -144,7 +149,7 @@ class DoctorCommand:
 
 
 def machine() -> Iterator[tuple[str, str]]:
-    """Yield names and values of what computes: versions, processor, threads, devices."""
+    """Yield names and values of software and hardware: versions, processor, threads, devices."""
     folder = os.path.dirname(os.path.dirname(__file__))
     yield "ornstein", f"{installed_version('ornstein')} in {folder}"
     yield "Python", f"{platform.python_version()} in {sys.executable}"
@@ -155,7 +160,7 @@ def machine() -> Iterator[tuple[str, str]]:
 
 
 def packages(required: list[Requirement]) -> Iterator[tuple[str, str]]:
-    """Yield dependencies with their versions, and each extra with what it holds or lacks."""
+    """Yield dependencies with their versions, and each extra with what it has or lacks."""
     for r in required:
         if not r.extra:
             yield r.package, str(r.installed)
@@ -169,15 +174,15 @@ def packages(required: list[Requirement]) -> Iterator[tuple[str, str]]:
 
 def devices() -> list[str]:
     """Return the devices that torch can compute on, the fastest first."""
-    found = ["cpu"]
+    available = ["cpu"]
     if torch.backends.mps.is_available():
-        found.insert(0, "mps")
+        available.insert(0, "mps")
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-        found = [f"cuda:{k} ({name})" for k, name in enumerate(names)] + found
-    return found
+        available = [f"cuda:{k} ({name})" for k, name in enumerate(names)] + available
+    return available
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """The leading numbers of a version, for comparison."""
+    """Return the leading numbers of a version, for comparison."""
     return tuple(int(part) for part in re.findall(r"\d+", text.partition("+")[0])[:3])

@@ -1,4 +1,4 @@
-"""Files and memory of a command: what can fail is checked before the work and reported in one line.
+"""Output files and memory limits of a command, checked before the work starts.
 
 A command that computes for an hour and then cannot write loses the hour. So each command claims its
 folder first, and every file is replaced in one step.
@@ -40,7 +40,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def claim_folder(folder: Path) -> Path:
-    """Make a folder where it is missing, make sure that it can be written to, and return it.
+    """Make a folder if it is missing, check that it can be written to, and return it.
 
     Raises:
         OrnsteinError: if it cannot.
@@ -65,7 +65,7 @@ def save_array(path: Path, x: Tensor) -> Path:
 
 
 def check_memory(options: str, numbers: float, size: int = 4) -> None:
-    """Refuse a request for more numbers than the memory of this machine can hold.
+    """Raise for a request of more numbers than the memory of this machine can hold.
 
     Args:
         options: what asked for them, for the message.
@@ -84,7 +84,7 @@ def check_memory(options: str, numbers: float, size: int = 4) -> None:
 
 
 def _physical_memory() -> float:
-    """Bytes of memory, infinite where the system does not say."""
+    """Return the bytes of memory, infinite where the system does not say."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Objects and modules of the user's that a command names: ``module:name`` and ``--import module``.
+"""Import what a user's command names: objects ``module:name``, and ``--import module``.
 
 A command never imports what a file says; it imports what the user typed.
 """
@@ -26,7 +26,7 @@ Imports = Annotated[
 
 
 def import_modules(names: Collection[str]) -> None:
-    """Import modules of the user's, which register classes of their own.
+    """Import modules of the user, which register classes of their own.
 
     Raises:
         OrnsteinError: if one cannot be imported.
@@ -56,7 +56,7 @@ def import_module(name: str) -> ModuleType:
 
 
 def import_object(path: str) -> Any:
-    """Import what ``module:name`` says, from the current folder or an installed package.
+    """Import the object ``module:name``, from the current folder or an installed package.
 
     Raises:
         OrnsteinError: if the text has another form, or the module or the name cannot be imported.
@@ -71,7 +71,7 @@ def import_object(path: str) -> Any:
 
 
 def made(text: str, named: Callable[[str], Any]) -> Any:
-    """Return the object of a name, or the user's own of ``module:name``; a class is called.
+    """Return the object of a registered name or of ``module:name``; a class is called first.
 
     Args:
         text: what was typed.

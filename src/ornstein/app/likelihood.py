@@ -1,4 +1,4 @@
-"""``ornstein likelihood``: log-likelihoods of data under a model, each number with its error.
+"""The command ``ornstein likelihood``: log-likelihoods of data under a model, with errors.
 
 Two laws belong to one model: that of the probability flow, whose density is computed, and that of
 the sampler with noise, which the lower bound (ELBO) belongs to. They agree where the denoiser is an
@@ -100,7 +100,7 @@ class LikelihoodCommand:
         manifest.write(folder, summary, model.device)
 
     def _divergence(self) -> Divergence | None:
-        """The rule for the trace of the Jacobian."""
+        """Return the rule for the divergence, the trace of the Jacobian."""
         if isinstance(self.divergence, int):
             return Hutchinson(self.divergence)
         return Exact() if self.divergence == "exact" else None
@@ -108,30 +108,30 @@ class LikelihoodCommand:
     def _scores(
         self, model: DiffusionModel, x: Tensor, labels: _Labels, rule: Divergence | None
     ) -> Scores:
-        """Log-densities of all samples, and their bounds batch by batch."""
+        """Compute log-densities of all samples, and their bounds batch by batch."""
         if self.batch < 1:
             raise OrnsteinError(f"--batch {self.batch}: at least 1")
         conditions = model.conditions(labels, condition_values(self.conditions))
         spacing = None if self.elbo_spacing is None else made(self.elbo_spacing, spacings.named)
-        given = arguments(self, DiffusionModel.elbo, "elbo_", spacing=spacing)
+        keywords = arguments(self, DiffusionModel.elbo, "elbo_", spacing=spacing)
         bounds = []
         for first in range(0, len(x), self.batch):
             rows = slice(first, first + self.batch)
-            own = {
+            batch_keywords = {
                 "seed": Noise(self.seed).shift(first),
                 "conditions": dict(conditions.take(rows)),
             }
-            bounds.append(model.elbo(x[rows], **given | own))
-        given = arguments(
+            bounds.append(model.elbo(x[rows], **keywords | batch_keywords))
+        keywords = arguments(
             self,
             DiffusionModel.log_likelihood,
             divergence=rule,
             label=None,
             conditions=dict(conditions),
         )
-        given[_progress_argument()] = _Report(len(x), self.batch)
+        keywords[_progress_argument()] = _Report(len(x), self.batch)
         return Scores(
-            model.log_likelihood(x, **given),
+            model.log_likelihood(x, **keywords),
             torch.cat([b.value for b in bounds]),
             torch.cat([b.stderr for b in bounds]),
             math.prod(model.event_shape),
@@ -139,7 +139,7 @@ class LikelihoodCommand:
         )
 
     def _samples(self, model: DiffusionModel) -> tuple[Tensor, _Labels]:
-        """The samples with their labels, if they are of the model's shape and levels."""
+        """Return the samples with labels, if they have the model's shape and levels."""
         if self.n is not None and self.n < 2:
             raise OrnsteinError(f"n={self.n}: at least 2, for a mean with its error")
         data = read(self.data)
@@ -163,13 +163,13 @@ class LikelihoodCommand:
 
 
 def _progress_argument() -> str:
-    """The parameter of `log_likelihood` that takes a function to call after each batch."""
+    """Return the callback argument of `log_likelihood`, called after each batch."""
     names = parameters(DiffusionModel.log_likelihood)
     return "callback" if "callback" in names else "report"
 
 
 class _Report:
-    """A line on the terminal after each batch, where there are several."""
+    """A callback that prints a line after each batch, where there are several."""
 
     def __init__(self, n: int, batch: int) -> None:
         self.n = n

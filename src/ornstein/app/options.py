@@ -1,4 +1,4 @@
-"""Options of a command from the signature of the Python call that the command makes.
+"""Command-line options from the signature of the library call that a command makes.
 
 A verb of the command line is a frozen dataclass, from which tyro builds a parser. The decorator
 `takes` adds one option for each parameter of a Python call: its name, type and default come from
@@ -41,12 +41,12 @@ _FINITE = 1e100  # size of a number whose square and inverse square are finite i
 
 def parameters(call: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters of a function or method by name, without ``self``."""
-    found = inspect.signature(call, eval_str=True).parameters
-    return {name: parameter for name, parameter in found.items() if name != "self"}
+    signature = inspect.signature(call, eval_str=True).parameters
+    return {name: parameter for name, parameter in signature.items() if name != "self"}
 
 
 def argument_help(call: Callable[..., Any]) -> dict[str, str]:
-    """Return what the ``Args`` section of a docstring says about each parameter, on one line."""
+    """Return the ``Args`` section of a docstring, one line for each parameter."""
     text = inspect.getdoc(call) or ""
     section = re.search(r"^Args:\n((?: {4}.*\n?|\n)+)", text, re.MULTILINE)
     entries = re.findall(
@@ -60,7 +60,7 @@ def argument_help(call: Callable[..., Any]) -> dict[str, str]:
 
 
 def shell_type(annotation: Any) -> Any:
-    """Return the part of an annotation that can be written in a shell, or None for no part."""
+    """Return the part of an annotation that can be written in a shell, or None if no part can."""
     union = get_origin(annotation) in (Union, types.UnionType)
     members = get_args(annotation) if union else (annotation,)
     written = [m for m in members if m in _WRITTEN or get_origin(m) is Literal]
@@ -115,8 +115,8 @@ def arguments(
         prefix: see `takes`.
         resolved: arguments whose value is not what was typed: objects in place of their names.
     """
-    own = {field.name for field in fields(command)}
-    names = [name for name in parameters(call) if prefix + name in own]
+    option_names = {field.name for field in fields(command)}
+    names = [name for name in parameters(call) if prefix + name in option_names]
     return {name: getattr(command, prefix + name) for name in names} | resolved
 
 
@@ -145,7 +145,7 @@ def condition_values(pairs: Collection[str] | None) -> dict[str, Any]:
 
 
 def _read_value(text: str) -> Any:
-    """A whole number, a real number, or a tensor."""
+    """Return a text as a whole number, a real number, or a tensor."""
     if text.endswith(".npy"):
         return torch.from_numpy(np.load(text, allow_pickle=False))
     numbers = [float(word) if re.search(r"[.eEn]", word) else int(word) for word in text.split(",")]
@@ -153,7 +153,7 @@ def _read_value(text: str) -> Any:
 
 
 def check_numbers(command: Any) -> None:
-    """Refuse numbers that no computation can be made with, whatever the option.
+    """Raise for numbers with which no computation is possible, whatever the option.
 
     Raises:
         OrnsteinError: for a whole number beyond 64 bits, a NaN, or a number whose square is not
@@ -173,5 +173,5 @@ def check_numbers(command: Any) -> None:
 
 
 def _is_usable(number: float) -> bool:
-    """Whether a number is zero, infinite, or has a square and an inverse square."""
+    """Return whether a number is zero, infinite, or has a square and an inverse square."""
     return number == 0 or math.isinf(number) or 1 / _FINITE <= abs(number) <= _FINITE

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def grid(samples: Tensor, columns: int, scale: int = 1, gap: int = 1) -> np.ndarray:
-    """Return samples as one picture, side by side, with the range of the data from black to white.
+    """Return samples side by side as one picture, from black to white over the range of the data.
 
     Args:
         samples: ``(n, h, w)``, ``(n, c, h, w)`` or ``(n, h, w, c)`` with 1 or 3 channels.

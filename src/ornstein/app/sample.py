@@ -1,4 +1,4 @@
-"""``ornstein sample``: draw from a saved model what ``model.sample`` draws, bit for bit."""
+"""The command ``ornstein sample``: draw samples from a saved model, as ``model.sample`` does."""
 
 __all__ = ["SampleCommand"]
 
@@ -22,7 +22,7 @@ from ornstein.inference.sampling.samplers import names as methods
 @dataclass(frozen=True)
 @takes(DiffusionModel.sample)
 class SampleCommand:
-    """Draw from a model in a run folder."""
+    """Draw samples from a model in a run folder."""
 
     model: tyro.conf.Positional[Path]
     """A run folder."""
@@ -57,7 +57,7 @@ class SampleCommand:
     """Where to write; by default samples/ in the run folder."""
 
     def run(self) -> None:
-        """Draw, and write samples.npy, a picture where there is one, and the manifest."""
+        """Draw samples, and write samples.npy, a picture if possible, and the manifest."""
         manifest = Manifest("sample", options(self))
         spacing = None if self.spacing is None else made(self.spacing, spacings.named)
         method = made(self.method, str)
@@ -66,8 +66,8 @@ class SampleCommand:
         folder = claim_folder(self.out or self.model / "samples")
         conditions = condition_values(self.conditions)
         resolved = {"method": method, "spacing": spacing, "conditions": conditions}
-        given = arguments(self, DiffusionModel.sample, **resolved)
-        x = model.sample(**given)
+        keywords = arguments(self, DiffusionModel.sample, **resolved)
+        x = model.sample(**keywords)
         print(f"samples: {save_array(folder / 'samples.npy', x)}  {tuple(x.shape)}")
         if x.ndim in (3, 4):
             with writing(folder / "samples.png"):

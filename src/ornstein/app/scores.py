@@ -1,4 +1,4 @@
-"""What ``ornstein likelihood`` reports: log-densities and lower bounds as table, summary and words.
+"""The report of ``ornstein likelihood``: log-densities and bounds as table, summary and words.
 
 Of one sample x, log p(x) is the density under the probability flow and b(x) the lower bound
 (ELBO) of the sampler with noise, both in nats. Of quantised data b(x) bounds the log-probability of
@@ -41,7 +41,7 @@ class Number(NamedTuple):
 
 @dataclass(frozen=True)
 class Scores:
-    """Log-densities of samples and their lower bounds, in nats.
+    """The log-densities of samples with lower bounds on them, in nats.
 
     Args:
         log_likelihood: of the probability flow, with its errors.
@@ -63,7 +63,7 @@ class Scores:
 
     @property
     def gap(self) -> Number:
-        """Mean of log-density minus bound over samples; it has no meaning for quantised data."""
+        """The mean of log-density minus bound over samples, without meaning for quantised data."""
         return Number.of(self.log_likelihood.value - self.elbo)
 
     def table(self) -> str:
@@ -87,7 +87,7 @@ class Scores:
         return file.getvalue()
 
     def summary(self) -> dict[str, Any]:
-        """Return means with their standard errors, and what was spent, as JSON takes them."""
+        """Return means with standard errors, and the computing cost, as JSON takes them."""
         flow = self.log_likelihood
         means = {
             "log_prob": flow.value,
@@ -129,7 +129,7 @@ class Scores:
         ]
 
     def _bits_lines(self) -> list[str]:
-        """The bound on the probability of quantised data."""
+        """Return the line on the bound on the probability of quantised data."""
         return [
             f"bound     = {Number.of(self.elbo)}   on the log-probability of the discrete values:"
             f" {Number.of(self.bits)} bits per dimension",
@@ -138,7 +138,7 @@ class Scores:
         ]
 
     def _bound_lines(self, log_prob: Number) -> list[str]:
-        """The bound on the density, and whether the two are in the order that a bound promises."""
+        """Return the lines on the bound on the density, and on whether density exceeds bound."""
         elbo = Number.of(self.elbo)
         lines = [f"bound     = {elbo}", f"log p - bound = {self.gap}   sample by sample"]
         flow = self.log_likelihood

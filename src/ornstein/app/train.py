@@ -1,4 +1,4 @@
-"""``ornstein train``: train a model of samples, in a folder from which it resumes."""
+"""The command ``ornstein train``: train a model of samples, or resume a training."""
 
 __all__ = ["TrainCommand"]
 

@@ -1,4 +1,4 @@
-"""A check: one statement of a document, measured against the library.
+"""Checks of `ornstein verify`: one statement of a document each, measured against the library.
 
 What is measured is a function of a *claim*, the part of the statement that could be wrong: a
 formula, a coefficient, the point where an integrand is evaluated. The right claim must pass,
@@ -42,7 +42,7 @@ SIGNIFICANCE = 1.95
 
 @dataclass(frozen=True)
 class Outcome:
-    """Two sides of a statement, the difference allowed, and the reason for that tolerance.
+    """The two sides of a statement, the difference that is allowed, and the reason for it.
 
     Attributes:
         computed: the side that the library computed.
@@ -104,7 +104,7 @@ Row = tuple[Check, str, Outcome]
 
 
 def _outcome(measure: Callable[[Any], Outcome], claim: Any) -> Outcome:
-    """Return the outcome of a claim.
+    """Return the outcome of a right or wrong claim.
 
     An error that the library raises on purpose, as where a package is missing, is no verdict: such
     an outcome does not pass.

@@ -1,4 +1,4 @@
-"""The command ``ornstein verify``: the checks as a table, with an exit status."""
+"""The command ``ornstein verify``: run the checks of all documents, and print a table."""
 
 __all__ = ["CHECKS", "Verify", "line", "table"]
 
@@ -74,12 +74,12 @@ class Verify:
 
     def run(self) -> None:
         """Print the table, and exit with status 0 if every row passes, else with 1."""
-        chosen = self._chosen()
+        selected = self._chosen()
         if self.names:
             print(
                 "\n".join(
                     f"{c.document}  {c.name}\n     {c.statement}\n     --break: {c.mistake}"
-                    for c in chosen
+                    for c in selected
                 )
             )
             return
@@ -87,7 +87,7 @@ class Verify:
         began = time.monotonic()
         rows: list[Row] = []
         print(HEADER)
-        for row in self._rows(chosen):
+        for row in self._rows(selected):
             if not rows or rows[-1][0].document != row[0].document:
                 print(f"\n{row[0].document}  {DOCUMENTS[row[0].document]}")
             rows.append(row)
@@ -107,20 +107,20 @@ class Verify:
             sys.exit(1)
 
     def _chosen(self) -> list[Check]:
-        """Return the checks that were asked for, in the order of the documents.
+        """Return the selected checks, in the order of the documents.
 
         Raises:
             UnknownNameError: for a name that is none.
         """
         names = {check.name for check in CHECKS}
-        asked = {*self.only, *self.broken} - {"all"}
-        for name in sorted(asked - names):
+        requested = {*self.only, *self.broken} - {"all"}
+        for name in sorted(requested - names):
             raise UnknownNameError("check", name, names)
-        everything = not asked or "all" in self.only or ("all" in self.broken and not self.only)
-        return [check for check in CHECKS if everything or check.name in asked]
+        everything = not requested or "all" in self.only or ("all" in self.broken and not self.only)
+        return [check for check in CHECKS if everything or check.name in requested]
 
     def _rows(self, chosen: Sequence[Check]) -> Iterator[Row]:
-        """Measure the checks one by one, and the wrong claims that were asked for."""
+        """Measure the checks one by one, with the wrong claims if they were selected."""
         for check in chosen:
             yield check, "right", check.run()
             if check.name in self.broken or "all" in self.broken:
@@ -137,7 +137,7 @@ class Verify:
 
 
 def line(check: Check, claim: str, outcome: Outcome) -> str:
-    """Return one row of the table for people: the numbers, then the statement or the mistake."""
+    """Return one line of the printed table: the numbers, then the statement or the mistake."""
     verdict = "ok" if outcome.passed else "FAILS"
     text = check.statement if claim == "right" else f"BROKEN: {check.mistake}"
     sides = f"{outcome.computed:13.6g}{outcome.exact:13.6g}"

@@ -196,7 +196,8 @@ def samples_of_the_noised_law(claim: Any) -> Outcome:
 
     The second moment of such samples is that of the density p_t.
     """
-    target, t = TWO_MODES, 0.6
+    target = TWO_MODES
+    t = 0.6
     eps = Noise(SEED).normal((SAMPLES, 1), torch.float64)
     computed = claim(target.sample(SAMPLES, SEED, torch.float64), t) + DAMPED.sigma(t) * eps
     density = GRID.evaluate(lambda x: target.posterior(DAMPED).log_prob(x, t).exp())

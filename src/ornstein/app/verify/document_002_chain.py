@@ -88,12 +88,15 @@ def bayes_for_the_chain(claim: Any) -> Outcome:
 
     It is true point by point.
     """
-    s, t, x, z_t = _time(6), _time(7), torch.full_like(POINTS, 0.8), POINTS.flip(0)
-    left = claim(CHAIN.posterior(z_t, x, s, t)).log_prob(POINTS) + CHAIN.marginal(x, t).log_prob(
+    s = _time(6)
+    t = _time(7)
+    x = torch.full_like(POINTS, 0.8)
+    z_t = POINTS.flip(0)
+    product = claim(CHAIN.posterior(z_t, x, s, t)).log_prob(POINTS) + CHAIN.marginal(x, t).log_prob(
         z_t
     )
     right = CHAIN.transition(POINTS, s, t).log_prob(z_t) + CHAIN.marginal(x, s).log_prob(POINTS)
-    return exactly(left, right, 1e-11, ROUNDING)
+    return exactly(product, right, 1e-11, ROUNDING)
 
 
 @check("002", right=-1.0, wrong=1.0, mistake="the noise added in place of removed")
@@ -103,7 +106,8 @@ def posterior_mean_from_the_noise(claim: Any) -> Outcome:
     With z_t = sqrt(alpha_t) x + sqrt(1 - alpha_t) eps it is (z_t - beta_t eps / sqrt(1 - alpha_t))
     / sqrt(1 - beta_t).
     """
-    k, eps = 6, 0.7
+    k = 6
+    eps = 0.7
     x = (POINTS - (1 - ALPHAS[k]).sqrt() * eps) / ALPHAS[k].sqrt()
     computed = CHAIN.posterior(POINTS, x, _time(k), _time(k + 1)).mean
     return exactly(

@@ -81,7 +81,8 @@ def counts_of_many_walkers(claim: Any) -> Outcome:
     chi^2 of 1e8 walkers after 20 steps is its number of degrees of freedom.
     """
     start = torch.zeros(1, 1, dtype=torch.long) + 10**8
-    counts, expected = WALK.evolve(start, K, SEED)[0].double(), 1e8 * claim.law(K)
+    counts = WALK.evolve(start, K, SEED)[0].double()
+    expected = 1e8 * claim.law(K)
     populated = expected > 10  # expected counts for which chi^2 is nearly exact
     freedom = int(populated.sum()) - 1
     chi2 = ((counts - expected).square() / expected)[populated].sum()
@@ -96,8 +97,10 @@ def counts_of_many_walkers(claim: Any) -> Outcome:
 @check("002", right=1.0, wrong=0.0, mistake="counts taken for independent")
 def counts_are_multinomial(claim: Any) -> Outcome:
     """The counts of two sites have the covariance -N C_i C_j."""
-    n, k = 1000, 2
-    counts, cov = WALK.counts(n, k, SEED, replicas=2000).double(), WALK.count_covariance(n, k)
+    n = 1000
+    k = 2
+    counts = WALK.counts(n, k, SEED, replicas=2000).double()
+    cov = WALK.count_covariance(n, k)
     centred = counts - n * WALK.law(k)
     return estimated(centred[:, 2] * centred[:, 3], claim * float(cov[2, 3]), SEED)
 
@@ -127,7 +130,8 @@ def diffusion_constant(claim: Any) -> Outcome:
 
     For p = q = D~ this is D = delta^2 D~ / tau.
     """
-    walk, t = RandomWalk(0.3, 0.3, delta=0.5, tau=0.25), 2.0
+    walk = RandomWalk(0.3, 0.3, delta=0.5, tau=0.25)
+    t = 2.0
     law = walk.law_at(t, 80)
     return exactly(law @ walk.sites(80).square() / (2 * t), claim(0.5, 0.3, 0.25), 1e-11, ROUNDING)
 
@@ -143,7 +147,8 @@ def limit_in_space(claim: Any) -> Outcome:
 
     Its constants are D = delta^2 (p + q) / (2 tau) and the drift delta (q - p) / tau.
     """
-    walk, t = RandomWalk.towards(0.5, 0.4, delta=0.05), 1.0
+    walk = RandomWalk.towards(0.5, 0.4, delta=0.05)
+    t = 1.0
     k = round(t / walk.tau)
     x = walk.sites(k)
     density = kernel(x, k * walk.tau, claim(walk), walk.velocity)
@@ -153,7 +158,9 @@ def limit_in_space(claim: Any) -> Outcome:
 @check("002", right=1.0, wrong=0.5, mistake="exp(-x^2 / (2 D t)) / sqrt(2 pi D t), of variance D t")
 def heat_kernel(claim: Any) -> Outcome:
     """C(x, t) = exp(-x^2 / (4 D t)) / sqrt(4 pi D t) solves d_t C = D d_xx C."""
-    D, t, h = 0.7, 0.8, 1e-4
+    D = 0.7
+    t = 0.8
+    h = 1e-4
     slope = torch.func.grad(lambda x: kernel(x, t, claim * D).sum())
     curvature = torch.func.grad(lambda x: slope(x).sum())(POINTS[:, 0])
     rate = (kernel(POINTS[:, 0], t + h, claim * D) - kernel(POINTS[:, 0], t - h, claim * D)) / (
@@ -165,7 +172,9 @@ def heat_kernel(claim: Any) -> Outcome:
 @check("002", right=2, wrong=1, mistake="F' = -D k F, one derivative instead of two")
 def fourier_modes_decay(claim: Any) -> Outcome:
     """The Fourier transform turns the equation into F' = -D k^2 F: each mode decays on its own."""
-    ring, k, t = Ring(0.3, 0.0, 2 * math.pi), 3, 0.5
+    ring = Ring(0.3, 0.0, 2 * math.pi)
+    k = 3
+    t = 0.5
     x = 2 * math.pi * torch.arange(64, dtype=torch.float64) / 64
     return exactly(
         ring.evolve((k * x).cos(), t),
@@ -183,7 +192,8 @@ def fourier_inverse(claim: Any) -> Outcome:
 
     The inverse transform of exp(-D k^2 t) is the heat kernel.
     """
-    D, t = 0.7, 0.8
+    D = 0.7
+    t = 0.8
     k = torch.linspace(-30, 30, 3001, dtype=torch.float64)
     computed = torch.trapezoid((k * POINTS).cos() * (-D * k.square() * t).exp(), k, dim=1) / claim
     return exactly(

@@ -47,7 +47,7 @@ TIMES = torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=torch.float64)
 
 @dataclass(frozen=True)
 class _WithoutScore(Proof):
-    """The proof for a drift mu that lacks the score."""
+    """A wrong version of the proof, for a drift mu that lacks the score."""
 
     def mu(self, y: Tensor, s: Time) -> Tensor:
         return -self.sde.f(s) * y
@@ -55,7 +55,7 @@ class _WithoutScore(Proof):
 
 @dataclass(frozen=True)
 class _WithoutDivergence(Proof):
-    """The proof without the terms that contain the divergence of mu."""
+    """A wrong version of the proof, without the terms of the divergence of mu."""
 
     def divergence(self, y: Tensor, s: Time) -> Tensor:
         return torch.zeros_like(y[:, 0])
@@ -155,7 +155,9 @@ def weighting_of_the_objective(claim: Any) -> Outcome:
 
     That rate is the KL of short steps over their length.
     """
-    h, y, off = 1e-6, torch.zeros(1, 1, dtype=torch.float64), 0.3
+    h = 1e-6
+    y = torch.zeros(1, 1, dtype=torch.float64)
+    off = 0.3
     computed = [
         COSINE.posterior(y, y, t - h, t).kl(COSINE.posterior(y, y + off, t - h, t)) / h
         for t in TIMES

@@ -43,7 +43,7 @@ LINEAR = VP()
 
 @dataclass(frozen=True)
 class _CertainGuess:
-    """A posterior whose mean is taken for the data, with a variance of 0."""
+    """A wrong posterior that takes its mean for the data, with a variance of 0."""
 
     posterior: MixturePosterior
 
@@ -107,7 +107,7 @@ def probability_flow(claim: Any) -> Outcome:
 
 @dataclass(frozen=True)
 class _Clocked:
-    """An equation whose coefficients are evaluated at another time."""
+    """A wrong equation, the coefficients of which are evaluated at another time."""
 
     sde: Equation
     clock: Callable[[Time], Time]

@@ -106,10 +106,8 @@ def denoising(claim: Any) -> Outcome:
 
     On average its squared error is the posterior variance.
     """
-    y0, n = (
-        TWO_MODES.sample(SAMPLES, SEED, torch.float64),
-        Noise(SEED).fold(1).normal((SAMPLES, 1), torch.float64),
-    )
+    y0 = TWO_MODES.sample(SAMPLES, SEED, torch.float64)
+    n = Noise(SEED).fold(1).normal((SAMPLES, 1), torch.float64)
     y = COSINE.marginal(y0, HALF).draw(n)
     guess = (y + claim * COSINE.sigma(HALF) * _noise_prediction(COSINE, y, HALF)) / COSINE.alpha(
         HALF
@@ -145,7 +143,9 @@ def sinusoidal_embedding(claim: Any) -> Outcome:
 
     The product of those of a and b, sum_k cos(w_k (a - b)), is that of a - b and 0.
     """
-    a, b, features = torch.tensor([0.3, 1.2]), torch.tensor([-0.8, 0.9]), Fourier(64)
+    a = torch.tensor([0.3, 1.2])
+    b = torch.tensor([-0.8, 0.9])
+    features = Fourier(64)
     computed = (features(a) * features(b)).sum(1)
     return exactly(
         computed, (features(claim(a, b)) * features(torch.zeros(2))).sum(1), 1e-4, "float32"

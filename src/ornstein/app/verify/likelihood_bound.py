@@ -1,4 +1,4 @@
-"""The proof that the denoising objective bounds a likelihood, as five statements that run.
+"""The proof that the denoising objective bounds a likelihood, as five statements that are computed.
 
 Notation, after Berner, Richter and Ullrich 2022: data ``Y_0`` become noise by ``dY = f Y ds +
 g dB``, and a process X on [0, T] generates, ``dX = mu(X, T - t) dt + g(T - t) dB``,
@@ -65,7 +65,10 @@ Field = Callable[[Tensor, Time], Tensor]
 
 
 class _Paths(NamedTuple):
-    """Per path of Z: ``int mu' ds``, ``int |u*|^2 ds``, ``log dP / dP^u`` and ``V(Z_T, T)``."""
+    """Integrals over simulated paths of Z, from which the statements are computed.
+
+    For each path these are ``int mu' ds``, ``int |u*|^2 ds``, ``log dP / dP^u`` and ``V(Z_T, T)``.
+    """
 
     running: Tensor
     square: Tensor
@@ -80,7 +83,7 @@ def _log_normal(spread: Tensor, variance: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Proof:
-    """The five steps of the proof as statements, for one law of the data and one process.
+    """The five steps of the proof as numerical statements, for one data law and one process.
 
     Each method returns both sides of its equation. A subclass that overrides `mu` or `divergence`
     shows how a step fails.
@@ -183,7 +186,8 @@ class Proof:
             s: the time.
             within: only centres with ``|y| <= within`` are compared.
         """
-        y, time = self.grid.centres, torch.tensor(s, dtype=torch.float64)
+        y = self.grid.centres
+        time = torch.tensor(s, dtype=torch.float64)
         y = y[y[:, 0].abs() <= within]
 
         def value(y: Tensor, s: Tensor) -> Tensor:
@@ -268,13 +272,13 @@ class Proof:
         growth = torch.cat((s[:1], torch.cumulative_trapezoid(2 * (g2 * slope + f), s)))
         noise = torch.cat((s[:1], torch.cumulative_trapezoid((-growth).exp() * g2, s)))
         start = (-growth[-1]).exp() * assumed[-1]
-        own = growth.exp() * (start + noise[-1] - noise)  # the variance of p(., s)
+        variance = growth.exp() * (start + noise[-1] - noise)  # the variance of p(., s)
         data = (self.target.std.square() + (self.target.mean - mean).square())[0]
         spread = alpha.square() * data + sigma2  # E (Y_s - alpha mean)^2
         inside = torch.trapezoid(g2 * slope + f - g2 * slope.square() * spread / 2, s)
         bound = inside + _log_normal(spread[-1], assumed[-1])
-        gap = torch.trapezoid(g2 * (slope - 1 / own).square() * spread, s) / 2
-        likelihood = _log_normal(spread[0], own[0])
+        gap = torch.trapezoid(g2 * (slope - 1 / variance).square() * spread, s) / 2
+        likelihood = _log_normal(spread[0], variance[0])
         return of_numbers((likelihood - bound).reshape(1), gap.reshape(1))  # (6)
 
     def stokes(self, s: float = 0.4) -> Statement:
@@ -291,6 +295,6 @@ class Proof:
         alpha, sigma = self.sde.alpha(s), self.sde.sigma(s)
         y = alpha * (means[:, None, None] + stds[:, None, None] * z[:, None]) + sigma * z
         mass = self.target.weights[:, None, None] * w[:, None] * w
-        left = mass * (2 / (2 * y).cosh().square() + 1 / 3)
-        right = mass * ((2 * y).tanh() + y / 3) * z / sigma
-        return of_numbers(right.sum().reshape(1), left.sum().reshape(1))  # (7)
+        divergences = mass * (2 / (2 * y).cosh().square() + 1 / 3)
+        products = mass * ((2 * y).tanh() + y / 3) * z / sigma
+        return of_numbers(products.sum().reshape(1), divergences.sum().reshape(1))  # (7)

@@ -107,12 +107,12 @@ class PartialReverse:
 
     @property
     def generating(self) -> SDE:
-        """The same equation in the time ``s = T - t``, in which it runs forward."""
+        """The same equation in the increasing time ``s = T - t``."""
         return SDE(lambda x, t: -self.drift(x, t), self.diffusion)
 
 
 def reversed_density(equation: Equation, posterior: MixturePosterior) -> Outcome:
-    """Compare the end of an equation that runs from time 1 to 0 with the density of the data.
+    """Compare the end density of an equation run from time 1 to 0 with the density of the data.
 
     The equation is solved as a Fokker-Planck equation from the exact density at time 1.
     """

@@ -1,4 +1,4 @@
-"""Brownian paths on [0, 1], and by how much sums over them may differ from integrals.
+"""Brownian paths on [0, 1], with the allowed difference between sums over them and integrals.
 
 Paths have steps ``h = 1/256``. Sums over a path tend to integrals as h -> 0; where one is compared
 with the other, the tolerance is 5 standard deviations of what the sum leaves out, path by path, and
@@ -50,5 +50,5 @@ def path_values(n: int = PATHS) -> Tensor:
 
 
 def free_path(n: int = SAMPLES) -> BrownianPath:
-    """Return n Brownian paths that may be asked at any times."""
+    """Return n Brownian paths on [0, 1] that can be queried at any time."""
     return BrownianPath((n,), seed=SEED, dtype=torch.float64)
