@@ -1,4 +1,4 @@
-"""What is done with a trained model: sampling, likelihoods, saving and loading."""
+"""Use of a trained model: sampling, likelihoods, saving and loading."""
 
 __all__ = [
     "DiffusionModel",

@@ -1,4 +1,4 @@
-"""The manifest of a run: a JSON file with everything from which its numbers can be made again."""
+"""The manifest of a run: a JSON file with everything that is needed to repeat the run."""
 
 __all__ = ["Manifest", "options"]
 
@@ -15,7 +15,7 @@ from ornstein.inference.checkpoint import write_config
 
 
 def _version(package: str) -> str:
-    """The version of an installed package, "none" without it."""
+    """Return the version of an installed package, or "none"."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -32,7 +32,7 @@ def options(command: Any) -> dict[str, Any]:
 
 @dataclass
 class Manifest:
-    """Options, versions, device and wall time of one run; `write` it when the run is over.
+    """The options, versions, device and wall time of one run, to be written at its end.
 
     Args:
         command: the command that ran, such as "sample".

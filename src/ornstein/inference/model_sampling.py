@@ -1,4 +1,4 @@
-"""Sampling of a diffusion model: batches with conditions, decoded to the user's space."""
+"""Sampling from a diffusion model: batches with conditions, decoded to the user's space."""
 
 __all__ = ["SamplingModel"]
 
@@ -98,7 +98,9 @@ class SamplingModel(BoundModel):
         conditions: Given = None,
         **options: Any,
     ) -> _Model:
-        """Return this model with a sampler fitted for a number of steps, which "auto" then uses.
+        """Return this model with a sampler fitted for a number of steps.
+
+        Sampling with ``method="auto"`` then uses the fitted sampler.
 
         Args:
             steps: number of steps to tune for.

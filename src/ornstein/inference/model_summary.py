@@ -1,4 +1,4 @@
-"""The summary of a `DiffusionModel` on one screen, as text and as a table for notebooks."""
+"""The summary of a `DiffusionModel` on one screen, as text and as an HTML table."""
 
 __all__ = ["html", "rows", "text"]
 
@@ -10,7 +10,7 @@ _MAX_VALUE = 88  # characters of a value: with its name, a line of a terminal
 
 
 def rows(model: BoundModel) -> list[tuple[str, str]]:
-    """Return what a model is as pairs of a name and a value."""
+    """Return the summary of a model as pairs of a name and a value."""
     denoiser, net = model.denoiser, model.denoiser.net
     levels = model.codec.levels
     weights = sum(p.numel() for p in net.parameters())
@@ -32,7 +32,7 @@ def rows(model: BoundModel) -> list[tuple[str, str]]:
 
 
 def _short(value: str) -> str:
-    """A value cut to a line."""
+    """Return a value as text, cut to one line."""
     return value if len(value) <= _MAX_VALUE else value[: _MAX_VALUE - 3] + "..."
 
 

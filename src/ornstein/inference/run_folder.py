@@ -1,5 +1,4 @@
-"""What a run folder says of a model: ``config.json`` names its parts, ``model.safetensors`` has its
-numbers.
+"""The format of a run folder: ``config.json`` for the parts, ``model.safetensors`` for tensors.
 
 Parts are objects of registered classes (see `ornstein.models.registry`). A configuration is checked
 before anything large is allocated: a network is first made without memory, on torch's meta device,
@@ -25,6 +24,7 @@ from ornstein.inference.sampling.tune import Tuned
 from ornstein.models import registry
 from ornstein.models.codecs.affine import Codec
 from ornstein.models.codecs.triangular import TriangularCodec
+from ornstein.models.conditions import Conditions
 from ornstein.models.denoiser import LOG_SNR_KNOTS, Denoiser
 from ornstein.models.parametrisations import parametrisation
 
@@ -104,7 +104,7 @@ def rename_old(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _parts(config: Mapping[str, Any], values: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of a model, each checked."""
+    """Return the arguments of a `DiffusionModel` from a configuration, each checked."""
     event, names, info = config["event_shape"], config["names"], config["info"]
     if not isinstance(event, list) or not all(type(n) is int and n > 0 for n in event):
         raise CheckpointError(f"event_shape={event!r:.80}: a list of whole numbers, at least 1")
@@ -133,12 +133,12 @@ def _parts(config: Mapping[str, Any], values: Mapping[str, Tensor]) -> dict[str,
         "names": tuple(names),
         "info": info,
         "tuned": {int(k): Tuned.build(v) for k, v in config.get("tuned", {}).items()},
-        "bound": part["given."],
+        "bound": dict(Conditions.of(denoiser.conditions, part["given."])),
     }
 
 
 def _network(config: Any, state: Mapping[str, Tensor]) -> nn.Module:
-    """The network of a configuration, once its parameters have the shapes of the file."""
+    """Make the network of a configuration, if its parameters have the shapes of the file."""
     cls, arguments = registry.lookup(config, nn.Module)
     with torch.random.fork_rng(devices=[]):  # initial weights come from the global generator
         try:
@@ -159,7 +159,7 @@ def _network(config: Any, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _std_table(table: Tensor, event: list[int]) -> Tensor:
-    """The table of standard deviations, empty or one row for each knot."""
+    """Return the table of posterior standard deviations: empty, or one row for each knot."""
     if table.numel() == 0:
         return table
     rows, *shape = table.shape
@@ -173,18 +173,20 @@ def _std_table(table: Tensor, event: list[int]) -> Tensor:
 
 
 def _broadcasts(shape: Sequence[int], event: list[int]) -> bool:
-    """Whether a tensor of a shape broadcasts to an event without making it larger."""
+    """Return whether a tensor of a shape broadcasts to an event without enlarging the event."""
     ends = zip(reversed(shape), reversed(event), strict=False)
     return len(shape) <= len(event) and all(size in (1, n) for size, n in ends)
 
 
 def _codec(config: Mapping[str, Any], state: Mapping[str, Tensor], event: list[int]) -> Codec:
-    """The codec of a configuration and its tensors."""
+    """Make the codec from a configuration and its tensors."""
     if config.get("kind") == "bend":  # format 1
         return TriangularCodec.from_config({}, state)
     cls, arguments = registry.lookup(config, Codec) if "class" in config else (Codec, dict(config))
     codec: Codec = cls.from_config(arguments, state)  # type: ignore[attr-defined]
     if cls is Codec:
+        if not bool((codec.shift.isfinite() & codec.factor.isfinite()).all()):
+            raise CheckpointError("the codec's shift and factor must be finite")
         for name, tensor in state.items():
             matrix = name == "factor" and list(tensor.shape) == event * 2
             if not matrix and not _broadcasts(tensor.shape, event):

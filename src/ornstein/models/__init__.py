@@ -1,4 +1,4 @@
-"""Networks become posteriors: parametrisations, the denoiser, codecs, conditions and guidance."""
+"""Models: networks as posteriors, with parametrisations, codecs, conditions and guidance."""
 
 __all__ = [
     "Denoiser",

@@ -1,4 +1,4 @@
-"""Networks on top of exact denoisers, which only learn how the data differ from a given law.
+"""Networks on top of exact denoisers, which learn how the data differ from a given distribution.
 
 In the polar form (see `ornstein.models.denoiser`) with data of unit scale, ``y = cos x_0 + sin
 eps``, a component N(m, v) of x_0 in a direction makes y Gaussian with variance ``total = cos^2 v +
@@ -34,7 +34,7 @@ _CACHE = 2**18  # numbers that a processor's cache holds: rows are taken so many
 
 
 class AnalyticNetwork(nn.Module, ABC):
-    """The exact denoiser of a law, plus an `MLP` where it has a width.
+    """The exact denoiser of a distribution, plus an `MLP` of a given width, if any.
 
     For vectors, and for ``Denoiser(..., param=edm, data_std=1.0)``.
 
@@ -61,7 +61,7 @@ class AnalyticNetwork(nn.Module, ABC):
             self.add_network(width, depth)
 
     def add_network(self, width: int, depth: int = 3) -> None:
-        """Add a new network, whose output starts at zero.
+        """Add a new MLP to the exact denoiser, whose output starts at zero.
 
         Args:
             width, depth: of the MLP.
@@ -71,7 +71,7 @@ class AnalyticNetwork(nn.Module, ABC):
 
     @abstractmethod
     def exact(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Return E[q] of the law and the ratio of standard deviations, ``(b, d)`` each.
+        """Return E[q] under the distribution and the ratio of standard deviations, ``(b, d)`` each.
 
         Args:
             x: y, ``(b, d)``.
@@ -84,7 +84,7 @@ class AnalyticNetwork(nn.Module, ABC):
         c: Float[Tensor, " #b"],
         cond: Mapping[str, Tensor] | None = None,
     ) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
-        """Return the output and the ratio of standard deviations, ``(b, d)`` each.
+        """Return network output and ratio of standard deviations, ``(b, d)`` each.
 
         Args:
             x: y, ``(b, d)``.
@@ -102,7 +102,7 @@ class AnalyticNetwork(nn.Module, ABC):
         c: Float[Tensor, " #b"],
         cond: Mapping[str, Tensor] | None = None,
     ) -> Float[Tensor, "b d"]:
-        """Return the output alone, without the standard deviation."""
+        """Return the network output alone, without the standard deviation."""
         return self.moments(x, c, cond)[0]
 
 
@@ -137,7 +137,7 @@ class MixtureNetwork(AnalyticNetwork):
         super().__init__(event, components, width, depth, dict(zip(names, parts, strict=True)))
 
     def exact(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Return E[q] and the ratio by the axes of each component, a cache of rows at a time."""
+        """Return E[q] and the std ratio of the mixture, in groups of rows that fit the cache."""
         rows = max(16, _CACHE // self.means.numel())
         pieces = x.split(rows)
         levels = [
@@ -148,7 +148,7 @@ class MixtureNetwork(AnalyticNetwork):
         return torch.cat([mean for mean, _ in parts]), torch.cat([ratio for _, ratio in parts])
 
     def _exact(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """E[q] and (2) of some rows."""
+        """Return E[q] and the standard deviation ratio (2) of some rows."""
         total = cos.square()[:, None] * self.variances + sin.square()[:, None]  # (#b, k, d)
         k, d = self.means.shape
         projected = (x @ self.axes.transpose(0, 1).reshape(d, k * d)).reshape(-1, k, d)

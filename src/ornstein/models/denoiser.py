@@ -1,4 +1,4 @@
-"""The denoiser: a network made a posterior by preconditioning and a standard deviation.
+"""The denoiser: a network turned into a posterior by preconditioning, with a standard deviation.
 
 With the polar form of the process (``alpha = cos / k``, ``sigma = sin / k``, see
 `LinearSDE.polar`) and data of standard deviation d, a parametrisation is three functions of
@@ -41,7 +41,7 @@ _MAX_DATA_STD = 1e15  # squares of numbers of this size are finite in float32
 
 
 class Denoiser(nn.Module, PosteriorBase):
-    """A network made a posterior: ``denoiser(x, t) -> Gaussian`` of ``x_0`` given ``x_t = x``.
+    """A network as a posterior: ``denoiser(x, t) -> Gaussian`` of ``x_0`` given ``x_t = x``.
 
     Args:
         net: ``(x, c, cond) -> x``, from `ornstein.nets` or your own; ``c = -lambda / 8``, a quarter
@@ -92,13 +92,15 @@ class Denoiser(nn.Module, PosteriorBase):
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
-        """The conditions that the network takes, by name."""
+        """The conditions that the network takes, by their names."""
         return declared_conditions(self.net)
 
     def forward(
         self, x: Float[Tensor, "b *event"], t: Time, cond: Mapping[str, Tensor] | None = None
     ) -> Gaussian:
-        """Return ``x_0 | x_t = x`` as a Gaussian, in the dtype of x whatever that of the weights.
+        """Return ``x_0 | x_t = x`` as a Gaussian, in the dtype of x.
+
+        The network computes in the dtype of its weights.
 
         Args:
             x: noisy samples, ``(b, *event)``.
@@ -119,14 +121,14 @@ class Denoiser(nn.Module, PosteriorBase):
         )  # (1)
 
     def _weight_dtype(self, x: Tensor) -> torch.dtype:
-        """The dtype of the first parameter, else of the first buffer."""
+        """Return the dtype of the first parameter, else of the first buffer."""
         for tensors in (self.net.parameters(), self.net.buffers()):
             for tensor in tensors:
                 return tensor.dtype
         return x.dtype
 
     def _level(self, t: Tensor) -> "Level":
-        """The numbers of one level; those of times that a batch shares are remembered."""
+        """Return the coefficients at a time, cached for a time that the whole batch shares."""
         if t.ndim or t.requires_grad:
             return _level(self.sde, self.param, self.data_std, t)
         try:
@@ -147,7 +149,7 @@ class Denoiser(nn.Module, PosteriorBase):
         return ConditionedDenoiser(self, Conditions.of(self.conditions, cond))
 
     def _std(self, gaussian: Tensor, position: Tensor, x: Tensor) -> Tensor:
-        """The standard deviation of Gaussian data, times the table's ratio at a log-SNR."""
+        """Return the posterior std of Gaussian data, times the ratio in the calibration table."""
         if self.std_table.numel() == 0:
             return gaussian.to(x.dtype)
         left = position.floor().clamp(max=len(LOG_SNR_KNOTS) - 2).long()
@@ -160,7 +162,7 @@ class Denoiser(nn.Module, PosteriorBase):
 
 
 def declared_conditions(net: object) -> Mapping[str, Condition]:
-    """Return the conditions that a network takes, by name: its mapping ``conditions``.
+    """Return the conditions that a network takes, by name, from its ``conditions``.
 
     A network that has the number of classes in ``config["labels"]`` alone takes a label.
     """
@@ -172,7 +174,7 @@ def declared_conditions(net: object) -> Mapping[str, Condition]:
 
 
 def _event_shape(net: nn.Module, event_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """The event shape that is given, else the network's; both must agree."""
+    """Return the event shape that is given, else the network's; both must agree."""
     own = getattr(net, "event_shape", None)
     if event_shape is None or own is None:
         event_shape = own if event_shape is None else event_shape
@@ -186,7 +188,7 @@ def _event_shape(net: nn.Module, event_shape: tuple[int, ...] | None) -> tuple[i
 
 
 class Level(NamedTuple):
-    """The numbers that the posterior mean needs of a time, each 0-d or ``(b,)``.
+    """The coefficients of the posterior mean at a time, each 0-d or ``(b,)``.
 
     Attributes:
         skip, out: coefficients of x and of the network's output.
@@ -205,7 +207,7 @@ class Level(NamedTuple):
 
 
 def _level(sde: LinearSDE, param: Parametrisation, d: float, t: Tensor) -> Level:
-    """The numbers of one level."""
+    """Compute the coefficients of the posterior mean at a time."""
     cos, sin, scale = sde.polar(t)
     skip, out, into = param.coefficients(cos, sin, d)
     log_snr = sde.log_snr(t)
@@ -224,7 +226,7 @@ def _level(sde: LinearSDE, param: Parametrisation, d: float, t: Tensor) -> Level
 @lru_cache(maxsize=4096)
 @torch.inference_mode(False)  # a tensor made under inference_mode could never be used in autograd
 def _remembered(sde: LinearSDE, param: Parametrisation, d: float, t: float) -> Level:
-    """The numbers of one level, remembered for the last levels."""
+    """Compute the coefficients of the posterior mean at a time, with a cache."""
     return _level(sde, param, d, as_time(t))
 
 

@@ -1,4 +1,4 @@
-"""The base class of posteriors, which tells samplers what the samples are.
+"""The base class of posteriors, with what samplers ask of one: shape, scale, dtype and device.
 
 Whatever denoises is a *posterior* ``(x, t) -> Gaussian`` of ``x_0 | x_t = x`` for one linear SDE
 (the protocol `ornstein.processes.Posterior`). Samplers also ask for the shape and the standard
@@ -18,7 +18,7 @@ from ornstein.core.processes.reverse import Posterior
 
 
 class PosteriorBase:
-    """A posterior that tells what its samples are; a subclass adds ``__call__`` and ``sde``.
+    """The base class of posteriors; a subclass adds ``__call__`` and ``sde``.
 
     Attributes:
         sde: the process whose noise is removed.
@@ -42,7 +42,7 @@ class PosteriorBase:
 
 
 class Attributes(NamedTuple):
-    """What samplers ask of a posterior besides its mean and standard deviation."""
+    """What samplers ask of a posterior besides mean and standard deviation."""
 
     event_shape: tuple[int, ...] | None
     data_std: float
@@ -51,7 +51,7 @@ class Attributes(NamedTuple):
 
 
 def attributes(posterior: Posterior) -> Attributes:
-    """Return the attributes of any posterior, with defaults for those that it does not have."""
+    """Return the attributes of any posterior, with defaults for those that are missing."""
     like = _computing(posterior)
     return Attributes(
         getattr(posterior, "event_shape", PosteriorBase.event_shape),
@@ -62,7 +62,11 @@ def attributes(posterior: Posterior) -> Attributes:
 
 
 def _computing(posterior: Any) -> Tensor:
-    """The first parameter of a module, else its last buffer, else a number of the default type."""
+    """Return a tensor of the dtype and device in which a posterior computes.
+
+    This is the first parameter of a module, else its last buffer, else a number of the default
+    type.
+    """
     if isinstance(posterior, nn.Module):
         for tensor in [*posterior.parameters()][:1] or [*posterior.buffers()][-1:]:
             return tensor

@@ -90,7 +90,7 @@ def registered(base: type) -> list[type]:
 
 
 def is_own(cls: type) -> bool:
-    """Tell whether a class is one of ornstein's own."""
+    """Return whether a class is one of ornstein's own."""
     return cls in _names
 
 
@@ -119,7 +119,7 @@ def configuration(thing: object) -> dict[str, Any]:
 
 
 def _arguments(thing: object) -> dict[str, Any]:
-    """The constructor's arguments: the mapping ``config``, or the fields of a dataclass."""
+    """Return the constructor's arguments of an object: its ``config``, or its dataclass fields."""
     name, config = type(thing).__name__, getattr(thing, "config", None)
     if callable(config):
         try:
@@ -137,7 +137,7 @@ def _arguments(thing: object) -> dict[str, Any]:
 
 
 def _json(value: Any, owner: str) -> Any:
-    """A value as JSON takes it, with objects of registered classes as their configurations."""
+    """Return a value as JSON takes it, with objects of registered classes as configurations."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, list | tuple):
@@ -170,7 +170,7 @@ def lookup(config: Any, base: type) -> tuple[type, dict[str, Any]]:
 
 
 def build(config: Any, base: type) -> Any:
-    """Make the object of a `configuration`.
+    """Make the object that a `configuration` describes.
 
     Raises:
         CheckpointError: for a class that is not allowed or does not derive from ``base``.
@@ -180,7 +180,7 @@ def build(config: Any, base: type) -> Any:
 
 
 def same(config: Any, other: Any) -> bool:
-    """Tell whether two configurations are equal, one of them perhaps with a short name."""
+    """Return whether two configurations are equal, one of them perhaps with a short name."""
     if not (isinstance(config, Mapping) and isinstance(other, Mapping)):
         return bool(config == other)
     first, second = ({**c, "class": c.get("class", c.get("name"))} for c in (config, other))
@@ -192,7 +192,7 @@ def same(config: Any, other: Any) -> bool:
 
 
 def _value(value: Any) -> Any:
-    """An argument, with the objects of nested configurations."""
+    """Return an argument, with the objects of nested configurations made."""
     if isinstance(value, Mapping):
         if "class" in value:
             return build(value, object)
@@ -201,7 +201,7 @@ def _value(value: Any) -> Any:
 
 
 def _find(name: Any) -> type:
-    """The class of a name on the allow-list."""
+    """Return the class of a name on the allow-list, imported if needed."""
     if name in _short_names:
         return _short_names[name]
     if not isinstance(name, str) or name not in _classes:
@@ -223,7 +223,7 @@ def _find(name: Any) -> type:
 
 
 def _register_own() -> None:
-    """Register the classes of ornstein under the packages that export them."""
+    """Register the classes of ornstein under the names of the packages that export them."""
     own: dict[str, list[type]] = {
         "ornstein.core.processes": [
             cls

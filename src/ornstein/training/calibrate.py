@@ -69,14 +69,14 @@ def calibrate(
 
 
 def _repeat(rows: Tensor, times: int) -> Tensor:
-    """Rows of any shape, all of them several times."""
+    """Return rows of any shape with all of them repeated several times."""
     return rows.repeat(times, *[1] * (rows.ndim - 1))
 
 
 def _posterior(
     denoiser: Denoiser, x0: Tensor, t: Tensor, noise: Noise, cond: Mapping[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation at one draw of ``x_t`` for each sample, both shaped like x0."""
+    """Return the posterior mean and std at one draw of ``x_t`` for each sample, both like x0."""
     size = max(_MIN_ROWS, _BATCH // x0[0].numel())
     means, stds = [], []
     for first in range(0, len(x0), size):

@@ -63,7 +63,7 @@ class LearnedNoiseLevels:
         return sde.time(torch.lerp(levels[k], levels[k + 1], place - k))
 
     def density(self, log_snr: Tensor) -> Tensor:
-        """Return p(lambda); beyond the ends, that of the outermost piece."""
+        """Return the density p(lambda) of log-SNRs, constant beyond the outermost pieces."""
         levels = torch.tensor(self.levels, dtype=torch.float64)
         k = cell(levels, log_snr.double())
         return 1 / ((levels[k + 1] - levels[k]) * (len(levels) - 1))
@@ -87,7 +87,7 @@ class LearnedNoiseLevels:
         seed: int | Noise = 0,
         rate: float = 1e-2,
     ) -> "LearnedNoiseLevels":
-        """Learn the law between two levels under which the estimate of the bound varies least.
+        """Learn the law of log-SNRs under which the estimate of the evidence bound varies least.
 
         The model should be trained a little.
 
@@ -158,13 +158,13 @@ class MonotoneLogSNR(nn.Module):
         return log_snr, slope
 
     def _rise(self, u: Tensor) -> Tensor:
-        """The increasing function before it is mapped to the two log-SNRs."""
+        """Return the increasing function before it is scaled to the range of log-SNRs."""
         hidden = torch.sigmoid(u[..., None] * self.into.exp() + self.shift)
         return self.straight.exp() * u + hidden @ self.out.exp()
 
 
 def _integrand(posterior: Posterior, x: Tensor, log_snr: Tensor, noise: Noise) -> Tensor:
-    """``e^lambda |x_0 - E[x_0 | x]|^2 / 2`` at one draw for each sample, ``(b,)``."""
+    """Return ``e^lambda |x_0 - E[x_0 | x]|^2 / 2`` at one draw for each sample, ``(b,)``."""
     t = posterior.sde.time(log_snr)
     x_t = posterior.sde.marginal(x, t).draw(noise.stream_like(x).normal())
     error = sum_event((posterior(x_t, t).mean - x).square()).double()

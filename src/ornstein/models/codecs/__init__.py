@@ -1,4 +1,4 @@
-"""Codecs: invertible maps between the user's data and what the network sees."""
+"""Codecs: invertible maps between the user's data and the inputs of the network."""
 
 __all__ = [
     "Codec",

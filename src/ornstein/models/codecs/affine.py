@@ -1,4 +1,4 @@
-"""The affine codec: from the user's numbers to those of the model and back.
+"""The affine codec: an invertible affine map between the user's numbers and those of the model.
 
 The model sees ``z = A^-1 (x - m)``, of mean 0 and scale 1, channels first. ``A`` is a number per
 element, or a ``(d, d)`` matrix for vectors. Densities change by the volume of the map,
@@ -12,18 +12,21 @@ __all__ = ["Codec", "Levels"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ornstein.core.numerics.checks import require_finite, require_integers, require_positive
+from ornstein.errors import OrnsteinError
 
 Layout = Literal["same", "add_channel", "channels_last"]
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The values ``low, low + step, ...`` of quantised data, in the user's units.
+    """The lattice ``low, low + step, ...`` of quantised data, in the user's units.
 
     Args:
         low: the smallest value.
@@ -34,6 +37,11 @@ class Levels:
     low: float
     step: float
     count: int
+
+    def __post_init__(self) -> None:
+        require_finite(low=self.low)
+        require_positive(self, "step")
+        require_integers(1, count=self.count)
 
     def nearest(self, x: Tensor) -> Tensor:
         """Return the nearest level of each element."""
@@ -65,18 +73,21 @@ class Codec(nn.Module):
         super().__init__()
         self.register_buffer("shift", shift)
         self.register_buffer("factor", factor)
+        if layout not in get_args(Layout):
+            raise OrnsteinError(f"Codec(layout={layout!r}): one of {', '.join(get_args(Layout))}")
         self.levels, self.layout = levels, layout
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Codec":
-        """Make the codec of a `config` and of the tensors in a run folder, by name."""
+        """Make the codec from a `config` and the tensors by name, as a run folder has them."""
         levels = config.get("levels")
-        arguments: dict[str, Any] = {**config, **tensors, "levels": levels and Levels(*levels)}
+        made = None if levels is None else Levels(*levels)
+        arguments: dict[str, Any] = {**config, **tensors, "levels": made}
         return cls(**arguments)
 
     @property
     def _mixes(self) -> bool:
-        """Whether A is a matrix."""
+        """Return whether A is a matrix, which mixes coordinates."""
         return self.factor.ndim == 2 and self.shift.ndim == 1
 
     def config(self) -> dict[str, Any]:
@@ -87,7 +98,10 @@ class Codec(nn.Module):
         return {"levels": levels, "layout": self.layout}
 
     def encode(self, x: Float[Tensor, "b ..."]) -> Float[Tensor, "b *event"]:
-        """Return ``A^-1 (x - m)`` of samples in the user's layout, channels first."""
+        """Map samples in the user's layout to the model's space, ``A^-1 (x - m)``.
+
+        The result has the channels first.
+        """
         if self.layout == "add_channel":
             x = x.unsqueeze(1)
         elif self.layout == "channels_last":
@@ -100,7 +114,9 @@ class Codec(nn.Module):
         )
 
     def decode(self, z: Float[Tensor, "b *event"], quantise: bool = True) -> Float[Tensor, "b ..."]:
-        """Return ``m + A z`` in the user's layout, in the wider dtype of z and m.
+        """Map points of the model's space to the user's layout, ``m + A z``.
+
+        The result has the wider dtype of z and m.
 
         Args:
             z: samples in the model's space.

@@ -1,4 +1,4 @@
-"""The triangular codec: each coordinate has a mean and a scale that earlier coordinates give.
+"""The triangular codec: a map whose coordinates are shifted and scaled by earlier coordinates.
 
 With ``u`` the user's coordinates, standardised and put in an order, and features ``(1, u_<k,
 u_<k^2)`` and ``(1, u_<k)`` of those before the k-th,
@@ -55,16 +55,16 @@ class TriangularCodec(Codec):
             self.register_buffer(name, value)
 
     def config(self) -> dict[str, Any]:
-        """Return the arguments that are not tensors: there are none."""
+        """Return the arguments that are not tensors, of which there are none."""
         return {}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Codec:
-        """Make the codec of the tensors in a run folder, by name."""
+        """Make the codec from the tensors by name, as a run folder has them."""
         return cls(**tensors)
 
     def to_base(self, x: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
-        """Return z of x and the log-scales s, ``(b, d)`` each."""
+        """Map x to the base coordinates z, and return the log-scales s too, ``(b, d)`` each."""
         u = ((x - self.shift) / self.factor)[:, self.order]
         one, clamped = torch.ones_like(u[:, :1]), self._clamped(u, slice(None))
         m, s = (
@@ -74,7 +74,7 @@ class TriangularCodec(Codec):
         return (u - m) * (-s).exp(), s  # (1)
 
     def decode_with_log_det(self, z: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
-        """Return x, ``(b, d)``, and the log-determinant of the map, ``(b,)`` in nats."""
+        """Map z to x, ``(b, d)``, and return the log-determinant too, ``(b,)`` in nats."""
         z = z.to(torch.promote_types(z.dtype, self.shift.dtype))
         d, s = z.shape[1], list[Tensor]()
         before = clamped = square = z[:, :0]
@@ -90,16 +90,16 @@ class TriangularCodec(Codec):
         return self.shift + self.factor * before[:, self.order.argsort()], log_det
 
     def _clamped(self, u: Tensor, columns: slice) -> Tensor:
-        """u within the limits of some columns."""
+        """Return coordinates u clamped to the limits of their columns."""
         low, high = self.limits[:, columns]
         return torch.minimum(torch.maximum(u, low), high)
 
     def encode(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Return z of x, both ``(b, d)``."""
+        """Map x to the base coordinates z, both ``(b, d)``."""
         return self.to_base(x)[0]
 
     def decode(self, z: Float[Tensor, "b d"], quantise: bool = True) -> Float[Tensor, "b d"]:
-        """Return x of z, both ``(b, d)``."""
+        """Map the base coordinates z to x, both ``(b, d)``."""
         return self.decode_with_log_det(z)[0]
 
     def log_det(self, z: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:

@@ -1,4 +1,4 @@
-"""Guidance: combine two posteriors so that samples follow a condition more strongly.
+"""Classifier-free guidance: combine two posteriors so that samples follow a condition more.
 
 Moving the posterior mean is moving the score, ``grad log p = (alpha E[x_0 | x_t] - x_t) /
 sigma^2``, so combining scores linearly with weights that sum to 1 is combining means with the same
@@ -26,7 +26,7 @@ from ornstein.models.posterior import PosteriorBase, attributes
 
 @dataclass(frozen=True)
 class Guided(PosteriorBase):
-    """A posterior extrapolated away from a weaker one; it keeps the stronger one's std.
+    """A posterior extrapolated away from a weaker one, with the stronger posterior's std.
 
     Args:
         strong, weak: posteriors of one process.

@@ -1,4 +1,4 @@
-"""Checked samples of a user, with their conditions, and the door for further kinds of data.
+"""Checked samples of a user, with their conditions, and the interface for further kinds of data.
 
 Data is checked when it is read, once: what cannot be learned from is refused with the reason, and
 nothing is silently clipped or dropped.
@@ -25,7 +25,7 @@ _MAX_LEVELS = 65536  # whole numbers over a wider range are not taken as levels
 
 @dataclass(frozen=True)
 class Samples:
-    """Checked samples as the user has them, with their conditions.
+    """Checked samples in the user's layout, with their conditions.
 
     A kind of data with a map of its own to the model's space overrides `codec`.
 
@@ -53,7 +53,11 @@ class Samples:
         Raises:
             DataError: for values that do not fit the samples.
         """
+        if not isinstance(conditions or {}, Mapping):
+            raise DataError(f"conditions={conditions!r:.80}: pass a dictionary, name: values")
         values = dict(conditions or {})
+        if wrong := [name for name in values if not (isinstance(name, str) and name.strip())]:
+            raise DataError(f"conditions of the names {wrong}: names are text, such as 'age'")
         if self.labels is not None:
             values = {"label": self.labels, **values}
         n = len(self.x)
@@ -85,7 +89,7 @@ class Samples:
         return Codec(shift, factor, levels, self._layout(dims))
 
     def _layout(self, dims: int) -> Layout:
-        """How the events lie, by their sizes."""
+        """Return the layout of the events, judged by their sizes."""
         event = self.x.shape[1:]
         if len(event) == dims:
             return "add_channel"
@@ -94,7 +98,7 @@ class Samples:
 
 
 def _declared(name: str, values: Any, n: int) -> tuple[Condition, Tensor]:
-    """The declaration of a condition and its checked values."""
+    """Return the declaration of a condition with its checked values."""
     if isinstance(values, tuple) and len(values) == 2 and isinstance(values[0], Condition):
         kind, values = values
     else:
@@ -112,7 +116,7 @@ def _declared(name: str, values: Any, n: int) -> tuple[Condition, Tensor]:
 
 
 def _declare(name: str, values: Any, n: int) -> tuple[Condition, Tensor]:
-    """A declaration made from values: classes for whole numbers, else a vector."""
+    """Declare a condition from its values: classes for whole numbers, else a vector."""
     try:
         numbers = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values))
     except (TypeError, ValueError) as error:
@@ -123,12 +127,13 @@ def _declare(name: str, values: Any, n: int) -> tuple[Condition, Tensor]:
         labels = check_labels(numbers, n)
         assert labels is not None
         return Label(int(labels.max()) + 1), labels
-    if numbers.ndim not in (1, 2) or len(numbers) != n or not bool(numbers.isfinite().all()):
+    fits = numbers.ndim in (1, 2) and len(numbers) == n and numbers.numel() > 0
+    if not fits or numbers.is_complex() or not bool(numbers.isfinite().all()):
         raise DataError(
             f"condition {name!r} of shape {tuple(numbers.shape)} for {n} samples: need ({n}, dim)"
             " finite numbers"
         )
-    vectors = numbers.reshape(n, -1).to(torch.float32)
+    vectors = numbers.reshape(n, -1)
     return Vector.of(vectors), vectors
 
 
@@ -159,7 +164,7 @@ def check_labels(labels: Any, n: int) -> Tensor | None:
 
 
 class DataKind(ABC):
-    """A kind of data that `ornstein.fit` can read, asked before those of ornstein.
+    """A further kind of data that `ornstein.fit` can read, asked before the kinds of ornstein.
 
     A class that derives from this one and is registered by `ornstein.register` is made without
     arguments.
@@ -167,11 +172,11 @@ class DataKind(ABC):
 
     @abstractmethod
     def accepts(self, data: Any) -> bool:
-        """Tell whether this kind reads what the user handed in."""
+        """Return whether this kind can read what the user passed."""
 
     @abstractmethod
     def read(self, data: Any) -> Samples:
-        """Return the checked samples in what the user handed in.
+        """Read what the user passed, and return the checked samples.
 
         Raises:
             DataError: for data that cannot be learned from.
