@@ -5,14 +5,17 @@ can be shown to a user. All derive from `OrnsteinError`, so that a program can t
 input from a defect.
 """
 
-__all__ = ["CheckpointError", "DataError", "OrnsteinError", "UnknownNameError"]
+__all__ = ["CheckpointError", "DataError", "OrnsteinError", "UnknownNameError", "look_up"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class OrnsteinError(ValueError):
-    """Base class of every deliberate error, a ``ValueError`` that states the usual fix.
+    """The base class of all deliberate errors, a ``ValueError`` that states the usual fix.
 
     Example:
         >>> try:
@@ -24,7 +27,7 @@ class OrnsteinError(ValueError):
 
 
 class DataError(OrnsteinError):
-    """The data handed in cannot be learned from: NaN, infinite, empty, or of the wrong shape."""
+    """The data cannot be learned from: NaN, infinite, empty, or of the wrong shape."""
 
 
 class CheckpointError(OrnsteinError):
@@ -45,3 +48,19 @@ class UnknownNameError(OrnsteinError):
         closest = get_close_matches(str(name), ordered, n=1)
         guess = f" Did you mean {closest[0]!r}?" if closest else ""
         super().__init__(f"unknown {kind} {name!r}: choose one of {', '.join(ordered)}.{guess}")
+
+
+def look_up(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """Return the entry of a table by its name, or raise an error that lists the names.
+
+    Args:
+        kind: what is looked up, for the message ("method", "recipe").
+        name: a key of the table.
+        table: the entries by name.
+
+    Raises:
+        UnknownNameError: for a name that the table does not have.
+    """
+    if name not in table:
+        raise UnknownNameError(kind, name, table)
+    return table[name]

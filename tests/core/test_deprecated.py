@@ -2,7 +2,6 @@
 
 import pickle
 from dataclasses import is_dataclass, replace
-from functools import cache
 
 import numpy as np
 import pytest
@@ -94,10 +93,12 @@ def hmc(**keywords):
     return orn.mcmc.HMC(0.1, torch.eye(2), **keywords).initial.target
 
 
-@cache
 def small_sampler():
-    """A sampler of a normal density that was learned for a moment."""
-    return orn.sample_density(normal, dim=2, n=32, particles=32, stderr=0.5).sampler
+    """A sampler that generates normal samples."""
+    denoiser = orn.Denoiser(
+        orn.models.ProductNetwork(2), orn.VP(), orn.parametrisations.edm, 1.0, (2,)
+    )
+    return orn.DiffusionModel(denoiser, orn.codecs.Codec(torch.zeros(2), torch.eye(2)))
 
 
 def normal(x):

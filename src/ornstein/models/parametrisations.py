@@ -1,4 +1,4 @@
-"""Parametrisations: what the output of a denoising network means.
+"""Parametrisations: which quantity the output of a denoising network predicts.
 
 With the polar form of the process (``alpha = cos / k``, ``sigma = sin / k``, see
 `LinearSDE.polar`) and data of standard deviation d, a parametrisation is three functions of
@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ornstein.errors import UnknownNameError
+from ornstein.errors import look_up
 
 Coefficients = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class Parametrisation:
-    """The meaning of a network's output, as coefficients of the posterior mean.
+    """The quantity that a network predicts, as coefficients of the posterior mean.
 
     Args:
         name: for configurations.
@@ -43,27 +43,27 @@ def unit_input(cos: Tensor, sin: Tensor, d: float) -> Tensor:
 
 
 def _x0(cos: Tensor, sin: Tensor, d: float) -> Coefficients:
-    """The coefficients of `x0`."""
+    """Return the coefficients of the parametrisation `x0`."""
     return 0 * cos, 1 + 0 * cos, unit_input(cos, sin, d)
 
 
 def _eps(cos: Tensor, sin: Tensor, d: float) -> Coefficients:
-    """The coefficients of `eps`."""
+    """Return the coefficients of the parametrisation `eps`."""
     return 1 / cos, -sin / cos, unit_input(cos, sin, d)
 
 
 def _score(cos: Tensor, sin: Tensor, d: float) -> Coefficients:
-    """The coefficients of `score`."""
+    """Return the coefficients of the parametrisation `score`."""
     return 1 / cos, sin / cos, unit_input(cos, sin, d)
 
 
 def _v(cos: Tensor, sin: Tensor, d: float) -> Coefficients:
-    """The coefficients of `v`."""
+    """Return the coefficients of the parametrisation `v`."""
     return cos, -sin, unit_input(cos, sin, d)
 
 
 def _edm(cos: Tensor, sin: Tensor, d: float) -> Coefficients:
-    """The coefficients of `edm`."""
+    """Return the coefficients of the parametrisation `edm`."""
     into = unit_input(cos, sin, d)
     return cos * d**2 * into.square(), sin * d * into, into
 
@@ -95,11 +95,9 @@ PARAMETRISATIONS = {p.name: p for p in (x0, eps, score, v, edm)}
 
 
 def parametrisation(name: str) -> Parametrisation:
-    """Return the parametrisation of a name, for command lines and configurations.
+    """Return the parametrisation of a given name, for command lines and configurations.
 
     Raises:
         UnknownNameError: for a name that no parametrisation has.
     """
-    if name not in PARAMETRISATIONS:
-        raise UnknownNameError("parametrisation", name, PARAMETRISATIONS)
-    return PARAMETRISATIONS[name]
+    return look_up("parametrisation", name, PARAMETRISATIONS)

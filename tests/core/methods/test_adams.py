@@ -412,9 +412,9 @@ class TestRefusals:
         ):
             with pytest.raises(OrnsteinError, match="solves an ODE: pass"):
                 simulate(equation, x, times, Adams(), Noise(0))
-        with pytest.raises(OrnsteinError, match="for samples see Multistep and Adaptive"):
+        with pytest.raises(OrnsteinError, match="to draw samples use Multistep or Adaptive"):
             simulate(Reverse(posterior, 0.0), x, times, Adams())
-        with pytest.raises(OrnsteinError, match=r"on a grid \(n,\) that all samples share"):
+        with pytest.raises(OrnsteinError, match=r"one grid \(n,\) that all samples share"):
             simulate(SDE(oscillator), x, times[:, None].expand(-1, 3), Adams())
 
     @pytest.mark.parametrize("limit", [1, 7])

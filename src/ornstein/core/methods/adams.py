@@ -33,7 +33,7 @@ from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.numerics.quadrature import gauss_legendre
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import NoiseStream
-from ornstein.core.simulation.method import Step
+from ornstein.core.simulation.method import Step, require_shared_grid
 from ornstein.errors import OrnsteinError
 
 # Factors by which one step may be longer or shorter than the step before it.
@@ -52,7 +52,7 @@ ErrorParts = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 class History(NamedTuple):
-    """What `Adams` remembers between two times of the grid.
+    """The memory of `Adams` between two times of the grid: past slopes, step length, errors.
 
     Attributes:
         nodes: times of the last evaluations, newest first.
@@ -74,9 +74,8 @@ class Adams(ODEMethod):
 
     The grid may be just a start and an end. Where an evaluation is expensive and the solution
     smooth, the method needs half of the evaluations of a Runge-Kutta pair. The whole batch takes
-    the same
-    steps: sample i therefore depends on its batch, by less than the tolerance. Hairer, Norsett and
-    Wanner 1993, section III.5.
+    the same steps: sample i therefore depends on its batch, by less than the tolerance. Hairer,
+    Norsett and Wanner 1993, section III.5.
 
     Args:
         tol: the largest error of a step over the batch: the sum of the sizes of its parts.
@@ -107,10 +106,11 @@ class Adams(ODEMethod):
     def start(self, sde: Any, times: Tensor) -> None:
         """Raise for SDEs, for a `Reverse` process, and for per-sample times."""
         require_ode(self, sde)
-        if times.ndim > 1 or isinstance(sde, Reverse):
+        require_shared_grid(self, times, "the batch takes one step")
+        if isinstance(sde, Reverse):
             raise OrnsteinError(
-                "Adams() solves an ODE on a grid (n,) that all samples share; for samples see"
-                " Multistep and Adaptive"
+                "Adams() solves an ODE, not a Reverse process: to draw samples use Multistep or"
+                " Adaptive"
             )
 
     def step(
@@ -161,7 +161,7 @@ class Adams(ODEMethod):
     def _try(
         self, sde: Any, x: Tensor, now: float, then: float, memory: History
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the state (1), the slopes with the new one, and the parts of the error (2)."""
+        """Try a step: return the state (1), the slopes with the new one, and the errors (2)."""
         weights, correct, miss = adams_weights(memory.nodes, now, then)
         both = torch.from_numpy(weights).to(memory.slopes) @ memory.slopes.flatten(1)
         rise, extrapolated = both.reshape(2, *x.shape).unbind()
@@ -188,7 +188,7 @@ class Errors:
 
 
 def adams_weights(nodes: tuple[float, ...], a: float, b: float) -> tuple[np.ndarray, float, float]:
-    """Return the weights of a step from a to b, by Gauss-Legendre quadrature.
+    """Return the weights of the past slopes in a step from a to b, by Gauss-Legendre quadrature.
 
     Args:
         nodes: times of the slopes, newest first; none of them between a and b.
@@ -214,7 +214,7 @@ def adams_weights(nodes: tuple[float, ...], a: float, b: float) -> tuple[np.ndar
 
 
 def _towards(distance: float, length: float) -> float:
-    """Return a step length that avoids a very short step before the end of an interval."""
+    """Return a step length that avoids a very short last step before the end of an interval."""
     if abs(distance) <= _STRETCH * abs(length):
         return distance
     return distance / 2 if abs(distance) < 1.5 * abs(length) else length

@@ -6,8 +6,7 @@ the error of a step,
     e = |h sum_i (b_i - b'_i) k_i| / (atol + rtol max(|x_t|, |x_s|)),                            (1)
 
 as root mean square over each sample and the largest over the batch. A PI controller chooses the
-next
-step so that e stays below 1: longer than the last by the factor
+next step so that e stays below 1: longer than the last by the factor
 
     0.9 e_n^(-0.7/q) e_{n-1}^(0.4/q),        q the order,                                        (2)
 
@@ -34,7 +33,7 @@ from ornstein.core.methods.runge_kutta import (
 from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.random.noise import NoiseStream
-from ornstein.core.simulation.method import Step
+from ornstein.core.simulation.method import Step, require_shared_grid
 from ornstein.errors import OrnsteinError
 
 _SAFETY = 0.9  # fraction of the step that would just meet the tolerance
@@ -93,10 +92,7 @@ class Adaptive(RungeKutta):
     def start(self, sde: Any, times: Tensor) -> None:
         """Raise for SDEs, for per-sample times, and for grids that start without noise."""
         super().start(sde, times)
-        if times.ndim > 1:
-            raise OrnsteinError(
-                "Adaptive() chooses one step for the batch: pass a grid (n,) that all samples share"
-            )
+        require_shared_grid(self, times, "the batch takes one step")
 
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
@@ -136,7 +132,7 @@ class Adaptive(RungeKutta):
         )
 
     def _error(self, h: float, slopes: list[Tensor], x: Tensor, y: Tensor) -> float:
-        """Return the error (1) of a step."""
+        """Return the estimated error (1) of a step, relative to the tolerance."""
         gap = tuple(b - low for b, low in zip(self.tableau.weights, self.tableau.low, strict=True))
         size = self.atol + self.rtol * torch.maximum(x.detach().abs(), y.detach().abs())
         relative = h * linear_combination(gap, slopes).detach() / size
@@ -144,13 +140,13 @@ class Adaptive(RungeKutta):
         return error if math.isfinite(error) else _NOT_FINITE  # (1)
 
     def _growth(self, error: float, before: float) -> float:
-        """Return the factor (2) between two steps."""
+        """Return the factor (2) by which the next step is longer than the last step."""
         integral = max(error, _SMALLEST_ERROR) ** (-_GAIN / self.order)
         factor = _SAFETY * integral * before ** (_MEMORY / self.order)  # (2)
         return min(_LONGEST, max(_SHORTEST, factor))
 
     def _reusable(self, slopes: list[Tensor]) -> Tensor | None:
-        """Return the last slope if it is the first of the next step, else None."""
+        """Return the last slope if the next step starts with the same slope, else None."""
         same = self.tableau.matrix[-1] == self.tableau.weights[:-1] and self.tableau.nodes[-1] == 1
         return slopes[-1] if same else None
 

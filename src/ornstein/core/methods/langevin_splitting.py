@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.methods.base import StochasticMethod
+from ornstein.core.numerics.checks import require_positive
 from ornstein.core.processes.linear import Time
 from ornstein.core.processes.noise_type import ADDITIVE, NoiseType
 from ornstein.core.random.noise import NoiseStream
@@ -48,11 +49,7 @@ class Underdamped:
     friction: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.friction > 0:
-            raise OrnsteinError(
-                f"Underdamped(friction={self.friction}): positive, per unit of time; usually 0.1"
-                " to 10"
-            )
+        require_positive(self, "friction", usual="per unit of time, usually 0.1 to 10")
 
     @property
     def driving(self) -> NoiseType:
@@ -73,7 +70,7 @@ class Underdamped:
 
 @dataclass(frozen=True)
 class _Splitting(StochasticMethod):
-    """A splitting of one step; the time of the grid increases."""
+    """Base class of splitting methods for underdamped Langevin dynamics, on increasing times."""
 
     order: int = 2
 
@@ -88,7 +85,7 @@ class _Splitting(StochasticMethod):
     def step(
         self, sde: Underdamped, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
     ) -> Step:
-        """Take one step; the memory is the score at its end, where the next step begins with it."""
+        """Take one step; the memory is the score at the end, if the next step reuses it."""
         q, v = x.unbind(1)
         q, v, memory = self.split(sde, q, v, float(s - t), stream, memory)
         return Step(torch.stack([q, v], 1), memory=memory)
@@ -97,11 +94,11 @@ class _Splitting(StochasticMethod):
     def split(
         self, sde: Underdamped, q: Tensor, v: Tensor, h: float, stream: NoiseStream, score: Any
     ) -> tuple[Tensor, Tensor, Any]:
-        """Return position, velocity, and the score there if the next step reuses it."""
+        """Return new position, velocity, and the score there if the next step reuses it."""
 
 
 def _refresh(sde: Underdamped, v: Tensor, h: float, z: Tensor) -> Tensor:
-    """Return the velocity after O, ``e^(-friction h) v + sqrt(1 - e^(-2 friction h)) z``."""
+    """Return the velocity after part O, ``e^(-friction h) v + sqrt(1 - e^(-2 friction h)) z``."""
     return math.exp(-sde.friction * h) * v + math.sqrt(-math.expm1(-2 * sde.friction * h)) * z
 
 
@@ -165,7 +162,7 @@ class UBU(_Splitting):
 def _move_freely(
     sde: Underdamped, q: Tensor, v: Tensor, h: float, z: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """U: draw position and velocity after a time h without score, from z, ``(b, 2, *event)``."""
+    """Draw position and velocity after the part U of length h, which has no score."""
     c = sde.friction
     e = math.exp(-sde.friction * h)
     decay = -math.expm1(-c * h)

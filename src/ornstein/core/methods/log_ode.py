@@ -44,7 +44,7 @@ from ornstein.core.processes.sde import SDE, Equation
 from ornstein.core.random.levy_area import foster_area, stochastic_area
 from ornstein.core.random.motion import PathStream
 from ornstein.core.random.noise import NoiseStream
-from ornstein.core.simulation.method import Step
+from ornstein.core.simulation.method import Step, require_shared_grid
 from ornstein.errors import OrnsteinError
 
 Field = Callable[[Tensor, Any], Tensor]
@@ -83,11 +83,8 @@ class LogODE(SDEMethod):
     def start(self, sde: Any, times: Tensor) -> None:
         """Raise for multiplicative Ito noise, and for general noise on per-sample times."""
         super().start(sde, times)
-        if times.ndim > 1 and driving(sde) == General():
-            raise OrnsteinError(
-                "LogODE with general noise needs one grid (n,) for all samples: a Levy area belongs"
-                " to a step"
-            )
+        if driving(sde) == General():
+            require_shared_grid(self, times, "with general noise a Levy area belongs to a step")
 
     def step(
         self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
@@ -125,7 +122,7 @@ class LogODE(SDEMethod):
         return Step(_flow(jump(half - area, s), x, stream), evaluations=4)  # (3)
 
     def _area(self, stream: NoiseStream, dB: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """Return the Levy areas of a step, ``(b, m, m)``: of the path, or drawn."""
+        """Return the Levy areas of a step, ``(b, m, m)``, taken from the path or drawn."""
         if isinstance(stream, PathStream) and stream.path.order > 1:
             return stochastic_area(stream.path, t, s, self.pieces).to(dB)
         z = torch.stack([stream.normal() for _ in range(dB.shape[1])], -1)
@@ -139,7 +136,7 @@ def _flow(field: Field, x: Tensor, stream: NoiseStream) -> Tensor:
 
 
 def _brackets(sde: Equation, x: Tensor, t: Tensor, area: Tensor) -> Tensor:
-    """Return the sum (2) of the brackets."""
+    """Return the sum (2) of Lie brackets of the noise columns, weighted by the Levy areas."""
     g = sde.diffusion(x, t)
     directions = (g.flatten(1, -2) @ area).reshape(g.shape)  # u_k in its last dimension
 

@@ -28,7 +28,7 @@ from ornstein.core.methods.base import methods_of_strong_order, noise_name
 from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.random.noise import NoiseStream
 from ornstein.core.random.replay import ReplayableStream
-from ornstein.core.simulation.method import Step, WrappedMethod
+from ornstein.core.simulation.method import Step, WrappedMethod, require_shared_grid
 from ornstein.errors import OrnsteinError
 
 _NEEDED_ORDER = 1.0  # strong order from which steps that are chosen by the path add no bias
@@ -65,7 +65,7 @@ class AdaptiveSDE(WrappedMethod):
             )
 
     def start(self, sde: Any, times: Tensor) -> None:
-        """Raise where the method does, for strong orders below 1, and for per-sample times."""
+        """Raise for what the inner method refuses, strong orders below 1, and per-sample times."""
         super().start(sde, times)
         solves = getattr(self.method, "solves", None)
         order = solves.strong_order(sde) if solves else None
@@ -77,10 +77,7 @@ class AdaptiveSDE(WrappedMethod):
                 " steps, chosen by the path, would add up to a biased solution. Those that have it:"
                 f" {others or 'none; use fixed steps'}"
             )
-        if times.ndim > 1:
-            raise OrnsteinError(
-                "AdaptiveSDE needs one grid (n,) for all samples: a path has one time"
-            )
+        require_shared_grid(self, times, "a path has one time")
 
     def step(
         self, sde: Any, x: Tensor, t: Tensor, s: Tensor, stream: NoiseStream, memory: Any
@@ -101,7 +98,7 @@ class AdaptiveSDE(WrappedMethod):
         whole: Tensor,
         depth: int,
     ) -> tuple[Tensor, int]:
-        """Return the state at s and the evaluations, summed over samples; ``whole`` is one step."""
+        """Halve a step until the tolerance is met; return the end and the number of evaluations."""
         middle = t + (s - t) / 2
         left = self.method.step(sde, x, t, middle, draws, None)
         right = self.method.step(sde, left.x, middle, s, draws, None)
@@ -123,7 +120,7 @@ class AdaptiveSDE(WrappedMethod):
         return right.x.index_copy(0, bad, y), calls
 
     def _misses(self, x: Tensor, whole: Tensor, halves: Tensor) -> Tensor:
-        """Return which samples do not meet (1), ``(b,)``."""
+        """Return for each sample whether the halves and the whole step miss the tolerance (1)."""
 
         def size(y: Tensor) -> Tensor:
             return y.detach().square().flatten(1).mean(1).sqrt() if y.ndim > 1 else y.detach().abs()

@@ -13,19 +13,20 @@ from typing import Any
 from ornstein.errors import OrnsteinError
 
 
-def require_positive(owner: Any, *names: str) -> None:
+def require_positive(owner: Any, *names: str, usual: str = "such as 1.0") -> None:
     """Raise `OrnsteinError` unless these fields of a process or a law are positive and finite.
 
     Args:
         owner: the object; its class stands in the message.
         names: the fields.
+        usual: values that are usually right, the end of the message.
     """
     for name in names:
         value = getattr(owner, name)
         if not 0 < _number(value) < math.inf:
             raise OrnsteinError(
                 f"{type(owner).__name__}({name}={value!r}): {name} must be positive and finite,"
-                " such as 1.0"
+                f" {usual}"
             )
 
 
@@ -67,7 +68,7 @@ def require_finite(positive: bool = False, **arguments: Any) -> None:
 
 
 def _number(value: Any) -> float:
-    """Return a number as a float, and NaN for what is no number."""
+    """Return a number as a float, and NaN for anything else."""
     try:
         return math.nan if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):

@@ -44,6 +44,10 @@ def ess(log_w: Float[Tensor, " n"]) -> float:
 
     Raises:
         DataError: for NaN, +inf, or weights that are all 0.
+
+    Example:
+        >>> orn.metrics.ess(torch.zeros(5))
+        5.0
     """
     w = _weights(log_w).exp()
     return float(w.sum().square() / w.square().sum())  # (1)
@@ -66,6 +70,10 @@ def pareto_k(log_w: Float[Tensor, " n"]) -> float:
 
     Raises:
         DataError: for NaN, +inf, or weights that are all 0.
+
+    Example:
+        >>> orn.metrics.pareto_k(torch.zeros(100))
+        0.0
     """
     logs = _weights(log_w).sort().values
     size = math.ceil(min(len(logs) / 5, 3 * math.sqrt(len(logs))))

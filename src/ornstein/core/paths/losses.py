@@ -6,7 +6,7 @@ kernels,
 
     KL(F || target paths) - log Z = -E_F[log w],        its gradient = E_F[log w  grad log w]    (1)
 
-with the states held fixed in the second form, as in all losses here but `reverse_kl`. Those that
+with the states fixed in the second form, as in all losses here but `reverse_kl`. Those that
 are squares of differences are zero exactly at the optimum, and may be taken on any paths: those
 that the model draws, or those that B draws from a buffer of good ends (`PathMeasure.back`), where
 -log w is unbounded but the squares are not.

@@ -101,7 +101,8 @@ def lookahead(
     Phillips et al. 2024, section 3.1. It costs a call of posterior and density.
 
     Args:
-        posterior, target: N_t is noised by the process of the one, rho the other.
+        posterior: gives m; its process adds the noise that makes N_t of N.
+        target: log rho, unnormalised.
         var: variance of N.
         outside: the value of ``log rho(m) / N(m)`` where m lies outside the support, which x_0 need
             not: a little below log Z.
@@ -110,11 +111,11 @@ def lookahead(
     def level(x: Tensor, t: Time) -> Tensor:
         sde, mean = posterior.sde, posterior(x, t).mean
         zero = torch.zeros_like(mean)
-        noised = Gaussian(
+        diffused = Gaussian(
             zero, (sde.alpha(t).square() * var + sde.sigma(t).square()).sqrt().to(x.dtype)
         )
         normal = Gaussian(zero, torch.full_like(zero[:1], var**0.5))
         log_ratio = target(mean) - normal.log_prob(mean)
-        return noised.log_prob(x) + torch.where(log_ratio.isfinite(), log_ratio, outside)
+        return diffused.log_prob(x) + torch.where(log_ratio.isfinite(), log_ratio, outside)
 
     return level

@@ -22,7 +22,7 @@ def softplus(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _LinearBeta(LinearSDE):
-    """Base of VP and sub-VP: ``beta(t)`` rises linearly, ``alpha^2 = exp(-int beta)``."""
+    """The base class of VP and sub-VP: ``beta(t)`` rises linearly, ``alpha^2 = exp(-int beta)``."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -39,7 +39,7 @@ class _LinearBeta(LinearSDE):
         return self.beta_min + (self.beta_max - self.beta_min) * as_time(t) / self.T
 
     def _integral(self, t: Tensor) -> Tensor:
-        """Return ``int_0^t beta``."""
+        """Return the integral of the noise rate, ``int_0^t beta``."""
         return t * (self.beta_min + (self.beta_max - self.beta_min) * t / (2 * self.T))
 
     def log_alpha(self, t: Tensor) -> Tensor:
@@ -87,14 +87,7 @@ class VP(_LinearBeta):
 class SubVP(_LinearBeta):
     """The sub-VP process, whose noise level ``sigma = 1 - alpha^2`` is below that of `VP`.
 
-    Song et al. 2021, eq. 12.
-
-    Args:
-        beta_min, beta_max: noise rates at 0 and T, per unit of time.
-        T: end of time.
-
-    Raises:
-        OrnsteinError: unless all are positive and of a size that can be computed with.
+    Its arguments and errors are those of `VP`. Song et al. 2021, eq. 12.
 
     Example:
         >>> bool(orn.SubVP().sigma(0.5) < orn.VP().sigma(0.5))

@@ -4,7 +4,7 @@ The simulation loop (`ornstein.simulate`) asks a `Method` for a `Step` at each i
 The methods themselves are in `ornstein.methods`.
 """
 
-__all__ = ["Kernel", "Method", "Step", "WrappedMethod"]
+__all__ = ["Kernel", "Method", "Step", "WrappedMethod", "require_shared_grid"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,14 @@ from torch import Tensor
 from ornstein.core.numerics.gaussian import Gaussian, Point
 from ornstein.core.processes.linear import Time
 from ornstein.core.random.noise import NoiseStream
+from ornstein.errors import OrnsteinError
 
 Kernel = Callable[[Tensor, Time, Time], Gaussian | Point]
 """``(x, t, s)``, a state with its time and the next time, to the law of the state there."""
 
 
 class Step(NamedTuple):
-    """What one step of a method returns: the new state, its law, and the costs.
+    """The result of one step of a method: the new state, its law, and the costs.
 
     Attributes:
         x: the new state.
@@ -47,7 +48,7 @@ class Step(NamedTuple):
 
 @runtime_checkable
 class Method(Protocol):
-    """A numerical method: one step ``t -> s`` of an equation.
+    """The interface of a numerical method, which takes one step ``t -> s`` of an equation.
 
     A method is frozen: what it must remember travels in `Step.memory`. ``order`` is the order of
     convergence without noise, to which the tests hold the method; ``noisy`` says whether it draws;
@@ -57,7 +58,7 @@ class Method(Protocol):
 
     @property
     def order(self) -> int:
-        """Global order of convergence on smooth ordinary differential equations."""
+        """The global order of convergence on smooth ordinary differential equations."""
         ...
 
     def noisy(self, sde: Any) -> bool:
@@ -91,7 +92,7 @@ class WrappedMethod(Method):
 
     @property
     def order(self) -> int:
-        """Global order of convergence of the wrapped method."""
+        """The global order of convergence of the wrapped method."""
         return self.method.order
 
     def noisy(self, sde: Any) -> bool:
@@ -101,3 +102,11 @@ class WrappedMethod(Method):
     def start(self, sde: Any, times: Tensor) -> Any:
         """Return the memory of the wrapped method before the first step."""
         return self.method.start(sde, times)
+
+
+def require_shared_grid(method: Any, times: Tensor, reason: str) -> None:
+    """Raise unless all samples have the same times."""
+    if times.ndim > 1:
+        raise OrnsteinError(
+            f"{type(method).__name__} needs one grid (n,) that all samples share: {reason}"
+        )

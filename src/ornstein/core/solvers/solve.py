@@ -32,7 +32,7 @@ _ROUNDING = 1e-9  # of a step: a gap that is a whole number of steps may be roun
 
 
 def default_method(sde: Any) -> Method:
-    """Return the method that `solve` uses for an equation unless told otherwise.
+    """Return the method that `solve` uses for an equation by default.
 
     `SRK` for additive noise, `Milstein` for diagonal and scalar noise, `EulerMaruyama` for general
     noise; `StratonovichHeun` for equations in Stratonovich's sense.

@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ornstein.core.numerics.checks import require_finite
+from ornstein.core.numerics.checks import require_positive
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.errors import OrnsteinError
 
@@ -31,7 +31,7 @@ class Clock(Protocol):
     """
 
     def value(self, sde: LinearSDE, times: Tensor, ratio: Tensor) -> Tensor:
-        """Return c at the times, whose ratios are given too; of the same shape."""
+        """Return the clock c at times whose noise-to-signal ratios are given too."""
         ...
 
     def inverse(self, sde: LinearSDE, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,12 +79,8 @@ class Asinh(Clock):
     width: float
 
     def __post_init__(self) -> None:
-        require_finite(width=self.width)
-        if not self.width > 0:
-            raise OrnsteinError(
-                f"Asinh(width={self.width}): positive and finite, about a seventh of the data's"
-                " standard deviation"
-            )
+        usual = "about a seventh of the data's standard deviation"
+        require_positive(self, "width", usual=usual)
 
     def value(self, sde: LinearSDE, times: Tensor, ratio: Tensor) -> Tensor:
         return (ratio / self.width).asinh()

@@ -1,4 +1,4 @@
-"""Time grids that are uniform in a function of the noise level, with ends of one's choice.
+"""Time grids that are uniform in a function of the noise level, between ends that the user chooses.
 
 ``sigma_min`` and ``sigma_max`` are noise-to-signal ratios ``r = sigma / alpha``, as in EDM and
 diffusers; ``sigma_max = None`` takes the ratio at T. A smaller one cuts the grid: the first step
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ornstein.core.numerics.checks import require_finite
+from ornstein.core.numerics.checks import require_finite, require_positive
 from ornstein.core.numerics.roots import bisect
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.timesteps.grid import (
@@ -86,17 +86,8 @@ class Lu:
 
 
 @dataclass(frozen=True)
-class Karras:
-    """A grid with equal steps in ``r^(1 / rho)`` of the noise-to-signal ratio r, then 0.
-
-    Karras et al. 2022 (EDM), eq. 5.
-
-    Args:
-        rho: the power; larger is denser near the data.
-        sigma_min, sigma_max: the smallest and the largest ratio ``sigma / alpha``; None for the
-        ratio
-            at T.
-    """
+class _PowerOfRatio:
+    """Base class of grids that are uniform in a power 1 / rho of a function of the ratio."""
 
     rho: float = 7.0
     sigma_min: float = 0.002
@@ -104,6 +95,18 @@ class Karras:
 
     def __post_init__(self) -> None:
         require_finite(positive=True, rho=self.rho)
+
+
+@dataclass(frozen=True)
+class Karras(_PowerOfRatio):
+    """A grid with equal steps in ``r^(1 / rho)`` of the noise-to-signal ratio r, then 0.
+
+    Karras et al. 2022 (EDM), eq. 5.
+
+    Args:
+        rho: the power; larger is denser near the data.
+        sigma_min, sigma_max: smallest and largest ratio ``sigma / alpha``; None for that at T.
+    """
 
     def __call__(self, sde: LinearSDE, n: int) -> Tensor:
         high, low = ratio_ends(sde, self.sigma_min, self.sigma_max)
@@ -121,9 +124,7 @@ class Exponential:
     ``use_exponential_sigmas`` in diffusers.
 
     Args:
-        sigma_min, sigma_max: the smallest and the largest ratio ``sigma / alpha``; None for the
-        ratio
-            at T.
+        sigma_min, sigma_max: smallest and largest ratio ``sigma / alpha``; None for that at T.
     """
 
     sigma_min: float = 0.002
@@ -135,7 +136,7 @@ class Exponential:
 
 
 @dataclass(frozen=True)
-class Polyexponential:
+class Polyexponential(_PowerOfRatio):
     """A grid with equal steps in ``log(r / sigma_min)^(1 / rho)``, then a step to 0.
 
     With rho = 1 it is `Exponential`, with a larger rho denser near the data:
@@ -143,17 +144,10 @@ class Polyexponential:
 
     Args:
         rho: the power.
-        sigma_min, sigma_max: the smallest and the largest ratio ``sigma / alpha``; None for the
-        ratio
-            at T.
+        sigma_min, sigma_max: smallest and largest ratio ``sigma / alpha``; None for that at T.
     """
 
     rho: float = 1.5
-    sigma_min: float = 0.002
-    sigma_max: float | None = None
-
-    def __post_init__(self) -> None:
-        require_finite(positive=True, rho=self.rho)
 
     def __call__(self, sde: LinearSDE, n: int) -> Tensor:
         high, low = ratio_ends(sde, self.sigma_min, self.sigma_max)
@@ -207,12 +201,8 @@ class Balanced:
     width: float = 0.36
 
     def __post_init__(self) -> None:
-        require_finite(width=self.width)
-        if not self.width > 0:
-            raise OrnsteinError(
-                f"Balanced(width={self.width}): positive and finite, about a third of the data's"
-                " standard deviation"
-            )
+        usual = "about a third of the data's standard deviation"
+        require_positive(self, "width", usual=usual)
 
     def __call__(self, sde: LinearSDE, n: int) -> Tensor:
         first, last = (self._position(float(sde.ratio(t))) for t in (sde.T, 0.0))
@@ -222,13 +212,13 @@ class Balanced:
         return times
 
     def _position(self, ratio: float) -> float:
-        """Return u of a ratio: the root of ``r (1 - u)^2 = width u`` in [0, 1]."""
+        """Return the position u of a ratio: the root of ``r (1 - u)^2 = width u`` in [0, 1]."""
         q = ratio / self.width
         return 1.0 if math.isinf(q) else 2 * q / (1 + 2 * q + math.sqrt(1 + 4 * q))
 
 
 def beta_quantile(p: Tensor, a: float, b: float) -> Tensor:
-    """Return the quantiles of the beta law: the x with ``F(x) = p``.
+    """Return the quantiles of the beta distribution, the x with ``F(x) = p``.
 
     By bisection in the half of [0, 1] where x lies; the series of F converges there like 2^-k.
 
@@ -244,7 +234,7 @@ def beta_quantile(p: Tensor, a: float, b: float) -> Tensor:
 
 
 def _root(target: Tensor, a: float, b: float) -> Tensor:
-    """Return the x in [0, 1/2] at which the beta integral has this value."""
+    """Return the x in [0, 1/2] at which the incomplete beta integral has a given value."""
     low, high = bisect(
         lambda x: _beta_integral(x, a, b) < target,
         torch.zeros_like(target),

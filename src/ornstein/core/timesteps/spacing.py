@@ -1,4 +1,4 @@
-"""Spacings of time grids: where to put n steps between T and 0.
+"""Spacings of time grids: functions that place n steps between T and 0.
 
 A spacing is a function ``(sde, n) -> times`` with ``n + 1`` decreasing times, T first (`Leading`
 excepted) and 0 last. Every sampler takes one as its ``spacing``. Apart from the ends, which are
@@ -37,13 +37,12 @@ __all__ = [
     "uniform",
 ]
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ornstein.core.numerics.checks import require_finite
+from ornstein.core.numerics.checks import require_positive
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.timesteps.align_your_steps import Aligned
 from ornstein.core.timesteps.chains import Leading, Linspace, Table, trailing
@@ -57,7 +56,7 @@ from ornstein.core.timesteps.noise_levels import (
     Polyexponential,
     Power,
 )
-from ornstein.errors import OrnsteinError, UnknownNameError
+from ornstein.errors import OrnsteinError, look_up
 
 
 def uniform(sde: LinearSDE, n: int) -> Tensor:
@@ -110,11 +109,7 @@ class Shifted:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spacing", as_spacing(self.spacing))
-        require_finite(shift=self.shift)
-        if not 0 < self.shift < math.inf:
-            raise OrnsteinError(
-                f"Shifted(shift={self.shift}): positive and finite, usually 1 to 12"
-            )
+        require_positive(self, "shift", usual="usually 1 to 12")
 
     def __call__(self, sde: LinearSDE, n: int) -> Tensor:
         base = as_spacing(self.spacing)(sde, n)
@@ -150,9 +145,7 @@ def named(name: str) -> Spacing:
     Raises:
         UnknownNameError: for a name that no spacing has.
     """
-    if name not in _NAMES:
-        raise UnknownNameError("spacing", name, _NAMES)
-    return _NAMES[name]
+    return look_up("spacing", name, _NAMES)
 
 
 def as_spacing(spacing: Spacing | str) -> Spacing:

@@ -1,4 +1,4 @@
-"""The probability of quantised data under a model with a density: dequantisation.
+"""Dequantisation: the probability of quantised data under a model that has a density.
 
 Bytes and counts have probabilities, a model has a density; the probability of a level is the
 integral of the density over the cell of the level. With q(u | x) a density on the cell of x and p
@@ -39,7 +39,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ornstein.core.numerics.checks import require_integers
+from ornstein.core.numerics.checks import require_integers, require_positive
 from ornstein.core.numerics.gaussian import sum_event
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.reverse import Posterior
@@ -60,7 +60,7 @@ _DENSITY = 1  # key of the noise for the density there
 
 @runtime_checkable
 class Dequantisation(Protocol):
-    """A random point for each level, where the density of the model is asked for."""
+    """A rule that draws a random point in the cell of each quantised value."""
 
     def draw(self, x: Tensor, levels: Levels, noise: Noise) -> tuple[Tensor, Tensor]:
         """Draw a point for each level, with ``log q``, which is subtracted from the log-density.
@@ -104,11 +104,8 @@ class Truncated:
     width: float = 0.25
 
     def __post_init__(self) -> None:
-        if not self.width > 0:
-            raise OrnsteinError(
-                f"Truncated(width={self.width}): positive, in units of the distance of levels;"
-                " usually 0.05 to 1"
-            )
+        usual = "in units of the distance of levels, usually 0.05 to 1"
+        require_positive(self, "width", usual=usual)
 
     def draw(self, x: Tensor, levels: Levels, noise: Noise) -> tuple[Tensor, Tensor]:
         """Draw from the truncated normal density by inversion of the distribution function."""
@@ -127,7 +124,7 @@ class Truncated:
         widths: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0),
         seed: int | Noise = 0,
     ) -> "Truncated":
-        """The width with the highest bound ``E_q[log p - log q]`` on x.
+        """Return the width with the highest bound ``E_q[log p - log q]`` on x.
 
         Args:
             log_density: the model's log-density with its error.
@@ -147,7 +144,7 @@ class Truncated:
 
 @dataclass(frozen=True)
 class Noised:
-    """Dequantisation by the process itself: q is the kernel from the data to a small time t.
+    """Dequantisation by the noising process: q is the kernel from the data to a small time t.
 
     The density to pass is that of data with noise of this time, ``log_likelihood(..., at=t)``; then
 
@@ -163,7 +160,7 @@ class Noised:
 
     @staticmethod
     def time(sde: LinearSDE, levels: Levels, part: float = 1 / 3) -> float:
-        """The time at which ``sigma / alpha`` is a given part of the distance of levels.
+        """Return the time at which ``sigma / alpha`` is a given part of the distance of levels.
 
         Args:
             sde: the process.
@@ -209,7 +206,7 @@ class DiscreteLogProb(LogProbabilities):
     error: Tensor
 
     def _total_error(self) -> Tensor:
-        """The interval covers the error of the draws and that of the density."""
+        """The error of the draws and that of the density together."""
         return torch.hypot(self.stderr, self.error)
 
 
@@ -221,7 +218,7 @@ def discrete_log_prob(
     draws: int = 4,
     seed: int | Noise = 0,
 ) -> DiscreteLogProb:
-    """A lower bound on the log-probability ``log P(x)`` of quantised data by dequantisation.
+    """Estimate a lower bound on the log-probability ``log P(x)`` of quantised data.
 
     With q a density around each level the bound is ``E_q[log p - log q]``. Theis et al. 2016.
 

@@ -243,7 +243,7 @@ def floor(
     """The mean of a metric between two samples of one distribution, the best value to expect.
 
     Random disjoint pairs of size n are taken from ``real``. A sampler whose distance is near the
-    floor cannot be told from the law by this metric.
+    floor cannot be distinguished from the law by this metric.
 
     Args:
         metric: any of the distances, ``(a, b) -> Estimate``.

@@ -1,4 +1,4 @@
-"""Densities with known answers, to judge samplers by: ``orn.targets``.
+"""Test densities with known answers, to judge samplers by: ``orn.targets``.
 
 A target is an unnormalised density ``rho`` with ``log_prob(x) = log rho(x)``, ``Z = int rho`` and,
 mostly, exact samples. What a sampler claims about it (samples, log Z, moments) can be compared with
@@ -41,7 +41,7 @@ __all__ = [
 
 from collections.abc import Callable
 
-from ornstein.errors import UnknownNameError
+from ornstein.errors import look_up
 from ornstein.reference.targets.base import SampledTarget, Target
 from ornstein.reference.targets.brownian_missing import BrownianMissing
 from ornstein.reference.targets.closed_form import Banana, Funnel, StudentTMixture
@@ -80,7 +80,7 @@ names: tuple[str, ...] = tuple(_NAMED)
 
 
 def named(name: str) -> Target:
-    """The target of that name, with its standard constants.
+    """The target density of a given name, with its standard constants.
 
     Args:
         name: one of `names`.
@@ -92,6 +92,4 @@ def named(name: str) -> Target:
         >>> orn.targets.named("funnel").dim
         10
     """
-    if name not in _NAMED:
-        raise UnknownNameError("target", name, _NAMED)
-    return _NAMED[name]()
+    return look_up("target", name, _NAMED)()

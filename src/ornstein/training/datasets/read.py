@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ornstein.errors import DataError, UnknownNameError
+from ornstein.errors import DataError, look_up
 from ornstein.models import registry
 from ornstein.training.datasets.samples import DataKind, Samples, check_labels
 
@@ -69,6 +69,7 @@ def read(data: Any, labels: Any = None) -> Samples:
 
 
 def _check(x: Any, labels: Any, names: tuple[str, ...]) -> Samples:
+    """Check samples and labels, and return them as `Samples` in float32."""
     try:
         values = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
     except (TypeError, ValueError) as error:
@@ -95,6 +96,7 @@ def _check(x: Any, labels: Any, names: tuple[str, ...]) -> Samples:
 
 
 def _from_dataset(data: Dataset) -> tuple[Any, Any]:
+    """Read samples, and labels if there are any, from a torch `Dataset`."""
     items = [data[i] for i in range(len(data))]  # type: ignore[arg-type]
     if not items:
         raise DataError("the data set is empty")
@@ -105,7 +107,10 @@ def _from_dataset(data: Dataset) -> tuple[Any, Any]:
 
 
 def _from_path(where: str | Path) -> tuple[Any, Any, tuple[str, ...]]:
+    """Read samples, labels and column names from a file, a folder, or a bundled data set."""
     path = Path(where)
+    if not str(where).strip():  # the path of the current folder
+        raise DataError("the name of the data is empty")
     if not path.exists():
         if str(where) in _BUNDLED:
             x, labels = bundled(str(where))
@@ -132,6 +137,7 @@ def _from_path(where: str | Path) -> tuple[Any, Any, tuple[str, ...]]:
 
 
 def _from_csv(path: Path) -> tuple[Any, None, tuple[str, ...]]:
+    """Read samples and column names from a .csv file."""
     with path.open(newline="") as file:
         rows = [row for row in csv.reader(file) if row]
     if not rows:
@@ -150,6 +156,7 @@ def _from_csv(path: Path) -> tuple[Any, None, tuple[str, ...]]:
 
 
 def _is_number(cell: str) -> bool:
+    """Return whether the text of a cell is a number."""
     try:
         float(cell)
     except ValueError:
@@ -158,6 +165,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _from_folder(folder: Path) -> tuple[Any, Any]:
+    """Read pictures from a folder, with the sub-folders as classes."""
     from PIL import Image
 
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _PICTURES)
@@ -176,6 +184,7 @@ def _from_folder(folder: Path) -> tuple[Any, Any]:
 
 
 def _sklearn(loader: str) -> tuple[Any, np.ndarray]:
+    """Load a bundled data set of scikit-learn, with its labels."""
     try:
         from sklearn import datasets
     except ImportError as error:
@@ -188,11 +197,13 @@ def _sklearn(loader: str) -> tuple[Any, np.ndarray]:
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray | None]:
+    """Load the 8 x 8 pictures of handwritten digits, with their labels."""
     bunch, labels = _sklearn("digits")
     return bunch.images, labels
 
 
 def _table(name: str) -> Callable[[], tuple[np.ndarray, np.ndarray | None]]:
+    """Return a function that loads a bundled table, without labels."""
     return lambda: (_sklearn(name)[0].data, None)
 
 
@@ -215,6 +226,4 @@ def bundled(name: str) -> tuple[np.ndarray, np.ndarray | None]:
         UnknownNameError: for another name.
         DataError: if scikit-learn is not installed.
     """
-    if name not in _BUNDLED:
-        raise UnknownNameError("data set", name, _BUNDLED)
-    return _BUNDLED[name]()
+    return look_up("data set", name, _BUNDLED)()
