@@ -74,14 +74,14 @@ class SamplingModel(BoundModel):
         cond.rows(n)  # refuses another number of rows
         with torch.no_grad():
             if tol is not None:
-                chosen = sampler(method, self.denoiser)
-                eta = chosen.eta if eta is None else eta
-                where = chosen.spacing if spacing is None else as_spacing(spacing)
-                method = replace(chosen, spacing=where, eta=eta)
-                pilot = self.bind(cond.cycle(STEP_TEST_SAMPLES), guidance)
+                base_sampler = sampler(method, self.denoiser)
+                eta = base_sampler.eta if eta is None else eta
+                spacing_function = base_sampler.spacing if spacing is None else as_spacing(spacing)
+                method = replace(base_sampler, spacing=spacing_function, eta=eta)
+                test_posterior = self.bind(cond.cycle(STEP_TEST_SAMPLES), guidance)
                 own = noise.fold(STEP_TEST_SAMPLES)
-                start = start_states(pilot, STEP_TEST_SAMPLES, None, own)
-                steps = steps_for(pilot, tol * self.denoiser.data_std, method, start).steps
+                start = start_states(test_posterior, STEP_TEST_SAMPLES, None, own)
+                steps = steps_for(test_posterior, tol * self.denoiser.data_std, method, start).steps
             for first in range(0, n, batch):
                 size = min(batch, n - first)
                 posterior = self.bind(cond.take(slice(first, first + size)), guidance)

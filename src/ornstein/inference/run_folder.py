@@ -148,8 +148,8 @@ def _network(config: Any, state: Mapping[str, Tensor]) -> nn.Module:
             if registry.is_own(cls):
                 raise
             return cls(**arguments)
-        found = {k: v.shape for k, v in state.items() if k.startswith("net.")}
-        wrong = [k for k in {**shapes, **found} if shapes.get(k) != found.get(k)]
+        saved_shapes = {k: v.shape for k, v in state.items() if k.startswith("net.")}
+        wrong = [k for k in {**shapes, **saved_shapes} if shapes.get(k) != saved_shapes.get(k)]
         if wrong:
             raise CheckpointError(
                 "config.json and model.safetensors do not fit together: they disagree on"

@@ -56,7 +56,9 @@ class AnalyticNetwork(nn.Module, ABC):
         self.config = {"event": event, "components": components, "width": 0, "depth": depth}
         for name, part in parts.items():
             self.register_buffer(name, part)
-        self.event, self.event_shape, self.mlp = event, (event,), None
+        self.event = event
+        self.event_shape = (event,)
+        self.mlp = None
         if width:
             self.add_network(width, depth)
 

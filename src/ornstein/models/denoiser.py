@@ -175,12 +175,12 @@ def declared_conditions(net: object) -> Mapping[str, Condition]:
 
 def _event_shape(net: nn.Module, event_shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """Return the event shape that is given, else the network's; both must agree."""
-    own = getattr(net, "event_shape", None)
-    if event_shape is None or own is None:
-        event_shape = own if event_shape is None else event_shape
-    elif tuple(own) != tuple(event_shape):
+    net_shape = getattr(net, "event_shape", None)
+    if event_shape is None or net_shape is None:
+        event_shape = net_shape if event_shape is None else event_shape
+    elif tuple(net_shape) != tuple(event_shape):
         raise OrnsteinError(
-            f"event_shape={event_shape}: the network takes events of shape {tuple(own)}"
+            f"event_shape={event_shape}: the network takes events of shape {tuple(net_shape)}"
         )
     if event_shape is not None and not all(isinstance(n, int) and n > 0 for n in event_shape):
         raise OrnsteinError(f"event_shape={event_shape}: whole numbers, at least 1")

@@ -120,7 +120,8 @@ def configuration(thing: object) -> dict[str, Any]:
 
 def _arguments(thing: object) -> dict[str, Any]:
     """Return the constructor's arguments of an object: its ``config``, or its dataclass fields."""
-    name, config = type(thing).__name__, getattr(thing, "config", None)
+    name = type(thing).__name__
+    config = getattr(thing, "config", None)
     if callable(config):
         try:
             config = config()
@@ -213,18 +214,18 @@ def _find(name: Any) -> type:
     if cls is None:
         module, _, qualname = name.partition(":")
         try:
-            found: Any = import_module(module)
+            imported: Any = import_module(module)
             for part in qualname.split("."):
-                found = getattr(found, part)
+                imported = getattr(imported, part)
         except (ImportError, AttributeError) as error:
             raise CheckpointError(f"the class {name!r} cannot be imported: {error}") from error
-        cls = _classes[name] = register(found)
+        cls = _classes[name] = register(imported)
     return cls
 
 
 def _register_own() -> None:
     """Register the classes of ornstein under the names of the packages that export them."""
-    own: dict[str, list[type]] = {
+    own_classes: dict[str, list[type]] = {
         "ornstein.core.processes": [
             cls
             for name in processes.__all__
@@ -237,7 +238,7 @@ def _register_own() -> None:
         "ornstein.models": [MixtureNetwork, ProductNetwork],
         "ornstein.models.codecs": [Codec, TriangularCodec, Levels],
     }
-    for module, classes in own.items():
+    for module, classes in own_classes.items():
         for cls in classes:
             _names[cls] = f"{module}:{cls.__name__}"
             _classes[_names[cls]] = _short_names[cls.__name__] = cls

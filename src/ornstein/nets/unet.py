@@ -161,7 +161,8 @@ class UNet(nn.Module):
         self.embedding = Embedding(4 * width, self.conditions)
         self.enter = _CONV[dims](channels, width, 3, padding=1)
         skips = self._add_down()
-        last, now = len(multipliers) - 1, width * multipliers[-1]
+        last = len(multipliers) - 1
+        now = width * multipliers[-1]
         self.middle = nn.ModuleList([self._level(last, now), self._level(last, now)])
         now = self._add_up(skips, now)
         self.leave = nn.Sequential(
@@ -179,7 +180,8 @@ class UNet(nn.Module):
     def _add_down(self) -> list[int]:
         """Add the half of the network that halves resolutions; return the channels of its skips."""
         width, blocks = self.config["width"], self.config["blocks"]
-        now, skips = width, [width]
+        now = width
+        skips = [width]
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
         for i, m in enumerate(self.config["multipliers"]):

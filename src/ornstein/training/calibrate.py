@@ -58,7 +58,8 @@ def calibrate(
     denoiser.std_table = torch.zeros(0, dtype=torch.float32, device=x0.device)
     x0 = _repeat(x0, repeats)
     cond = {name: _repeat(value, repeats) for name, value in (cond or {}).items()}
-    n, rows = len(x0), []
+    n = len(x0)
+    rows = []
     for k, t in enumerate(denoiser.sde.time(LOG_SNR_KNOTS).clamp(min=denoiser.sde.T * _EARLIEST)):
         mean, std = _posterior(denoiser, x0, t, noise.fold(k), cond)
         error = (mean - x0).square().sum(0)
@@ -80,10 +81,10 @@ def _posterior(
     size = max(_MIN_ROWS, _BATCH // x0[0].numel())
     means, stds = [], []
     for first in range(0, len(x0), size):
-        own = slice(first, first + size)
-        x = x0[own]
+        rows = slice(first, first + size)
+        x = x0[rows]
         x_t = denoiser.sde.marginal(x, t).draw(noise.shift(first).stream_like(x).normal())
-        law = denoiser(x_t, t, {name: value[own] for name, value in cond.items()} or None)
+        law = denoiser(x_t, t, {name: value[rows] for name, value in cond.items()} or None)
         means.append(law.mean)
         stds.append(law.std.expand_as(x_t))
     return torch.cat(means), torch.cat(stds)

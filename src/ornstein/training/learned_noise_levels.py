@@ -102,12 +102,12 @@ class LearnedNoiseLevels:
         net = MonotoneLogSNR(low, high)
         optimiser = torch.optim.Adam(net.parameters(), rate)
         for k in range(steps):
-            own = noise.fold(k)
-            index = (own.uniform((batch,), torch.float64) * len(x)).long()
-            u = stratified(batch, own.fold(1))
+            step_noise = noise.fold(k)
+            index = (step_noise.uniform((batch,), torch.float64) * len(x)).long()
+            u = stratified(batch, step_noise.fold(1))
             log_snr, slope = net.slope(u)
             with torch.no_grad():
-                integrand = _integrand(posterior, x[index], log_snr, own.fold(2))
+                integrand = _integrand(posterior, x[index], log_snr, step_noise.fold(2))
             # the quantile of the same level, whatever the weights
             quantile = u - (log_snr - log_snr.detach()) / slope.detach()
             moment = (

@@ -154,7 +154,8 @@ def continuous_elbo(
     """
     require_integers(1, draws=draws)
     require_integers(2, repeats=repeats)
-    sde, d = posterior.sde, data_std(posterior)
+    sde = posterior.sde
+    d = data_std(posterior)
     require_start_density(sde)
     noise = Noise.of(seed)
     rule = proposal or NoiseLevelProposal.even(sde, d)

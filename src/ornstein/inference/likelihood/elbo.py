@@ -170,7 +170,8 @@ def _path_terms(
     posterior: Posterior, x: Tensor, times: Tensor, noise: Noise, levels: Levels | None
 ) -> tuple[Tensor, Tensor]:
     """Return one draw of the diffusion and reconstruction terms of (1), from one noising path."""
-    sde, first = posterior.sde, times[1]
+    sde = posterior.sde
+    first = times[1]
 
     def exact(t: Tensor, s: Tensor, x_t: Tensor, step: Step) -> Gaussian:
         return sde.posterior(step.x, x, t, s)

@@ -121,7 +121,9 @@ def _gauss_newton(
 
     Returns the error and the parameters of the iterate that is best on the solutions for choosing.
     """
-    theta, damping, stale = family.initial, _INITIAL_DAMPING, 0
+    theta = family.initial
+    damping = _INITIAL_DAMPING
+    stale = 0
     best = (rms(choosing, family.run(theta, choosing.x_T)), theta)
     for k in range(limits.iterations):
         if limits.over():
@@ -170,9 +172,9 @@ def _choose_samples(
     target = max(MIN_JACOBIAN_SAMPLES, min(MAX_JACOBIAN_SAMPLES, _JACOBIAN_NUMBERS // dim))
     size = min(len(squares), max(target, 10 * parameters // dim))
     race = noise.uniform((len(squares),), torch.float64).clamp(min=1e-12).log() / probability.cpu()
-    chosen = race.topk(size).indices
-    chance = (size * probability[chosen] / 2).clamp(max=1)
-    return chosen, weights[chosen] / chance
+    indices = race.topk(size).indices
+    chance = (size * probability[indices] / 2).clamp(max=1)
+    return indices, weights[indices] / chance
 
 
 @dataclass(frozen=True)
@@ -194,9 +196,9 @@ def _table(
     posterior: Posterior, steps: int, start: tuple[float, ...], order: int
 ) -> TabulatedMultistep:
     """Return the default sampler with other constants, as a table of ``order`` weights per row."""
-    chosen = default_sampler(posterior, *start)
-    assert isinstance(chosen.method, Multistep)
-    times = posterior.sde.times(steps, chosen.spacing)
-    table = tabulate(chosen.method, Reverse(posterior, 0.0), times)
+    base_sampler = default_sampler(posterior, *start)
+    assert isinstance(base_sampler.method, Multistep)
+    times = posterior.sde.times(steps, base_sampler.spacing)
+    table = tabulate(base_sampler.method, Reverse(posterior, 0.0), times)
     rows = [row + (0.0,) * (min(order, k + 1) - len(row)) for k, row in enumerate(table.weights)]
     return replace(table, weights=tuple(row[:order] for row in rows))

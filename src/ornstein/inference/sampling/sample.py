@@ -88,11 +88,11 @@ def sample(
         require_integers(1, steps=steps)
     if eta is not None:
         require_finite(eta=eta)
-    chosen = sampler(method, posterior, shape or (None if x_T is None else x_T.shape[1:]))
-    chosen = replace(
-        chosen,
-        spacing=chosen.spacing if spacing is None else as_spacing(spacing),
-        eta=chosen.eta if eta is None else eta,
+    base_sampler = sampler(method, posterior, shape or (None if x_T is None else x_T.shape[1:]))
+    base_sampler = replace(
+        base_sampler,
+        spacing=base_sampler.spacing if spacing is None else as_spacing(spacing),
+        eta=base_sampler.eta if eta is None else eta,
     )
     noise = seed if isinstance(seed, NoiseSource) else Noise.of(seed)
     with torch.set_grad_enabled(x_T is not None and x_T.requires_grad):
@@ -104,9 +104,11 @@ def sample(
             x_test = start_states(
                 posterior, STEP_TEST_SAMPLES, x_T.shape[1:], noise.fold(STEP_TEST_SAMPLES)
             )
-            steps = steps_for(posterior, float(tol or 0), chosen, x_test.to(x_T)).steps
-        times = grid(posterior.sde, steps, chosen.spacing)
-        return simulate(Reverse(posterior, chosen.eta), x_T, times, chosen.method, noise, watch)
+            steps = steps_for(posterior, float(tol or 0), base_sampler, x_test.to(x_T)).steps
+        times = grid(posterior.sde, steps, base_sampler.spacing)
+        return simulate(
+            Reverse(posterior, base_sampler.eta), x_T, times, base_sampler.method, noise, watch
+        )
 
 
 class StepCount(NamedTuple):
@@ -141,18 +143,18 @@ def steps_for(
         OrnsteinError: for a sampler that draws noise, a tolerance that is not positive, or one that
             ``max_steps`` steps do not meet.
     """
-    chosen = sampler(method, posterior)
-    if chosen.eta or not tol > 0:
+    base_sampler = sampler(method, posterior)
+    if base_sampler.eta or not tol > 0:
         raise OrnsteinError(
-            f"steps='auto' with eta={chosen.eta}, tol={tol}: only an ODE has this error; eta=0 and"
-            " a positive tol"
+            f"steps='auto' with eta={base_sampler.eta}, tol={tol}: only an ODE has this error;"
+            " eta=0 and a positive tol"
         )
     runs: dict[int, Tensor] = {}
 
     def run(n: int) -> Tensor:
         if n not in runs:
-            times = grid(posterior.sde, n, chosen.spacing)
-            runs[n] = simulate(Reverse(posterior, 0.0), x_T, times, chosen.method)
+            times = grid(posterior.sde, n, base_sampler.spacing)
+            runs[n] = simulate(Reverse(posterior, 0.0), x_T, times, base_sampler.method)
         return runs[n]
 
     n = _INITIAL_STEPS

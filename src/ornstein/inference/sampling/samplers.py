@@ -76,7 +76,8 @@ def default_sampler(
         std: the standard deviation that the velocity belongs to, in units of d.
         shape: of an event, for a posterior that does not know its own.
     """
-    d, event = data_std(posterior), shape or attributes(posterior).event_shape or (2,)
+    d = data_std(posterior)
+    event = shape or attributes(posterior).event_shape or (2,)
     w = DENSE_RATIO * d * (math.prod(event) / 2) ** (1 / 6)
     method = Multistep(4, std * d, Asinh(turn * w / _CLOCK_FACTOR), last=2)
     return Sampler(method, 0.0, spacings.Balanced(width * w))

@@ -66,7 +66,8 @@ class TriangularCodec(Codec):
     def to_base(self, x: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
         """Map x to the base coordinates z, and return the log-scales s too, ``(b, d)`` each."""
         u = ((x - self.shift) / self.factor)[:, self.order]
-        one, clamped = torch.ones_like(u[:, :1]), self._clamped(u, slice(None))
+        one = torch.ones_like(u[:, :1])
+        clamped = self._clamped(u, slice(None))
         m, s = (
             torch.cat([one, u, clamped.square()], 1) @ self.location.mT,
             torch.cat([one, clamped], 1) @ self.log_scale.mT,
@@ -76,18 +77,19 @@ class TriangularCodec(Codec):
     def decode_with_log_det(self, z: Float[Tensor, "b d"]) -> tuple[Tensor, Tensor]:
         """Map z to x, ``(b, d)``, and return the log-determinant too, ``(b,)`` in nats."""
         z = z.to(torch.promote_types(z.dtype, self.shift.dtype))
-        d, s = z.shape[1], list[Tensor]()
-        before = clamped = square = z[:, :0]
+        d = z.shape[1]
+        s = list[Tensor]()
+        earlier = clamped = square = z[:, :0]
         for k in range(d):
             b, c = self.location[k], self.log_scale[k]
             s.append(c[0] + clamped @ c[1 : k + 1])
-            m = b[0] + before @ b[1 : k + 1] + square @ b[d + 1 : d + 1 + k]
+            m = b[0] + earlier @ b[1 : k + 1] + square @ b[d + 1 : d + 1 + k]
             new = (m + s[-1].exp() * z[:, k])[:, None]  # (1)
-            before = torch.cat([before, new], 1)
+            earlier = torch.cat([earlier, new], 1)
             clamped = torch.cat([clamped, self._clamped(new, slice(k, k + 1))], 1)
             square = clamped.square()
         log_det = torch.stack(s, 1).sum(1) + self.factor.log().sum()  # (2)
-        return self.shift + self.factor * before[:, self.order.argsort()], log_det
+        return self.shift + self.factor * earlier[:, self.order.argsort()], log_det
 
     def _clamped(self, u: Tensor, columns: slice) -> Tensor:
         """Return coordinates u clamped to the limits of their columns."""
