@@ -74,7 +74,7 @@ class Tuned(Sampler):
         Infinity is written as None.
 
         Raises:
-            OrnsteinError: if the default sampler was better than the tuned ones, which has no table.
+            OrnsteinError: if no tuned sampler was better than the default, which has no table.
         """
         if not isinstance(self.method, TabulatedMultistep):
             raise OrnsteinError("this sampler is the fixed rule: there is nothing to save")
