@@ -112,7 +112,7 @@ def _of_distribution(law: Distribution) -> Density:
 
 
 def _of_target(target: Any) -> Density:
-    """Make a `Density` of a reference target such as those of `orn.targets`.
+    """Make a `Density` of a reference target, such as the targets in `orn.targets`.
 
     Draws of a target with ``names`` and ``parameters(z)``, such as `EightSchools`, carry these
     names.

@@ -70,7 +70,9 @@ class SamplingModel(BoundModel):
             raise OrnsteinError(
                 f"steps={steps!r} with tol={tol}: a tolerance and steps='auto' go together"
             )
-        cond, noise, parts = self.conditions(label, conditions), Noise(seed), []
+        cond = self.conditions(label, conditions)
+        noise = Noise(seed)
+        parts = []
         cond.rows(n)  # refuses another number of rows
         with torch.no_grad():
             if tol is not None:

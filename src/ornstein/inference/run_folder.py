@@ -61,7 +61,7 @@ def configuration(model: BoundModel) -> dict[str, Any]:
 
 
 def tensors(model: BoundModel) -> dict[str, Tensor]:
-    """Return all tensors of a model by name, those of bound conditions among them."""
+    """Return all tensors of a model by name, including the tensors of bound conditions."""
     modules = {"denoiser": model.denoiser, "codec": model.codec}
     states = {part: module.state_dict() for part, module in modules.items()}
     states["given"] = dict(model.bound)

@@ -32,12 +32,12 @@ class PosteriorBase:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The floating-point type in which samples start, that of the first parameter."""
+        """The floating-point type in which samples start, taken from the first parameter."""
         return _computing(self).dtype
 
     @property
     def device(self) -> torch.device:
-        """The device on which samples start, that of the first parameter."""
+        """The device on which samples start, taken from the first parameter."""
         return _computing(self).device
 
 

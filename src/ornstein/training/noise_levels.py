@@ -47,7 +47,7 @@ class UniformLogSNR:
 
 @dataclass(frozen=True)
 class LogNormal:
-    """Noise-to-signal ratios with ``log(sigma / alpha) ~ N(mean, std^2)``, those of EDM.
+    """Noise-to-signal ratios with ``log(sigma / alpha) ~ N(mean, std^2)``, as EDM draws them.
 
     Karras et al. 2022, table 1.
 

@@ -44,7 +44,7 @@ class Correction:
 
     @property
     def noise(self) -> str:
-        """The form of the noise, that of the given equation."""
+        """The name of the noise type of the given equation, such as "diagonal"."""
         noise = noise_type_of(self.sde)
         return next(name for name, value in NOISE_TYPES.items() if value == noise)
 

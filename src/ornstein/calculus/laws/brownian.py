@@ -102,7 +102,7 @@ class LogNormal:
         return self.log.draw(z).exp()
 
     def log_prob(self, x: Float[Tensor, "b *event"]) -> Float[Tensor, " b"]:
-        """Return the log-density in nats, that of log x less ``log x``, for x > 0."""
+        """Return the log-density in nats, the normal log-density of log x minus ``log x``."""
         return self.log.log_prob(x.log()) - sum_event(x.log())
 
 

@@ -60,7 +60,7 @@ class PointEvaluation(NamedTuple):
         return PointEvaluation(*(part[index] for part in self))
 
     def update(self, mask: Tensor, other: "PointEvaluation") -> "PointEvaluation":
-        """Return the evaluations with those of ``other`` where the mask ``(n,)`` is True."""
+        """Return the evaluations, replaced by ``other`` where the mask ``(n,)`` is True."""
         pairs = zip(self, other, strict=True)
         return PointEvaluation(
             *(torch.where(mask if a.ndim == 1 else mask[:, None], b, a) for a, b in pairs)

@@ -163,8 +163,8 @@ class Adams(ODEMethod):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Try a step: return the state (1), the slopes with the new one, and the errors (2)."""
         weights, correct, miss = adams_weights(memory.nodes, now, then)
-        both = torch.from_numpy(weights).to(memory.slopes) @ memory.slopes.flatten(1)
-        rise, extrapolated = both.reshape(2, *x.shape).unbind()
+        sums = torch.from_numpy(weights).to(memory.slopes) @ memory.slopes.flatten(1)
+        rise, extrapolated = sums.reshape(2, *x.shape).unbind()
         slope = sde.drift(x + rise, torch.tensor(then, dtype=torch.float64))
         difference = slope - extrapolated
         x = torch.add(x + rise, difference, alpha=correct)  # (3)
@@ -198,19 +198,19 @@ def adams_weights(nodes: tuple[float, ...], a: float, b: float) -> tuple[np.ndar
         The weights of the slopes in ``I[v_0 ..]`` and in ``P(b)``, ``(2, k)``; the factors of ``v -
         P(b)`` in x_s and in the error e.
     """
-    at = np.array(nodes)
+    times = np.array(nodes)
     points = a + _NODES * (b - a)
-    gaps = points[:, None] - at
-    ahead = b - at
-    between = at[:, None] - at
+    gaps = points[:, None] - times
+    ahead = b - times
+    between = times[:, None] - times
     np.fill_diagonal(between, 1.0)
     weights = (b - a) * _WEIGHTS
-    whole = ahead.prod()
+    product = ahead.prod()
     through = weights * gaps.prod(1)
-    both = np.stack([through @ (1 / gaps), whole / ahead]) / between.prod(1)
-    correct = through.sum() / whole
-    miss = (weights * (points - b) * gaps[:, :-1].prod(1)).sum() / whole
-    return both, float(correct), float(miss)  # (3)
+    slope_weights = np.stack([through @ (1 / gaps), product / ahead]) / between.prod(1)
+    correct = through.sum() / product
+    miss = (weights * (points - b) * gaps[:, :-1].prod(1)).sum() / product
+    return slope_weights, float(correct), float(miss)  # (3)
 
 
 def _towards(distance: float, length: float) -> float:

@@ -67,7 +67,9 @@ class GridCoefficients:
     """
 
     def __init__(self, sde: LinearSDE, times: Tensor, data_std: float, clock: Clock) -> None:
-        self.sde, self.d, self.clock = sde, data_std, clock
+        self.sde = sde
+        self.d = data_std
+        self.clock = clock
         self.times = times.double()
         self.alpha, self.sigma = sde.alpha(self.times), sde.sigma(self.times)
         self.ratio = sde.ratio(self.times)

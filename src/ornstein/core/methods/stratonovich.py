@@ -85,10 +85,10 @@ class EulerHeun(_Stratonovich):
         self, sde: Equation, x: Tensor, t: Tensor, s: Tensor, h: Tensor, dB: Tensor | None,
         memory: Any,
     ) -> Step:  # fmt: skip
-        here = _Coefficients(sde, x, t, dB is not None)
-        noise = here.noise(dB)
+        at_start = _Coefficients(sde, x, t, dB is not None)
+        noise = at_start.noise(dB)
         ahead = noise if dB is None else driving(sde).apply(sde.diffusion(x + noise, s), dB)
-        return Step(x + here.drift * h + (noise + ahead) / 2)  # (1)
+        return Step(x + at_start.drift * h + (noise + ahead) / 2)  # (1)
 
 
 @dataclass(frozen=True)

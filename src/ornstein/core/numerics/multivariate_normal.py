@@ -29,7 +29,8 @@ class Normal:
 
         A ridge of 1e-6 of the mean variance makes the covariance regular.
         """
-        mean, d = x.mean(0), x.shape[1]
+        mean = x.mean(0)
+        d = x.shape[1]
         cov = torch.cov(x.mT).reshape(d, d)
         ridge = 1e-6 * cov.diagonal().mean().clamp(min=1e-30)
         return cls(mean, torch.linalg.cholesky(cov + ridge * torch.eye(d, dtype=x.dtype)))

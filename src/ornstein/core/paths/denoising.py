@@ -51,7 +51,8 @@ def denoising_paths(
             "the posterior does not know its event shape: make it with Denoiser(...,"
             " event_shape=(d,))"
         )
-    sde, reverse = posterior.sde, Reverse(posterior)
+    sde = posterior.sde
+    reverse = Reverse(posterior)
     prior = sde.prior((1, *event), var)
     mean = prior.mean[0] if like is None else prior.mean[0].to(like)
     start = GaussianStart(Point(mean) if sde.pinned else Gaussian(mean, prior.std))

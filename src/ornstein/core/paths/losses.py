@@ -33,7 +33,7 @@ def reverse_kl(log_w: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
 
 
 def score_function(log_w: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Return a loss whose gradient is the score-function estimate of that of the reverse KL.
+    """Return a loss whose gradient is the score-function estimate of the gradient of reverse KL.
 
     The gradient is ``(log w - mean of the others) grad log w`` (REINFORCE, Williams 1992); the
     value of the loss has no meaning. It is unbiased, for densities without a gradient, where only

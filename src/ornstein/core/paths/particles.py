@@ -109,7 +109,8 @@ def lookahead(
     """
 
     def level(x: Tensor, t: Time) -> Tensor:
-        sde, mean = posterior.sde, posterior(x, t).mean
+        sde = posterior.sde
+        mean = posterior(x, t).mean
         zero = torch.zeros_like(mean)
         diffused = Gaussian(
             zero, (sde.alpha(t).square() * var + sde.sigma(t).square()).sqrt().to(x.dtype)

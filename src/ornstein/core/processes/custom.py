@@ -145,11 +145,11 @@ class _ByQuadrature(LinearSDE):
 
     @abstractmethod
     def f(self, t: Time) -> Tensor:
-        """Return the drift coefficient."""
+        """Return the drift coefficient f at time t."""
 
     @abstractmethod
     def g2(self, t: Time) -> Tensor:
-        """Return the squared diffusion coefficient."""
+        """Return the squared diffusion coefficient ``g^2`` at time t."""
 
     def log_alpha(self, t: Tensor) -> Tensor:
         return self._integrals(t)[0]

@@ -92,7 +92,7 @@ class LinearSDE(ABC):
 
     @property
     def pinned(self) -> bool:
-        """Whether all paths meet in one point, the origin, at T, as those of a bridge do."""
+        """Whether all paths meet in the origin at T, as the paths of a bridge do."""
         return False
 
     def alpha(self, t: Time) -> Tensor:

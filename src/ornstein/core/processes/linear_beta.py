@@ -16,7 +16,7 @@ from ornstein.core.processes.linear import LinearSDE, Time, as_time
 
 
 def softplus(x: Tensor) -> Tensor:
-    """Return ``log(1 + e^x)``, exact also for small x, where that of torch is 0."""
+    """Return ``log(1 + e^x)``, also exact for small x, where torch's softplus is 0."""
     return torch.where(x > 0, x, 0.0) + torch.log1p((-x.abs()).exp())
 
 
@@ -85,7 +85,7 @@ class VP(_LinearBeta):
 
 @dataclass(frozen=True)
 class SubVP(_LinearBeta):
-    """The sub-VP process, whose noise level ``sigma = 1 - alpha^2`` is below that of `VP`.
+    """The sub-VP process, with a noise level ``sigma = 1 - alpha^2`` below the one of `VP`.
 
     Its arguments and errors are those of `VP`. Song et al. 2021, eq. 12.
 

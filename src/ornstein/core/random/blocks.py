@@ -37,7 +37,7 @@ def mix(*words: int) -> int:
 
 @lru_cache(maxsize=256)
 def named_key(name: str) -> int:
-    """Return an integer for the name of a purpose, the same in every process."""
+    """Return an integer for the name of a purpose, the same in every Python process."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")
 
 

@@ -34,7 +34,7 @@ class ReplayableStream(NamedTuple):
 
     @classmethod
     def of(cls, stream: NoiseStream, user: Any) -> "ReplayableStream":
-        """Return the part of a stream that can be drawn again, which is that of its path.
+        """Return the part of a stream that can be drawn again: the path it follows.
 
         Raises:
             OrnsteinError: if the stream has no path.

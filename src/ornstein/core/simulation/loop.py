@@ -73,7 +73,8 @@ def simulate(
     if noise is None and method.noisy(sde):
         raise OrnsteinError(f"{method} draws random numbers: pass noise=orn.Noise(seed)")
     source = Noise(0) if noise is None else _as_source(noise)
-    watch, memory = tuple(watch), method.start(sde, times)
+    watch = tuple(watch)
+    memory = method.start(sde, times)
     like = driving(sde).like(x, lambda: sde.diffusion(x, times[0]))
     stream = source.fold(_PATH).stream_like(like)
     for t, s in pairwise(times.unbind()):

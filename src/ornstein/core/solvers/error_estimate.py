@@ -44,7 +44,8 @@ class Discretisation:
                 "the discretisation error is estimated by Multistep(order=2) or higher, such as"
                 " method='auto'"
             )
-        row, difference = step.memory.rows[step.memory.done - 1], step.memory.embedded()
+        row = step.memory.rows[step.memory.done - 1]
+        difference = step.memory.embedded()
         self.gap = self.gap * row.keep + (0.0 if difference is None else difference)  # (1)
 
     def rms(self) -> Tensor:

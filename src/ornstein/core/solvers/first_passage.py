@@ -89,7 +89,8 @@ class FirstPassage:
             )
             self.times = torch.where(self._before > 0, never, t.to(never))
         l0, l1 = self._before, self._value(self.level, step.x, s)
-        self._before, h = l1, (s - t).to(l0)
+        self._before = l1
+        h = (s - t).to(l0)
         if self.diffusion is None:
             crossed, fraction = l1 <= 0, l0 / (l0 - l1)
         else:

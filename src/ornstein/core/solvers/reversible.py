@@ -85,7 +85,8 @@ class ReversibleSegment(CheckpointedSegment):
     ) -> Step:
         """Take all steps from t to s; the memory is the second state z of the scheme."""
         draws = ReplayableStream.of(stream, "a run that is undone") if self.noisy(sde) else None
-        z, run = x if memory is None else memory, _Run(sde, self.inner[float(t), float(s)], draws)
+        z = x if memory is None else memory
+        run = _Run(sde, self.inner[float(t), float(s)], draws)
         ends, leaves = run.forth(x.detach(), z.detach())
         y, z = _Differentiable.apply(run, ends, x, z, *leaves)
         return Step(y, memory=z, evaluations=len(run.grid))
@@ -143,19 +144,21 @@ class _Run(NamedTuple):
             X, Z: the derivatives by x and z at the end.
         """
         total: list[Tensor | None] = [None] * len(leaves)
-        force_by, later, after = torch.zeros_like(X), None, torch.zeros_like(x)
+        force_derivative = torch.zeros_like(X)
+        later_jump = None
+        later_force = torch.zeros_like(x)
         for k in range(len(self.grid) - 1, -1, -1):
-            before = self._jump(k - 1) if k else None
+            earlier_jump = self._jump(k - 1) if k else None
             with torch.enable_grad():
                 point = z.detach().requires_grad_()
-                at = self._at(point, k)
+                coefficients = self._at(point, k)
                 forces, by = [], []
                 if k < len(self.grid) - 1:
-                    forces.append(self._force(at, k, later))
-                    by.append(force_by)
-                    x = x - (forces[0].detach() + after) / 2  # (2)
+                    forces.append(self._force(coefficients, k, later_jump))
+                    by.append(force_derivative)
+                    x = x - (forces[0].detach() + later_force) / 2  # (2)
                 if k:
-                    forces.append(self._force(at, k - 1, before))
+                    forces.append(self._force(coefficients, k - 1, earlier_jump))
                     by.append(X / 2)
                 derivatives = _products(forces, [point, *leaves], by)
             Z = Z if derivatives[0] is None else Z + derivatives[0]
@@ -164,9 +167,9 @@ class _Run(NamedTuple):
                 for a, b in zip(total, derivatives[1:], strict=True)
             ]
             if k:
-                after, later = forces[-1].detach(), before
-                z = 2 * x - z - after  # (2)
-                force_by, X, Z = X / 2 + Z, X + 2 * Z, -Z  # (3)
+                later_force, later_jump = forces[-1].detach(), earlier_jump
+                z = 2 * x - z - later_force  # (2)
+                force_derivative, X, Z = X / 2 + Z, X + 2 * Z, -Z  # (3)
         return X, Z, total
 
     def _jump(self, k: int) -> Tensor | None:
@@ -213,7 +216,8 @@ def _add_leaves(leaves: dict[int, Tensor], at: tuple[Tensor, Tensor | None], fir
     for value in at:
         if value is not None and value.requires_grad and value.grad_fn is None:
             leaves[id(value)] = value
-    todo, seen = [value.grad_fn for value in at if value is not None], set()
+    todo = [value.grad_fn for value in at if value is not None]
+    seen = set()
     while todo:
         node = todo.pop()
         if node is None or node in seen:

@@ -77,7 +77,8 @@ class Aligned:
         """
         high, low = ratio_ends(posterior.sde, sigma_min, None)
         levels = -2 * torch.linspace(math.log(high), math.log(low), knots, dtype=torch.float64)
-        z, log_std = noise.stream_like(x0).normal(), []
+        z = noise.stream_like(x0).normal()
+        log_std = []
         for t in posterior.sde.time(levels):
             kernel = posterior.sde.marginal(x0, t)
             std = posterior(kernel.mean + kernel.std * z, t).std

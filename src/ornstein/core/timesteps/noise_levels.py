@@ -151,7 +151,8 @@ class Polyexponential(_PowerOfRatio):
 
     def __call__(self, sde: LinearSDE, n: int) -> Tensor:
         high, low = ratio_ends(sde, self.sigma_min, self.sigma_max)
-        last, span = -2 * math.log(low), 2 * math.log(high / low)
+        last = -2 * math.log(low)
+        span = 2 * math.log(high / low)
         return grid_in_levels(sde, n, last, lambda u: last - span * (1 - u) ** self.rho)
 
 

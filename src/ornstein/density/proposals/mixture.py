@@ -145,7 +145,7 @@ class Mixture:
         return x[noise.fold(_ORDER).uniform((n,), torch.float64).argsort()]
 
     def reweighted(self, weights: Float[Tensor, " k"]) -> "Mixture":
-        """Return the same components with other weights; those of weight 0 are dropped."""
+        """Return the mixture with other weights, without the components of weight 0."""
         used = weights > 0
         return Mixture(weights[used], self.means[used], self.factors[used], self._freedom[used])
 

@@ -206,12 +206,12 @@ def _standard_normal(x: Tensor) -> Product:
 
 
 def with_mixtures(law: Triangular, x: Float[Tensor, "n d"], k: int = 8) -> Triangular:
-    """Return the same map with a mixture of k Gaussians for each z, fitted to points."""
+    """Replace the base of a map by a mixture of k Gaussians for each z, fitted to points."""
     return replace(law, base=_fit_product(law.codec.encode(x[:_MIXTURE_POINTS]), k))
 
 
 def with_tails(law: Triangular, weight: float, std: float = 2.0) -> Triangular:
-    """Return the same map with wider tails, since fits miss the tails of few points.
+    """Widen the tails of a map's base, since fits to a small number of points miss tails.
 
     Args:
         law: the distribution.

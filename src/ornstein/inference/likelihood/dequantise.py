@@ -206,7 +206,7 @@ class DiscreteLogProb(LogProbabilities):
     error: Tensor
 
     def _total_error(self) -> Tensor:
-        """The error of the draws and that of the density together."""
+        """The error that the interval covers, from the draws and from the density."""
         return torch.hypot(self.stderr, self.error)
 
 
