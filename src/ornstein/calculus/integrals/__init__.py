@@ -1,4 +1,4 @@
-"""Integrals along a path, Ito's formula, and the clock on which an integral is a Brownian motion.
+"""Stochastic integrals, Ito's formula, Girsanov's theorem, and time changes to Brownian motion.
 
 The public names of these files are those of `ornstein.calculus`.
 """

@@ -1,4 +1,4 @@
-"""Stochastic processes as random variables whose values are functions: ``omega -> (t -> x)``.
+"""Stochastic processes as random variables that are functions of time: ``omega -> (t -> x)``.
 
 A stochastic process is a function of two arguments. For a fixed seed omega it is a path, a function
 of time; for a fixed time it is a random variable. Processes of the same omega are made of the same

@@ -1,4 +1,4 @@
-"""Processes and functionals whose laws are known in closed form: ``orn.laws``.
+"""Processes and functionals with distributions in closed form: ``orn.laws``.
 
 A process is an equation that a method can discretise (`drift`, `diffusion`) and has a known
 transition, from which it is drawn without error at any times (`sample_exact`). Where they exist, a

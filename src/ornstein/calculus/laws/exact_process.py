@@ -1,4 +1,4 @@
-"""The base class of processes with a known transition, and the law of a state.
+"""The base class of processes with a known transition, and the interface of the law of a state.
 
 A process is an `Equation` (`drift`, `diffusion`), which methods can discretise, and a *transition*
 ``x_s -> law of x_t`` for s < t, with which they are compared. A law maps standard normal numbers to

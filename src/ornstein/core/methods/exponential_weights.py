@@ -1,4 +1,4 @@
-r"""Weights of exponential integrators: the linear part of the reverse equation is solved exactly.
+r"""Weights of exponential integrators, which solve the linear part of the reverse equation exactly.
 
 What remains is an integral of an interpolating polynomial against the kernel of the linear part.
 DPM-Solver, DEIS, UniPC, SEEDS and their relatives are such methods; they differ in three choices,

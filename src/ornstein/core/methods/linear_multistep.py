@@ -1,4 +1,4 @@
-"""The arithmetic of linear multistep methods: one step from coefficients that are already computed.
+"""The step of a linear multistep method, from coefficients that are already computed.
 
 A step of `Multistep`, and of `TabulatedMultistep`, moves the state by
 

@@ -1,4 +1,4 @@
-"""The log-ODE method: over a step, a Stratonovich equation is replaced by ordinary equations.
+"""The log-ODE method: solve a Stratonovich equation by an ordinary equation in each step.
 
 It is the most accurate method of this library in Stratonovich's sense, and the one for general
 noise that does not commute. For ``dX = a dt + sum_j g_j o dB_j`` and a step of length h with

@@ -1,4 +1,4 @@
-"""Exponential multistep methods: linear part exact, the other part extrapolated from the past.
+"""Exponential multistep methods, which extrapolate past evaluations: DPM-Solver++, DEIS, UniPC.
 
 The linear multistep step (eq. 1 of `ornstein.core.methods.linear_multistep`)
 

@@ -1,4 +1,4 @@
-"""Exponential Runge-Kutta methods: the linear part exact, stages within a step, no memory.
+"""Exponential Runge-Kutta methods, with stages within a step: DPM-Solver-2 and -3, Heun of EDM.
 
 They serve where a step must not depend on the steps before, as in samplers that add noise between
 steps. A stage lies at ``c_t + f (c_s - c_t)`` on a clock. Stages and end are reached from the start

@@ -1,4 +1,4 @@
-"""Adaptive steps for SDEs by step doubling: a step is compared with two of half its length.
+"""Adaptive steps for SDEs by step doubling: a step is compared with two steps of half its length.
 
 The method is used on a `BrownianPath`, which can be asked for increments over any interval. Let y
 be one step from x and z two steps over its halves, on the same motion. A sample accepts z where, as

@@ -1,4 +1,4 @@
-"""Laws on the line by quadrature: normaliser, expectations and quantiles of a tabulated density.
+"""One-dimensional distributions by quadrature: normaliser, expectations and quantiles of a table.
 
 For a density ``rho`` on the line, tabulated at equidistant nodes ``u_i`` of step h between ends
 where it has died out,

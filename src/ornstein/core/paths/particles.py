@@ -1,4 +1,4 @@
-"""Sequential Monte Carlo on path measures: resample the particles on the way, Z stays unbiased.
+"""Sequential Monte Carlo on path measures: paths with resampling, and unbiased estimates of Z.
 
 Paths of small weight are dropped early instead of at the end. With unnormalised densities
 ``gamma_t`` between the start law (t = T) and the target (t = 0), the weight (1) of

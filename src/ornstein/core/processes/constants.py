@@ -1,4 +1,4 @@
-"""Limits on the constants of a process, so that bad numbers are refused where they are passed.
+"""Limits on the constants of a process, checked where a user passes the constants.
 
 Constants outside these limits overflow in float32, or put all steps of a grid at one time: samples
 would be NaN. `check_constants` and `check_noise` raise an error that names the value, the limits

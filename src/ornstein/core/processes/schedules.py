@@ -1,4 +1,4 @@
-"""The named noising processes of diffusion models: VE, EDM, cosine, rectified flow and others.
+"""The named noising processes of diffusion models: VE, EDM, cosine, rectified flow.
 
 Each is a `LinearSDE` with the closed forms that keep its ends finite. The standard deviations start
 at 0, so ``x_0`` is the data itself and the last step leaves no noise behind (`FromLogSNR` starts
