@@ -162,11 +162,15 @@ class UNet(nn.Module):
         self.enter = _CONV[dims](channels, width, 3, padding=1)
         skips = self._add_down()
         last = len(multipliers) - 1
-        now = width * multipliers[-1]
-        self.middle = nn.ModuleList([self._level(last, now), self._level(last, now)])
-        now = self._add_up(skips, now)
+        channels_now = width * multipliers[-1]
+        self.middle = nn.ModuleList(
+            [self._level(last, channels_now), self._level(last, channels_now)]
+        )
+        channels_now = self._add_up(skips, channels_now)
         self.leave = nn.Sequential(
-            _norm(now), nn.SiLU(), zero_init(_CONV[dims](now, channels, 3, padding=1))
+            _norm(channels_now),
+            nn.SiLU(),
+            zero_init(_CONV[dims](channels_now, channels, 3, padding=1)),
         )
 
     def _level(self, i: int, channels_in: int) -> _Level:
@@ -180,18 +184,20 @@ class UNet(nn.Module):
     def _add_down(self) -> list[int]:
         """Add the half of the network that halves resolutions; return the channels of its skips."""
         width, blocks = self.config["width"], self.config["blocks"]
-        now = width
+        channels_now = width
         skips = [width]
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
         for i, m in enumerate(self.config["multipliers"]):
             if i:
-                self.shrink.append(_CONV[self.dims](now, now, 3, stride=2, padding=1))
-                skips.append(now)
-            entries = [now] + [width * m] * (blocks - 1)
+                self.shrink.append(
+                    _CONV[self.dims](channels_now, channels_now, 3, stride=2, padding=1)
+                )
+                skips.append(channels_now)
+            entries = [channels_now] + [width * m] * (blocks - 1)
             self.down.append(nn.ModuleList(self._level(i, channels) for channels in entries))
-            now = width * m
-            skips += [now] * blocks
+            channels_now = width * m
+            skips += [channels_now] * blocks
         return skips
 
     def _add_up(self, skips: list[int], now: int) -> int:

@@ -66,7 +66,7 @@ def trajectory_balance(log_w: Float[Tensor, " n"], log_z: Tensor) -> Float[Tenso
 def sub_trajectory(
     ratios: Float[Tensor, "k n"], flows: Float[Tensor, "k+1 n"], decay: float = 0.9
 ) -> Float[Tensor, " n"]:  # fmt: skip
-    """Return the sub-trajectory balance loss, for detailed balance over all pieces of a path.
+    """Return the sub-trajectory balance loss, which asks for balance over all pieces of a path.
 
     From step i to step j > i it is
 

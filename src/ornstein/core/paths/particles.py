@@ -92,7 +92,7 @@ def particle_filter(
 def lookahead(
     posterior: Posterior, target: LogDensity, var: float = 1.0, outside: float = 0.0
 ) -> Callable[[Tensor, Time], Tensor]:
-    """Return a level for `denoising_paths`: the target at the posterior mean.
+    """Return a level for `denoising_paths` that evaluates the target at the posterior mean.
 
     With N the Gaussian ``N(0, var)`` of an event and N_t the law of N after noising up to t,
 
