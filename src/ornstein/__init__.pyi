@@ -7,11 +7,11 @@ from . import inference as inference
 from . import models as models
 from . import nets as nets
 from . import training as training
+from .calculus import ito as ito
+from .calculus import ito_formula as ito_formula
 from .calculus import laws as laws
 from .calculus import montecarlo as montecarlo
 from .calculus import pde as pde
-from .calculus import ito as ito
-from .calculus import ito_formula as ito_formula
 from .calculus import stratonovich as stratonovich
 from .calculus.laws.random_walk import RandomWalk as RandomWalk
 from .calculus.montecarlo import expectation as expectation

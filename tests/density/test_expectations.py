@@ -93,7 +93,9 @@ def test_a_result_averages_by_name():
     truth = torch.stack([exact[:, 0], exact[:, 1].log()], 1)
     errors = []
     for seed in range(2):
-        r = orn.sample_density(target, n=1024, stderr=0.01, training_steps=1, seed=seed)
+        r = orn.sample_density(
+            target, n=1024, stderr=0.03, particles=512, training_steps=1, seed=seed
+        )
         mean = r.average(lambda p: torch.stack([p["mu"], p["tau"].log()], 1))
         error = mean.value - truth.mean(0)
         assert mean.value.shape == mean.stderr.shape == (2,)

@@ -46,11 +46,17 @@ from ornstein.core.processes.sde import SDE, Equation
 from ornstein.reference.targets.mixtures import GaussianMixture, MixturePosterior, Normal
 
 SEED = 0
-SAMPLES = 4000  # draws of a check that estimates a mean
+"""Seed of every check, so that each run of `ornstein verify` prints the same numbers."""
+SAMPLES = 4000
+"""Number of draws of a check that estimates a mean."""
 ROUNDING = "rounding in float64"
+"""Where the tolerance of a check comes from, if the only error is rounding."""
 AUTODIFF = "automatic differentiation, and rounding"
+"""Where the tolerance of a check comes from, if derivatives are taken."""
 QUADRATURE = "Gauss-Legendre quadrature with 64 nodes, and rounding"
+"""Where the tolerance of a check comes from, if an integral is taken."""
 SECOND_ORDER = "second order in cells and steps, 400 cells"
+"""Where the tolerance of a check comes from, if an equation is solved on a grid."""
 
 TWO_MODES = GaussianMixture(
     torch.tensor([[-1.0], [1.2]]), torch.tensor([[0.4], [0.5]]), torch.tensor([0.4, 0.6])

@@ -30,13 +30,19 @@ from ornstein.app.verify.problems import SAMPLES, SEED
 from ornstein.calculus import ito_process
 from ornstein.core.random import BrownianPath
 
-PATHS = 500  # paths of a statement that holds on every path
+PATHS = 500
+"""Number of paths of a statement that holds on every path."""
 STEPS = 256
 STEP = 1 / STEPS
+"""Length of a step of the grid on [0, 1]."""
 TIMES = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
+"""Times of the grid on [0, 1], float64."""
 SQUARED_INCREMENTS = 5 * math.sqrt(2 * STEP)  # (1)
+"""Tolerance of a sum of squared increments: five standard deviations."""
 MIDPOINT_SUM = 5 * STEP / math.sqrt(12)  # (2)
+"""Tolerance of a midpoint sum: five standard deviations."""
 TAYLOR_SUM = 5 * STEP * math.sqrt(15) / 6  # (3)
+"""Tolerance of a Taylor sum: five standard deviations."""
 
 
 def unit_path(n: int = SAMPLES, order: int = 1, seed: int = SEED) -> BrownianPath:

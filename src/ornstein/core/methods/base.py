@@ -45,14 +45,20 @@ from ornstein.core.simulation.method import Method
 from ornstein.errors import OrnsteinError
 
 ITO = ("ito",)
+"""Calculi of a method that solves Ito equations alone."""
 STRATONOVICH = ("stratonovich",)
+"""Calculi of a method that solves Stratonovich equations alone."""
 BOTH = ITO + STRATONOVICH
+"""Calculi of a method that solves equations of either calculus."""
 
-# Strong orders by the kind of noise, as several methods have them.
 STRONG_HALF = {"additive": 1.0, "diagonal": 0.5, "scalar": 0.5, "general": 0.5}
+"""Strong orders, by the kind of noise, of Euler-Maruyama and its relatives."""
 STRONG_ONE = {"additive": 1.0, "diagonal": 1.0, "scalar": 1.0}
+"""Strong orders, by the kind of noise, of methods like Milstein's."""
 STRONG_ONE_COMMUTING = STRONG_ONE | {"general": 0.5}
+"""Strong orders, by the kind of noise, of methods of order 1 for commuting noise."""
 STRONG_THREE_HALVES = {"additive": 1.5, "diagonal": 1.5, "scalar": 1.5}
+"""Strong orders, by the kind of noise, of methods of order 3/2."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-NORMAL_QUANTILE = 1.959964  # of a standard normal variable at 0.975: the interval covers 95 %
+NORMAL_QUANTILE = 1.959964
+"""The 0.975 quantile of a standard normal variable: it makes an interval of 95 %."""
 
 Kind = TypeVar("Kind", bound="Estimate")
 

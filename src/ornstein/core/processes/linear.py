@@ -40,6 +40,7 @@ from ornstein.core.processes.constants import check_steps
 from ornstein.errors import OrnsteinError
 
 Time = Tensor | float
+"""A time of a process: one for the whole batch, a float or 0-d tensor, or ``(b,)``."""
 
 _HALVINGS = 60  # enough for every digit of a double
 

@@ -33,7 +33,8 @@ from ornstein.density.proposals.triangular import (
 )
 from ornstein.density.smc.particles import StartLaw
 
-FIT_POINTS = 16384  # effective draws that a fit to weighted draws of a proposal asks for
+FIT_POINTS = 16384
+"""Number of effective draws that a fit to weighted draws of a proposal asks for."""
 _COUNT_POINTS = 4096  # points by which the number of Gaussians is chosen
 _ORDER_POINTS = 1024  # points by which the order of a triangular map is chosen
 _ORDER_STEPS = 10  # iterations of these fits

@@ -50,8 +50,10 @@ from ornstein.density.smc.tempered_smc import (
     importance_sample,
 )
 
-MIN_RUNS = 16  # independent runs behind a reported number: their spread is the error
-EVALUATIONS = 2.0**21  # of the density by all runs together, if the caller sets no limit
+MIN_RUNS = 16
+"""Number of independent runs, at least, behind a reported number: their spread is its error."""
+EVALUATIONS = 2.0**21
+"""Evaluations of the density by all runs together, if the caller sets no limit."""
 _SETS = 64  # sets of directly weighted draws: more give a better error, and each is stratified
 _DRAWS_PER_SET = 32  # below, fewer sets are taken
 _DIRECT = 0.05  # effective fraction from which on draws are weighted without tempering

@@ -27,9 +27,9 @@ from ornstein.errors import OrnsteinError
 from ornstein.inference.sampling.samplers import Sampler, sampler
 from ornstein.models.posterior import attributes
 
-# Samples on which the number of steps is decided, other than those that are asked for; also the key
-# of their noise.
 STEP_TEST_SAMPLES = 64
+"""Number of samples on which the number of steps is decided, other than those that are asked for;
+also the key of their noise."""
 _INITIAL_STEPS = 8  # number of steps that `steps_for` tries first
 
 

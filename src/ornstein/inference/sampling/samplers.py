@@ -21,9 +21,9 @@ from ornstein.core.timesteps.spacing import Spacing
 from ornstein.errors import OrnsteinError, UnknownNameError
 from ornstein.models.posterior import attributes
 
-# Noise-to-signal ratio around which steps are densest, in standard deviations of the data: there a
-# state decides for one of several modes in two dimensions.
 DENSE_RATIO = 0.36
+"""Noise-to-signal ratio around which steps are densest, in standard deviations of the data: there a
+state decides for one of several modes in two dimensions."""
 # The ratio of that density and the one below which the clock of the default method is linear.
 _CLOCK_FACTOR = 2.4
 
