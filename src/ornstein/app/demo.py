@@ -31,8 +31,8 @@ from ornstein.reference.targets import EightSchools
 from ornstein.training.datasets.read import bundled
 from ornstein.training.fit import fit
 
-HELD_OUT = 360  # digits to judge with: a fifth
-STEPS = 25  # of the sampler
+HELD_OUT = 360  # digits to judge with, a fifth of all
+STEPS = 25  # steps of the sampler
 SPACING = Karras(sigma_min=0.02)  # grey levels are 1/8 apart: no step below that
 BOUND_SPACING = Karras(sigma_min=1 / 24)  # a third of 1/8: the decoder separates levels there
 

@@ -22,9 +22,9 @@ from ornstein.errors import OrnsteinError
 from ornstein.inference.manifest import Manifest, options
 from ornstein.reference import targets
 
-_PARTICLES = 4096  # the exploration takes so many at least
+_PARTICLES = 4096  # smallest number of particles of the exploration
 _DOUBLE = 8  # bytes of one number
-_SUMMARY_ROWS = 100  # parameters that are printed; the file holds all
+_SUMMARY_ROWS = 100  # largest number of parameters that are printed; the file has all
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from ornstein.inference.sampling.sample import sample
 from ornstein.reference.targets import GaussianMixture
 
 _OLDEST_PYTHON = (3, 11)
-_STANDARD_ERRORS = 5  # allowed in the self-test: wrong once in two million runs
-_LEFT_OUT = ("dev", "bench")  # extras for those who change the library
+_STANDARD_ERRORS = 5  # allowed in the self-test, which then fails once in two million runs
+_LEFT_OUT = ("dev", "bench")  # extras for developers of the library
 
 
 class Requirement(NamedTuple):

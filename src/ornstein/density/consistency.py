@@ -23,8 +23,8 @@ import torch
 from ornstein.density.log_z import NORMAL_REACH, LogZ
 from ornstein.errors import OrnsteinError
 
-_EXACT = 1e-12  # nats: a standard error below is rounding
-_WIDEST_REACH = 3.0  # standard errors from the middle to the ends of an interval, at most
+_EXACT = 1e-12  # nats: a standard error below this size is rounding
+_WIDEST_REACH = 3.0  # largest distance of an interval's ends from its middle, in standard errors
 
 
 class ConsistencyTest(NamedTuple):

@@ -31,23 +31,23 @@ from ornstein.density.log_z import LogZ
 from ornstein.models.codecs.affine import Codec
 
 _DECADES = 8  # distances on a ray, in powers of ten of the particles' spread
-_AXES = 64  # coordinate axes that are rays, at most
-_RANDOM_RAYS = 32
-_PRINCIPAL_RAYS = 8  # principal directions of the particles, those of largest variance
-_PRINCIPAL_DIM = 200  # dimensions up to which these are computed
-_QUANTILE_POINTS = 100_000  # particles up to which the spread is read off quantiles
-_LAST_DECADES = 3  # a power law goes on for so many; one nearly on a ridge climbs it in one
+_AXES = 64  # largest number of coordinate axes among the rays
+_RANDOM_RAYS = 32  # number of rays in random directions
+_PRINCIPAL_RAYS = 8  # number of principal directions, those of largest variance, among the rays
+_PRINCIPAL_DIM = 200  # largest dimension in which principal directions are computed
+_QUANTILE_POINTS = 100_000  # largest number of particles whose spread is computed from quantiles
+_LAST_DECADES = 3  # decades over which a power law must persist, as a nearly flat ridge does not
 _IMPROPER_SLOPE = -1.02  # slope of log rho in log R above which the mass is infinite
-_HEAVY_SLOPE = -20.0  # and above which moments that people use do not exist
-_COARSE = 1e12  # nats: above, differences of float64 values keep too few digits
-_HALVINGS = 8  # of an interval that may hold a jump
-_SUSPECTS = 32  # intervals that are halved, at most
-_SMALL_JUMP = 0.05  # nats: below, a jump does not matter
+_HEAVY_SLOPE = -20.0  # slope above which moments that people use do not exist
+_COARSE = 1e12  # nats: above this size differences of float64 values have too few digits
+_HALVINGS = 8  # halvings of an interval in the search for a jump
+_SUSPECTS = 32  # largest number of intervals that are searched for a jump
+_SMALL_JUMP = 0.05  # nats: a jump below this size does not matter
 _K_HAT = 0.7  # Pareto shape above which averages cannot be trusted
-_WIDE_ERROR = 0.2  # nats
-_LOW_ESS = 0.05  # effective samples per sample
-_DISAGREEMENT_P = 1e-4  # p-value, and the difference in nats that matters:
-_DISAGREEMENT = 0.05
+_WIDE_ERROR = 0.2  # nats: standard error of log Z from which on a warning is due
+_LOW_ESS = 0.05  # effective samples per sample below which a warning is due
+_DISAGREEMENT_P = 1e-4  # p-value of the consistency test below which estimates disagree
+_DISAGREEMENT = 0.05  # nats: difference between estimates that matters
 
 
 class DensityWarning(NamedTuple):

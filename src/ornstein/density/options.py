@@ -21,7 +21,7 @@ from ornstein.density.smc.strategy import MIN_RUNS
 from ornstein.errors import OrnsteinError
 from ornstein.training.loop import TrainingProgress
 
-_MIN_PARTICLES = 20  # of the exploration: fewer have no covariance worth the name
+_MIN_PARTICLES = 20  # smallest number of particles to explore with: fewer give no usable covariance
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,11 @@ from ornstein.inference.diffusion_model import DiffusionModel
 
 _NO_LIMIT = Budget()
 _CHECKED_PARTICLES = 512  # particles from which the density itself is checked
-_HELD_OUT_PART = 8  # one particle of so many, of the last runs, never trains the model
-_TRAINING_PARTICLES = 16384  # at most
-_HELD_OUT_PARTICLES = 1024  # at most
-_PARTICLE_BUDGET = 0.5  # fraction of what is left of the budget for the particles of stage 2
-_TRAINING_BUDGET = 0.6  # and of the seconds that are left then, for the training
+_HELD_OUT_PART = 8  # one particle in so many, from the last runs, is not used for training
+_TRAINING_PARTICLES = 16384  # largest number of particles to train on
+_HELD_OUT_PARTICLES = 1024  # largest number of particles that are not used for training
+_PARTICLE_BUDGET = 0.5  # fraction of the remaining budget for the particles of stage 2
+_TRAINING_BUDGET = 0.6  # fraction of the seconds that remain then, for the training
 _STRATEGY = 1  # keys of independent noise
 _TEMPERING = 2
 _LEARNING = 3

@@ -21,8 +21,8 @@ from ornstein.nets.conditions import Condition, declare, declared_config
 from ornstein.nets.layers import Embedding, require_range, zero_init
 
 _CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_MAX_LEVELS = 16  # each halves the resolution: 2^15 pixels across
-_MAX_BLOCKS = 100  # a level: more than any network in use
+_MAX_LEVELS = 16  # largest number of levels, each halving the resolution: 2^15 pixels across
+_MAX_BLOCKS = 100  # largest number of blocks of a level, more than any network in use
 
 
 def _norm(channels: int) -> nn.GroupNorm:

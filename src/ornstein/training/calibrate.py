@@ -20,9 +20,9 @@ from torch import Tensor
 from ornstein.core.random.noise import Noise
 from ornstein.models.denoiser import LOG_SNR_KNOTS, Denoiser
 
-_EARLIEST = 1e-12  # of T: the first time, where the process has a little noise
+_EARLIEST = 1e-12  # first time, in units of T, where the process has a little noise
 _BATCH = 2**18  # numbers in a batch: the activations of a U-Net of 64 channels then take 64 MiB
-_MIN_ROWS = 16  # of a batch
+_MIN_ROWS = 16  # smallest number of rows in a batch
 
 
 @torch.no_grad()

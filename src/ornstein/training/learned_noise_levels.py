@@ -28,9 +28,9 @@ from ornstein.core.random.noise import Noise
 from ornstein.errors import OrnsteinError
 from ornstein.training.noise_levels import stratified
 
-_PIECES = 64  # of the table that `fit` returns
-_SLOPE = 12.0  # of the network's sigmoids at the start: 64 of them overlap on [0, 1]
-_OVERLAP = 0.1  # by which their centres reach beyond [0, 1]
+_PIECES = 64  # pieces of the table that `fit` returns
+_SLOPE = 12.0  # initial slope of the network's sigmoids: 64 of them overlap on [0, 1]
+_OVERLAP = 0.1  # distance by which the centres of the sigmoids reach beyond [0, 1]
 
 
 @dataclass(frozen=True)

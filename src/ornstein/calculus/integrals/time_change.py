@@ -28,7 +28,7 @@ from ornstein.core.random.motion import Motion
 from ornstein.errors import OrnsteinError
 
 _BRIDGES = 0x636C6F636B  # key of the normal numbers that draw the values between grid times
-_TERMS = 40  # of the series for the p-value, more than enough from _CERTAIN on
+_TERMS = 40  # terms of the series for the p-value, more than enough from _CERTAIN on
 _CERTAIN = 0.2  # scaled distance below which the p-value is 1 to more than ten digits
 
 

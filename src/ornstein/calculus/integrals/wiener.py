@@ -25,7 +25,7 @@ from ornstein.core.numerics.quadrature import gauss_legendre
 from ornstein.core.random.motion import Motion
 from ornstein.errors import OrnsteinError
 
-_NODES = 16  # of the quadrature on each piece: exact for polynomials of degree 31
+_NODES = 16  # nodes of the quadrature on each piece: exact for polynomials of degree 31
 _MAX_HALVINGS = 15  # up to 16384 pieces, where an integrable singularity has settled
 
 

@@ -35,13 +35,13 @@ from ornstein.core.numerics.roots import bisect
 from ornstein.core.processes.linear import Time
 from ornstein.errors import OrnsteinError
 
-_TERMS = 256  # of (2), over 10 standard deviations to both sides: all terms, or every m-th
+_TERMS = 256  # terms of (2) over 10 standard deviations to both sides: all, or every m-th
 _LANES = 64  # a multiple of the numbers that a processor handles at once
 _BRACKET = 4  # distance from the Cornish-Fisher guess at which the search for a quantile starts
-_LARGE_SHAPE = 1e5  # above it the expansion is as exact as the incomplete gamma function
-_MAX_NEWTON_STEPS = 60
+_LARGE_SHAPE = 1e5  # shape above which the expansion is as exact as the incomplete gamma function
+_MAX_NEWTON_STEPS = 60  # largest number of Newton steps for a quantile
 _REACH = 14  # standard deviations beyond which the density does not count in an entropy
-_ENTROPY_NODES = 1 << 13
+_ENTROPY_NODES = 1 << 13  # nodes of the quadrature of an entropy
 
 
 def _on_whole_vectors(fn: Callable[[Tensor, Tensor], Tensor], shape: Tensor, x: Tensor) -> Tensor:

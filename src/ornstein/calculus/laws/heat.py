@@ -35,10 +35,10 @@ from torch.special import log_ndtr
 
 from ornstein.errors import OrnsteinError
 
-_SHORT = 0.1  # of D t / L^2: below it few images suffice, above it few modes
+_SHORT = 0.1  # value of D t / L^2 below which few images suffice, and above which few modes
 _LOG_NEGLIGIBLE = 40.0  # a mode or an image below exp(-40) of the largest is left out
-_MAX_PECLET = 25  # terms of size exp(peclet / 2) add up to a density of size one
-_SMALL_DRIFT = 1e-6  # of h L, below which the formula with drift would cancel
+_MAX_PECLET = 25  # larger values cancel: terms of size exp(peclet / 2) add up to size one
+_SMALL_DRIFT = 1e-6  # value of h L below which the formula with drift would cancel
 
 
 def _require_spread(diffusion: float, t: float) -> None:

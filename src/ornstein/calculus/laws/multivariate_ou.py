@@ -33,8 +33,8 @@ from ornstein.core.processes.linear import Time
 from ornstein.core.processes.noise_type import ADDITIVE, General, NoiseType
 from ornstein.errors import OrnsteinError
 
-_TERMS = 22  # of (2): the last is below 1e-19 of the first
-_RELAXATION_TIMES = 45  # of the slowest mode, after which exp(-45) of a start is left
+_TERMS = 22  # terms of the series (2): the last is below 1e-19 of the first
+_RELAXATION_TIMES = 45  # times of the slowest mode, after which exp(-45) of a start is left
 
 
 def _apply(matrix: Tensor, x: Tensor) -> Tensor:

@@ -30,8 +30,8 @@ from ornstein.core.processes.noise_type import driving
 from ornstein.core.random import BrownianPath
 from ornstein.errors import OrnsteinError
 
-_VARIANCE_FRACTION = 0.5  # of eps^2, for the variance; the other half is for the squared bias
-_INITIAL_LEVELS = 3  # the fewest from which the bias (3) can be estimated
+_VARIANCE_FRACTION = 0.5  # fraction of eps^2 for the variance, the other half for the squared bias
+_INITIAL_LEVELS = 3  # smallest number of levels from which the bias (3) can be estimated
 _REFINEMENTS = 3  # rounds in which the variances, and so the numbers of samples, improve
 
 

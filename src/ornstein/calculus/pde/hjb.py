@@ -36,8 +36,8 @@ from ornstein.core.processes.noise_type import General, driving
 from ornstein.core.processes.sde import Equation
 from ornstein.errors import OrnsteinError
 
-_MAX_VARIATION = 700  # of the terminal cost: exp(-700) is the smallest normal number in float64
-_TOLERANCE = 1e-60  # of the time steps: V = -log phi also needs the digits of tiny phi
+_MAX_VARIATION = 700  # largest range of the terminal cost: exp(-700) is nearly the smallest double
+_TOLERANCE = 1e-60  # tolerance of the time steps: V = -log phi also needs the digits of tiny phi
 
 
 @dataclass(frozen=True, eq=False)

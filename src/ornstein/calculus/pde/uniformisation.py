@@ -100,7 +100,7 @@ UNIFORMISATION = Uniformisation()
 
 _SMALL = 4000  # entries of a matrix below which a product costs as much as its call
 _BLOCK = 16  # terms that are summed in one product
-_MAX_PRODUCTS = 1e7  # hours of work
+_MAX_PRODUCTS = 1e7  # largest number of products, which would take hours
 
 
 def _poisson(mean: float, tolerance: float) -> Array:

@@ -37,12 +37,12 @@ from ornstein.core.simulation.method import Step, require_shared_grid
 from ornstein.errors import OrnsteinError
 
 # Factors by which one step may be longer or shorter than the step before it.
-_LONGEST_START = 5.0  # until there are as many slopes as the predictor has
+_LONGEST_START = 5.0  # largest factor until there are as many slopes as the predictor has
 _LONGEST = 2.0
 _SHORTEST = 0.3
-_SHORTEST_REFUSED = 0.25  # after a step that was refused
+_SHORTEST_REFUSED = 0.25  # smallest factor after a step that was refused
 _SAFETY = 0.85  # fraction of the step that would just meet the tolerance
-_SMALLEST_ERROR = 1e-8  # relative to the tolerance, against division by 0
+_SMALLEST_ERROR = 1e-8  # smallest error, relative to the tolerance, against division by 0
 _NOT_FINITE = 1e9  # stands for an error that is infinite or NaN
 _STRETCH = 1.01  # a step may be longer by this factor to end at a time of the grid
 _NODES, _WEIGHTS = (part.numpy() for part in gauss_legendre(5, 0.0, 1.0))  # exact to degree 9

@@ -37,12 +37,12 @@ from ornstein.core.simulation.method import Step, require_shared_grid
 from ornstein.errors import OrnsteinError
 
 _SAFETY = 0.9  # fraction of the step that would just meet the tolerance
-_SHORTEST, _LONGEST = 0.2, 5.0  # by which factors one step may differ from the step before
+_SHORTEST, _LONGEST = 0.2, 5.0  # smallest and largest factor between two steps
 _GAIN, _MEMORY = 0.7, 0.4  # exponents of the last two errors in (2)
-_SMALLEST_ERROR, _SMALLEST_BEFORE = 1e-10, 1e-4  # of the last and the last but one error in (2)
+_SMALLEST_ERROR, _SMALLEST_BEFORE = 1e-10, 1e-4  # smallest values of the last two errors in (2)
 _NOT_FINITE = 1e9  # stands for an error that is infinite or NaN
 _LAST_RATIO = 1e-4  # noise-to-signal ratio from which the last step to the data is one DDIM step
-_LAST_FACTOR = 100.0  # or so many times less than the ratio at the start, if that is smaller
+_LAST_FACTOR = 100.0  # or the ratio at the start divided by this factor, if that is smaller
 
 
 @renamed_arguments(first="initial_step", most="max_steps")

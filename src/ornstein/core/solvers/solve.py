@@ -28,7 +28,7 @@ from ornstein.core.simulation.method import Method, Step
 from ornstein.core.solvers.checkpointed import Gradient
 from ornstein.errors import OrnsteinError
 
-_ROUNDING = 1e-9  # of a step: a gap that is a whole number of steps may be rounded
+_ROUNDING = 1e-9  # relative to a step: a gap that is a whole number of steps may be rounded
 
 
 def default_method(sde: Any) -> Method:

@@ -33,8 +33,8 @@ from ornstein.core.timesteps.grid import (
 )
 from ornstein.errors import OrnsteinError
 
-_HALVINGS = 60  # enough for every digit of a double
-_TERMS = 80  # of the series of the beta integral, for every digit of a double at x = 1/2
+_HALVINGS = 60  # bisections, enough for every digit of a double
+_TERMS = 80  # terms of the beta integral's series, for every digit of a double at x = 1/2
 _TERMS_PER_PARAMETER = 8  # further terms for each unit of a + b
 
 

@@ -30,7 +30,7 @@ Evaluate = Callable[[np.ndarray, bool], tuple[np.ndarray, np.ndarray | None]]
 (None if not wanted)."""
 
 _DIFFERENCE = 1e-4  # step of central differences, in the units of x
-_CHECK_SCALES = (0.1, 1.0, 3.0)  # of the trial points at which a gradient is checked
+_CHECK_SCALES = (0.1, 1.0, 3.0)  # factors on the trial points at which a gradient is checked
 
 
 def bridge(evaluate: Evaluate) -> LogDensity:

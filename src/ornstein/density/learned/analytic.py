@@ -28,10 +28,10 @@ from ornstein.models.codecs.affine import Codec
 from ornstein.models.denoiser import Denoiser
 from ornstein.models.parametrisations import edm
 
-_MAP_PARTICLES = 8192  # particles to which a triangular map is fitted, at most
-_MIXTURE_NUMBERS = 2e5  # numbers in the axes of all components of a mixture, at most
+_MAP_PARTICLES = 8192  # largest number of particles to which a triangular map is fitted
+_MIXTURE_NUMBERS = 2e5  # largest number of entries in the axes of all components of a mixture
 _MOMENT_PARTICLES = 10  # particles per dimension that a covariance needs
-_SMALLEST_VARIANCE = 1e-8  # of a component, relative to the mean one: its logarithm is in float32
+_SMALLEST_VARIANCE = 1e-8  # smallest relative variance of a component: the log is in float32
 
 
 def analytic_models(law: StartLaw, x: Tensor) -> Iterator[DiffusionModel]:

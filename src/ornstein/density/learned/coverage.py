@@ -40,15 +40,15 @@ from ornstein.density.smc.short_chains import chain_moves, run_short_chains, wid
 from ornstein.inference.diffusion_model import DiffusionModel
 
 _EXPLORERS = 128  # independent chains that search for missed mass
-_EXPLORER_REACH = 3.0  # standard deviations of the particles, for the start of these chains
-_SMALLEST_SPREAD = 1e-6  # of the particles, in the coordinates of the model
+_EXPLORER_REACH = 3.0  # width of the start of these chains, in standard deviations of the particles
+_SMALLEST_SPREAD = 1e-6  # smallest spread of the particles, in the coordinates of the model
 _OWN_SAMPLES = 64  # samples of the model, by which the search is calibrated
-_PLACES = 8  # points around which mass is estimated, at most
+_PLACES = 8  # largest number of points around which missing mass is estimated
 _MISSING_DRAWS = 768  # draws of g by which the missing mass is estimated
-_MISSING_FRACTION = 0.01  # of the mass, from which on a warning is due
+_MISSING_FRACTION = 0.01  # missing fraction of the mass from which on a warning is due
 _LARGEST_LOG_RATIO = 600.0  # nats: its exponential is finite in float64
 _ACCEPTANCE = 0.57  # acceptance probability at which Langevin moves go farthest
-_COLDEST = -4  # the path of the explorer starts at the inverse temperature 10^-4
+_COLDEST = -4  # log10 of the inverse temperature at which the explorer starts
 
 
 @dataclass(frozen=True)

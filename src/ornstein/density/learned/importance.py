@@ -46,11 +46,11 @@ NO_ESTIMATE = LogZ(-math.inf, math.inf, (-math.inf, math.inf), elbo=-math.inf, e
 """The estimate of log Z from paths that all end outside the support."""
 GOOD_FRACTION = 0.5
 """Effective paths per path from which on a model needs neither training nor resampling."""
-_TRUSTED_FRACTION = 0.25  # and from which on its estimate takes part in log Z
-_TRUSTED_K_HAT = 0.7  # Pareto shape up to which a standard error of the weights is believed
-_TRIAL_PATHS = 4096  # by which a frozen model is judged, at most
-_ROUGH_PATHS = 256  # by which log Z is estimated roughly, for the level outside the support
-_OUTSIDE_NATS = 5.0  # the density counts as Z e^-5 where a posterior mean is outside the support
+_TRUSTED_FRACTION = 0.25  # effective paths per path from which on the estimate takes part in log Z
+_TRUSTED_K_HAT = 0.7  # Pareto shape up to which a standard error from the weights is trusted
+_TRIAL_PATHS = 4096  # largest number of paths by which a frozen model is judged
+_ROUGH_PATHS = 256  # paths for a rough log Z, which sets the level outside the support
+_OUTSIDE_NATS = 5.0  # outside the support, a posterior mean gets the density Z e^-5
 _ROUGH_PATHS_KEY = -1  # keys of independent noise
 _JUDGING_PATHS = 0
 _BACKWARD_PATHS = 1

@@ -41,13 +41,13 @@ from ornstein.training.path_objectives import (
 
 _COMPARED_PATHS = 512  # paths by which models are compared
 _EXCELLENT_FRACTION = 0.95  # effective fraction from which on no better model is looked for
-_ROUGH_FRACTION = 0.3  # and below which a trained model is trained on its path weights, too
+_ROUGH_FRACTION = 0.3  # effective fraction below which a loss on path weights is minimised, too
 _BATCH = 256  # particles or paths in one optimiser step
-_HELD_OUT = 10  # one particle of so many calibrates the standard deviation
-_NARROW_DIM = 32  # dimensions up to which the network is 64 wide; beyond it is 128
+_HELD_OUT = 10  # one particle in so many calibrates the standard deviation
+_NARROW_DIM = 32  # largest dimension with a network of width 64; beyond, the width is 128
 _PATH_STEPS = (1, 2, 4, 8, 16, 32, MAX_PATH_STEPS)  # numbers of steps that are tried
-_KEPT_FRACTION = 0.9  # of the effective size at `MAX_PATH_STEPS` that a smaller number must reach
-_LIGHT_TAIL = 0.4  # Pareto shape up to which weights are not called heavier
+_KEPT_FRACTION = 0.9  # part of the effective size at `MAX_PATH_STEPS` that fewer steps must reach
+_LIGHT_TAIL = 0.4  # Pareto shape up to which weights count as not heavy-tailed
 _CALIBRATION = -3  # keys of independent noise
 _MODEL_COMPARISON = 4
 _CONTROL = 5

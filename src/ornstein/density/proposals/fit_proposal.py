@@ -37,14 +37,14 @@ FIT_POINTS = 16384
 """Number of effective draws that a fit to weighted draws of a proposal asks for."""
 _COUNT_POINTS = 4096  # points by which the number of Gaussians is chosen
 _ORDER_POINTS = 1024  # points by which the order of a triangular map is chosen
-_ORDER_STEPS = 10  # iterations of these fits
+_ORDER_STEPS = 10  # iterations of the fits that choose the order
 _MAX_TRIANGULAR_DIM = 100  # dimensions up to which a triangular map is fitted
 _RIDGE = 0.3  # penalty of the nonlinear coefficients of maps that are nearly linear
 _COMPONENTS = (2, 4, 8, 16, 32, 64)  # numbers of Gaussians that are tried
 _BETTER = 0.01  # nats by which a larger mixture has to score better
-_DEFENCE = 0.1  # weight of the wide components
-_USEFUL = 0.02  # weight below which a component is not worth its evaluation
-_WEIGHT_STEPS = 50  # of expectation maximisation for the weights
+_DEFENCE = 0.1  # mixture weight of the wide components
+_USEFUL = 0.02  # mixture weight below which a component is not worth its evaluation
+_WEIGHT_STEPS = 50  # iterations of expectation maximisation for the weights
 
 Score = Callable[[StartLaw], float]
 """Minus the logarithm of (1) up to a constant, on particles that no fit has seen."""

@@ -28,10 +28,10 @@ from ornstein.density.smc.short_chains import run_short_chains, wider_normal
 from ornstein.density.smc.tempered_smc import importance_sample
 
 _LARGE = 2.0  # nats above the mean weight at which a point marks an undersampled region
-_MIN_WEIGHT = 0.003  # mixture weight of any component
+_MIN_WEIGHT = 0.003  # smallest mixture weight of a component
 _NEW_WEIGHT = 0.03  # mixture weight of a new Gaussian before it is fitted
-_MAX_NEW = 4  # new Gaussians in one round
-_MAX_POINTS = 64  # points of large weight that are looked at in one round
+_MAX_NEW = 4  # largest number of new Gaussians in one round
+_MAX_POINTS = 64  # points of large weight that are examined in one round
 _WEIGHT_STEPS = 20  # iterations of (1)
 _DRAW, _EXPLORE = 0, 1  # keys of random numbers
 

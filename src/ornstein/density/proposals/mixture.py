@@ -32,10 +32,10 @@ from ornstein.core.numerics.tables import pick
 from ornstein.core.random.noise import Noise
 
 _BATCHED_DIM = 200  # dimensions up to which all components share one matrix product
-_RIDGE = 1e-6  # of each variance, and
-_ABSOLUTE_RIDGE = 1e-14  # of the mean variance of the points: covariances stay regular
+_RIDGE = 1e-6  # added to each variance, relative to the variance
+_ABSOLUTE_RIDGE = 1e-14  # added to each variance, relative to the mean variance of the points
 _MIN_RISE = 1e-3  # nats per point by which an iteration must raise the likelihood
-_TINY = 1e-300  # smallest variance or deviation that something is divided by
+_TINY = 1e-300  # smallest variance or standard deviation by which something is divided
 
 # keys of random numbers of a draw
 _COMPONENT, _NORMAL, _GAMMA, _ORDER = 0, 1, 2, 3

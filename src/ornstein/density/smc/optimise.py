@@ -30,14 +30,14 @@ from torch import Tensor
 from ornstein.core.mcmc.geometric_path import LogDensity, value_and_gradient
 from ornstein.core.numerics.covariance import covariance_factor
 
-_SHORTENINGS = 20  # of one step: 4^-20 of its length is below the rounding of x
-_SUFFICIENT_RISE = 1e-4  # of the rise that the slope promises: the constant of Armijo's condition
+_SHORTENINGS = 20  # quarterings of one step: 4^-20 of the length is below the rounding of x
+_SUFFICIENT_RISE = 1e-4  # least fraction of the rise that the slope promises (Armijo's condition)
 _MIN_CURVATURE = 1e-10  # cosine of s and y below which a pair would spoil the inverse Hessian
 _ROUNDING = 1e-13  # relative error of log rho that the line search tolerates
-_TINY = 1e-300  # smallest norm of a gradient that something is divided by
-_PROBE_STEP = 1e-6  # first difference of the gradient, in units of the width
-_CENTRAL_STEP = 1e-3  # central difference of the gradient, in standard deviations
-_RIDGE = 1e-13  # of the largest variance, so that a covariance from eigenvalues can be factorised
+_TINY = 1e-300  # smallest norm of a gradient by which something is divided
+_PROBE_STEP = 1e-6  # step of the first difference of the gradient, in units of the width
+_CENTRAL_STEP = 1e-3  # step of central differences of the gradient, in standard deviations
+_RIDGE = 1e-13  # added to a covariance, relative to the largest variance, to make it regular
 
 
 class Maxima(NamedTuple):

@@ -32,11 +32,11 @@ _HEAVY = 4.0  # degrees of freedom of the wide distributions
 _WIDE = 5  # number of wide distributions
 _OVER_ALL = -4  # place of the Student distribution over all modes among the components
 _USELESS = 1e-3  # weight, times the number of components, below which a component is dropped
-_RIDGE = 1e-12  # of the mean variance
-_ROUNDS = 4  # of population Monte Carlo
-_DRAWS = 2048  # in each round
+_RIDGE = 1e-12  # added to variances, relative to the mean variance
+_ROUNDS = 4  # rounds of population Monte Carlo
+_DRAWS = 2048  # draws in each round
 _ESS_FRACTION = 0.5  # effective draws per draw after tempering the weights
-_BISECTIONS = 30  # of the exponent of tempered weights: to 1e-9
+_BISECTIONS = 30  # bisections for the exponent of tempered weights: precise to 1e-9
 
 
 class Modes(NamedTuple):

@@ -54,8 +54,8 @@ MIN_RUNS = 16
 """Number of independent runs, at least, behind a reported number: their spread is its error."""
 EVALUATIONS = 2.0**21
 """Evaluations of the density by all runs together, if the caller sets no limit."""
-_SETS = 64  # sets of directly weighted draws: more give a better error, and each is stratified
-_DRAWS_PER_SET = 32  # below, fewer sets are taken
+_SETS = 64  # sets of directly weighted draws, each stratified: more sets give a better error
+_DRAWS_PER_SET = 32  # smallest size of a set; with fewer draws there are fewer sets
 _DIRECT = 0.05  # effective fraction from which on draws are weighted without tempering
 _RELIABLE = 0.2  # effective fraction from which on weighted draws are good for a fit
 _CESS = 0.7  # conditional effective sample size of a tempering step, over n

@@ -35,14 +35,14 @@ from ornstein.errors import OrnsteinError
 
 _BATCH = 8192  # points in one call of the density by `importance_sample`
 _NEAR_ENOUGH = 0.9  # effective fraction of one step to the target that makes moves unnecessary
-_ACCEPTANCE = 0.75  # aim of the step size: between the best for few and for many dimensions
+_ACCEPTANCE = 0.75  # target acceptance rate, between the best for low and for high dimensions
 _INDEPENDENT = 1.4  # mean squared distance of a move, over the variance; 2 if independent
 _NO_PROGRESS = 1.05  # growth of that distance by one move below which more moves are useless
-_BISECTIONS = 40  # of the next temperature: to 1e-12
-_POINTS_PER_DIMENSION = 3  # effective particles a dimension that a full covariance needs
-_START = 0  # keys of random numbers: of draws of the start density,
-_RESAMPLE = 1  # of resampling at each temperature,
-_MOVE = 2  # and of moves there
+_BISECTIONS = 40  # bisections for the next temperature: precise to 1e-12
+_POINTS_PER_DIMENSION = 3  # effective particles per dimension that a full covariance needs
+_START = 0  # key of the random numbers for draws of the start density
+_RESAMPLE = 1  # key of the random numbers for resampling at each temperature
+_MOVE = 2  # key of the random numbers for the moves at each temperature
 _MISSED = "every particle has weight 0: the start law misses the support of the density"
 
 

@@ -42,7 +42,7 @@ from ornstein.core.random.noise import Noise
 from ornstein.inference.likelihood.elbo import Bound, require_start_density
 from ornstein.inference.sampling.samplers import DENSE_RATIO, data_std
 
-_BINS = 32  # of a fitted proposal
+_BINS = 32  # bins of a fitted proposal
 # Fraction of the probability that a fitted proposal spreads evenly, so that every bin is drawn.
 _EVEN_FRACTION = 0.1
 # Ratio r, in units of d, at which the decoder takes over: no network is right about a thousandth of

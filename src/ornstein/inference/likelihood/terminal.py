@@ -37,13 +37,13 @@ from ornstein.inference.sampling.samplers import data_std
 _FULL_COVARIANCE_UP_TO = 64
 # Signal-to-noise ratio alpha d / sigma at T below which nothing of the data is left.
 _NEGLIGIBLE_SIGNAL = 1e-6
-_VARIANCE_PROBES = 32  # random directions for the one variance
+_VARIANCE_PROBES = 32  # random directions from which a single variance is estimated
 _CORRECTION_DRAWS = 64  # draws of the Gaussian for the mean in (3)
 # Fraction of the correction (3) that is reported as its error, for the quadrature of (2).
 _CORRECTION_ERROR_FRACTION = 0.1
 # Nodes of (2), Gauss-Legendre with weight 1/2 each.
 _NODES = (0.5 - 3**-0.5 / 2, 0.5 + 3**-0.5 / 2)
-_FIXED_POINT_STEPS = 3  # of mu = alpha D(mu), a contraction by alpha J
+_FIXED_POINT_STEPS = 3  # iterations of mu = alpha D(mu), a contraction by alpha J
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ from ornstein.inference.sampling.samplers import Sampler, default_sampler
 _NOT_MEASURED = Estimate(math.nan, math.nan)
 # Steps of the accurate solution, or ten times those of the sampler if that is more.
 _MIN_ACCURATE_STEPS = 100
-_MAX_ORDER = 6  # of a multistep method
+_MAX_ORDER = 6  # largest order of a multistep method
 _CHOICE_OF_SAMPLES = 3  # key of the noise that chooses samples for derivatives; 0, 1, 2 are batches
 
 

@@ -29,7 +29,7 @@ from ornstein.reference.common import paired_rows, source
 _BLOCK = 1 << 22  # entries of a block of a distance matrix
 _DIRECTIONS = 0x7377  # key of the random directions of `sliced_w2`
 _SPLITS = 0x666C  # key of the random splits of `floor`
-_BANDWIDTH_SAMPLES = 1000  # of each set, for the median distance
+_BANDWIDTH_SAMPLES = 1000  # largest number of samples of each set for the median distance
 _CANDIDATES = 4  # nearest rows by matrix product, whose distances are then taken exactly
 
 

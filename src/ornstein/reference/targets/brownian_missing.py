@@ -36,7 +36,7 @@ from ornstein.core.numerics.tabulated_density import Line
 from ornstein.reference.common import require_batch, source
 
 _DOUBLE = torch.float64
-_STD = 2.0  # of the log of each scale
+_STD = 2.0  # prior standard deviation of the log of each scale
 _BLOCK = 4096  # ratios that are tabulated at once
 _RATIO, _SCALE, _STEPS, _ERRORS = 0, 1, 2, 3  # keys of the random numbers of exact samples
 _RATIO_END, _RATIO_NODES = 24.0, 4097  # table of the log ratio l of the scales

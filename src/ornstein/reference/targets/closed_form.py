@@ -29,8 +29,8 @@ from ornstein.reference.targets.base import Normalised
 _DOUBLE = torch.float64
 _NORMALS = 0  # key of the normal numbers of the funnel and the banana
 _COMPONENT, _NUMERATORS, _DENOMINATORS = 0, 1, 2  # keys of the numbers of the Student mixture
-_COMPONENTS = 10  # of the Student mixture
-_SMALLEST_EXPONENTIAL = 1e-300  # a draw of 0 would divide by 0
+_COMPONENTS = 10  # number of components of the Student mixture
+_SMALLEST_EXPONENTIAL = 1e-300  # smallest exponential number, as a draw of 0 would divide by 0
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ from ornstein.core.numerics.gaussian import LOG_2PI
 from ornstein.errors import OrnsteinError
 from ornstein.reference.common import require_batch
 
-_VARIANCE = 1.91  # v, of the log-rate
-_DECAY = 33.0  # of the correlation, per side of the square
+_VARIANCE = 1.91  # v, the variance of the log-rate
+_DECAY = 33.0  # decay rate of the correlation, per side of the square
 
 
 @dataclass(frozen=True)
