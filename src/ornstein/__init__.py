@@ -10,9 +10,9 @@ Both use the same core: a linear SDE is given by two functions of time, a model 
 the clean point, a step is a Gaussian kernel, and one loop draws from the kernels and calls watchers
 after each step.
 
-The everyday names are here; the others are in subpackages: `orn.processes`, `orn.methods`, `orn.mcmc`,
-`orn.paths`, `orn.random`, `orn.simulation`, `orn.solvers`, `orn.spacing`, `orn.calculus`,
-`orn.pde`, `orn.laws`, `orn.montecarlo`, `orn.targets`, `orn.metrics`, `orn.nets`,
+The everyday names are here; the others are in subpackages: `orn.processes`, `orn.methods`,
+`orn.mcmc`, `orn.paths`, `orn.random`, `orn.simulation`, `orn.solvers`, `orn.spacing`,
+`orn.calculus`, `orn.pde`, `orn.laws`, `orn.montecarlo`, `orn.targets`, `orn.metrics`, `orn.nets`,
 `orn.parametrisations`, `orn.codecs`, `orn.dequantise`, `orn.noise_levels`, `orn.training`,
 `orn.density`, `orn.supports`. The file ``__init__.pyi`` lists where each name is defined; a name is
 imported when it is first used.
