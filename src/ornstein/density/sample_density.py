@@ -157,7 +157,7 @@ def sample_density(
 
 
 class _Diffusion(NamedTuple):
-    """A frozen diffusion model of the density, with what its training measured.
+    """A frozen diffusion model of the density, with particles that did not train the model.
 
     Attributes:
         model: the model.

@@ -25,7 +25,7 @@ _MOMENTS = np.stack((_WEIGHTS / 2, 3 * _WEIGHTS * NODES))
 
 
 def segment_rates(w: Array, length: Array) -> tuple[Array, Array]:
-    """Return the jump rates up and down a segment of a grid, divided by D over a length.
+    """Return the jump rates up and down a segment, without the factor D / h of a cell.
 
     They are ``B(-P) / l`` and ``B(P) / l``, with the correction factor of the mean displacement.
 

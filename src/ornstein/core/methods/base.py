@@ -88,7 +88,7 @@ class SolverOrders:
 
 @dataclass(frozen=True)
 class SDEMethod(Method):
-    """Base class of methods for general equations, which declare in `solves` the noise they handle.
+    """Base class of methods for general equations, which declare in `solves` what they handle.
 
     A method of your own derives from it, states ``solves`` and ``order``, and implements ``step``.
     It then works in `ornstein.solve`, `ornstein.simulate` and the estimators of expectations. A

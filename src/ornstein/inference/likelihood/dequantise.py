@@ -60,7 +60,7 @@ _DENSITY = 1  # key of the noise for the density there
 
 @runtime_checkable
 class Dequantisation(Protocol):
-    """A rule that draws a random point in the cell of each quantised value."""
+    """A rule that draws a random point for each quantised value, with its log-density."""
 
     def draw(self, x: Tensor, levels: Levels, noise: Noise) -> tuple[Tensor, Tensor]:
         """Draw a point for each level, with ``log q``, which is subtracted from the log-density.
