@@ -113,6 +113,33 @@ def smc_draws(**keywords):
     return orn.draw_smc(small_sampler(), n=64, **keywords)
 
 
+def trained(**keywords):
+    """The number of steps that a training reports."""
+    seen = []
+    objective = orn.DenoisingObjective(torch.zeros(8, 2), batch=2)
+    with torch.random.fork_rng(devices=[]):
+        denoiser = orn.Denoiser(orn.MLP(2, 4, 1), orn.VP())
+    model = orn.DiffusionModel(denoiser, orn.codecs.Codec(torch.zeros(2), torch.ones(2)))
+    keywords = dict.fromkeys(keywords, seen.append)
+    orn.train(model, objective, orn.TrainingConfig(steps=2), **keywords)
+    return len(seen)
+
+
+def counted(**keywords):
+    """The numbers of samples that a likelihood reports."""
+    seen = []
+    keywords = dict.fromkeys(keywords, seen.append)
+    small_sampler().log_likelihood(torch.zeros(3, 2), tol=0.1, batch=2, **keywords)
+    return seen
+
+
+def replayed(**keywords):
+    """The fraction of paths that are noised from a buffer."""
+    buffer = orn.training.ReplayBuffer(torch.zeros(3, 1), torch.zeros(3))
+    objective = orn.training.PathObjective(normal, TIMES, buffer=buffer, **keywords)
+    return objective.replay_fraction
+
+
 RENAMED = {
     "solve": (solution, "ts", "times", TIMES),
     "FokkerPlanck.solve": (
@@ -143,6 +170,9 @@ RENAMED = {
     "tune": (tuned, "progress", "callback", None),
     "mode_coverage": (covered, "share", "fraction", 0.5),
     "ReplayBuffer.joined": (joined, "most", "max_size", 4),
+    "PathObjective": (replayed, "share", "replay_fraction", 0.5),
+    "train": (trained, "report", "callback", None),
+    "log_likelihood": (counted, "report", "callback", None),
     "draw_smc.what": (smc_draws, "what", "density", normal),
     "draw_smc.islands": (smc_draws, "islands", "independent_groups", 4),
     "draw_weighted": (

@@ -120,7 +120,7 @@ def test_sample_i_is_the_same_in_any_batch_within_its_error(trained, rule):
 
 def test_each_batch_is_reported_and_the_largest_cost_is_given():
     model, x, seen = wild(), points(7), []
-    whole = model.log_likelihood(x, **COARSE, batch=3, report=seen.append)
+    whole = model.log_likelihood(x, **COARSE, batch=3, callback=seen.append)
     each = [model.log_likelihood(part, **COARSE) for part in x.split(3)]
     assert seen == [3, 6, 7]
     assert whole.evaluations == max(p.evaluations for p in each) and whole.passes == max(

@@ -136,7 +136,12 @@ def test_path_losses_vanish_at_the_exact_posterior_on_any_paths(share, widen):
     posterior, times = law.posterior(SDE), SDE.times(160)
     buffer = ReplayBuffer(law.sample(500, seed=2) * 1.2, torch.zeros(500))
     loss, none = PathObjective(
-        lambda x: law.log_prob(x) + 3, times, batch=400, share=share, buffer=buffer, widen=widen
+        lambda x: law.log_prob(x) + 3,
+        times,
+        batch=400,
+        replay_fraction=share,
+        buffer=buffer,
+        widen=widen,
     )(posterior, 0)
     assert none is None and len(loss) == 400
     assert float(loss.mean()) < 0.01
@@ -162,4 +167,4 @@ def test_a_buffer_is_drawn_from_in_proportion():
 
 def test_bad_input():
     with pytest.raises(OrnsteinError, match="only with a buffer"):
-        PathObjective(lambda x: x[:, 0], SDE.times(4), share=0.5)
+        PathObjective(lambda x: x[:, 0], SDE.times(4), replay_fraction=0.5)

@@ -35,7 +35,7 @@ def test_interrupted_and_resumed_equals_uninterrupted_to_the_bit(tmp_path, step)
 def test_after_an_interruption_the_folder_loads_and_holds_the_average(tmp_path):
     handler = signal.getsignal(signal.SIGINT)  # ignored where the tests run in a shell's background
     stop_after(3, tmp_path)
-    three = orn.train(fresh_model(), objective(), SIX, report=lambda now: None)
+    three = orn.train(fresh_model(), objective(), SIX, callback=lambda now: None)
     loaded = orn.load(tmp_path)
     tensors, metadata = checkpoint.load_tensors(tmp_path / "training.safetensors")
     assert metadata["step"] == "3"
@@ -59,7 +59,7 @@ def test_average_follows_its_formula():
     model, seen = fresh_model(), []
     start = weights(model).detach().clone()
     result = orn.train(
-        model, objective(), SIX, report=lambda now: seen.append(weights(model).detach().clone())
+        model, objective(), SIX, callback=lambda now: seen.append(weights(model).detach().clone())
     )
     average = start.double()
     for k, w in enumerate(seen):
@@ -82,7 +82,7 @@ def test_first_step_is_adamw_with_clipping_and_warm_up():
         model,
         objective(),
         orn.TrainingConfig(steps=2, rate=1e-2, warmup=2, clip=1e-3, decay=0.1),
-        report=once,
+        callback=once,
     )
     lr = 1e-2 / 2
     expected = before * (1 - lr * 0.1) - lr * g / (g.abs() + 1e-8)

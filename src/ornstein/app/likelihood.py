@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ornstein.app.files import claim_folder, writing
 from ornstein.app.imports import Imports, made
-from ornstein.app.options import arguments, condition_values, parameters, takes
+from ornstein.app.options import arguments, condition_values, takes
 from ornstein.app.scores import Scores
 from ornstein.core.random.noise import Noise
 from ornstein.core.timesteps import spacing as spacings
@@ -128,8 +128,8 @@ class LikelihoodCommand:
             divergence=rule,
             label=None,
             conditions=dict(conditions),
+            callback=_Report(len(x), self.batch),
         )
-        keywords[_progress_argument()] = _Report(len(x), self.batch)
         return Scores(
             model.log_likelihood(x, **keywords),
             torch.cat([b.value for b in bounds]),
@@ -160,12 +160,6 @@ class LikelihoodCommand:
         if data.labels is None:
             raise DataError(f"--label data: {self.data} comes without labels; pass whole numbers")
         return x, data.labels[: self.n]
-
-
-def _progress_argument() -> str:
-    """Return the callback argument of `log_likelihood`, called after each batch."""
-    names = parameters(DiffusionModel.log_likelihood)
-    return "callback" if "callback" in names else "report"
 
 
 class _Report:

@@ -1,4 +1,4 @@
-"""The files of a run folder: JSON and safetensors, written atomically and never unpickled.
+"""Files of a run folder: JSON and safetensors, written atomically and never unpickled.
 
 Every file is written next to its place, flushed to the disk, and moved there in one step: a reader
 sees the old file or the new one, never half of one, also after a crash or on a full disk. What the
@@ -6,6 +6,7 @@ files of a model hold is defined in `ornstein.inference.run_folder`.
 """
 
 __all__ = [
+    "folder_path",
     "load_tensors",
     "read_config",
     "save_tensors",
@@ -27,8 +28,19 @@ from torch import Tensor
 from ornstein.errors import CheckpointError
 
 
+def folder_path(folder: Any) -> Path:
+    """Return the path of a run folder; empty text is refused, as it would mean the current folder.
+
+    Raises:
+        CheckpointError: for empty text, or an object that is no path.
+    """
+    if not isinstance(folder, str | Path) or not str(folder).strip():
+        raise CheckpointError(f"run folder {folder!r}: pass the path of a folder, such as 'runs/x'")
+    return Path(folder)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by new content in one step.
+    """Replace a file by new content in one step, so that no reader sees a part.
 
     Args:
         path: the file; its folder is made where it is missing.
@@ -128,7 +140,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a file."""
+    """Return the bytes of a file, or raise `CheckpointError`."""
     if not path.parent.is_dir():
         raise CheckpointError(f"{path.parent}: there is no such folder")
     try:

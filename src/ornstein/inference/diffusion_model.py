@@ -1,4 +1,4 @@
-"""The diffusion model: a trained denoiser and the codec between its space and the user's.
+"""The diffusion model: a trained denoiser, and a codec between its space and the user's.
 
 It is what `ornstein.fit` returns and what a run folder holds. Models learned from samples and
 models learned from densities are the same kind of object: `sample`, `log_likelihood`, `elbo` and
@@ -44,7 +44,7 @@ class DiffusionModel(SamplingModel, LikelihoodModel):
         return model_summary.html(self)
 
     def config(self) -> dict[str, Any]:
-        """Return everything that is not a tensor, as JSON takes it.
+        """Return everything of the model that is not a tensor, as JSON takes it.
 
         Raises:
             OrnsteinError: for a part without a configuration, or a process made of functions.
@@ -58,7 +58,7 @@ class DiffusionModel(SamplingModel, LikelihoodModel):
             OrnsteinError: if a part of the model has no configuration (see `config`).
             CheckpointError: if the disk refuses.
         """
-        folder, config = Path(path), self.config()
+        folder, config = checkpoint.folder_path(path), self.config()
         checkpoint.save_tensors(folder / "model.safetensors", run_folder.tensors(self))
         checkpoint.write_config(folder / "config.json", config)
         return folder
@@ -81,4 +81,4 @@ def load(path: str | Path) -> DiffusionModel:
         >>> orn.load(model.save(tempfile.mkdtemp())).event_shape
         (2,)
     """
-    return DiffusionModel(**run_folder.read(Path(path)))
+    return DiffusionModel(**run_folder.read(checkpoint.folder_path(path)))

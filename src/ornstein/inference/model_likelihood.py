@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.numerics.checks import require_integers
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.random.noise import Noise
 from ornstein.core.timesteps.spacing import Spacing
 from ornstein.errors import OrnsteinError
@@ -24,12 +25,13 @@ from ornstein.inference.likelihood.dequantise import DiscreteLogProb, Noised, di
 from ornstein.inference.likelihood.elbo import Bound, elbo
 from ornstein.inference.likelihood.probability_flow import LogLikelihood, log_likelihood
 from ornstein.inference.likelihood.trace import Divergence
-from ornstein.models.conditions import Conditions
+from ornstein.models.conditions import Conditions, Label
 
 
 class LikelihoodModel(BoundModel):
     """The part of a `DiffusionModel` that computes likelihoods and bounds on them."""
 
+    @renamed_arguments(report="callback")
     def log_likelihood(
         self,
         x: Tensor | np.ndarray,
@@ -39,7 +41,7 @@ class LikelihoodModel(BoundModel):
         refine: bool = True,
         label: Labels = None,
         batch: int = 256,
-        report: Callable[[int], None] = lambda done: None,
+        callback: Callable[[int], None] | None = None,
         conditions: Given = None,
     ) -> LogLikelihood:
         """Compute ``log p(x)`` of the probability flow in nats, each sample with its error.
@@ -56,7 +58,7 @@ class LikelihoodModel(BoundModel):
             label: a class for all, or one per sample, for the conditional likelihood.
             batch: samples at a time. A batch shares its steps: sample i changes with it by about
                 its error.
-            report: called after each batch with the number of samples that are done.
+            callback: called after each batch with the number of samples that are done.
             conditions: values of conditions by name, for all or one per sample. Samples of
                 different values do not share their steps.
 
@@ -65,7 +67,10 @@ class LikelihoodModel(BoundModel):
             the mean over samples, ``x_T`` in the model's space.
         """
         require_integers(1, batch=batch)
-        z, parts, places, done = self.encode(x), [], [], 0
+        z = self.encode(x)
+        parts = []
+        places = []
+        done = 0
         for group, place in self.conditions(label, conditions).groups(len(z)):
             posterior, noise = self.bind(group), _probes(Noise(seed), group)
             for first in range(0, len(place), batch):
@@ -74,7 +79,8 @@ class LikelihoodModel(BoundModel):
                 parts.append(log_likelihood(posterior, z[rows], tol, divergence, own, refine))
                 places.append(rows)
                 done += len(rows)
-                report(done)
+                if callback is not None:
+                    callback(done)
         joined = LogLikelihood.joined(parts, torch.cat(places).argsort())
         return joined.shifted(-self.codec.log_det(z))
 
@@ -150,9 +156,9 @@ class LikelihoodModel(BoundModel):
 
 
 def _probes(noise: Noise, cond: Conditions) -> Noise:
-    """The source of the probes for samples with the same conditions."""
+    """Return the random numbers of the divergence for samples with the same conditions."""
     if not cond:
         return noise
-    if set(cond) == {"label"}:
+    if set(cond) == {"label"} and isinstance(cond.kinds["label"], Label):
         return noise.fold(int(cond["label"]))
     return noise.fold(*(f"{name}={value.tolist()}" for name, value in sorted(cond.items())))

@@ -1,4 +1,4 @@
-"""The trainer: the loop from an objective to a trained model, for samples and for densities.
+"""The training loop, from an objective to a trained model, for samples and for densities.
 
 An objective maps the number of a step to losses; everything random in step k comes from
 ``Noise(seed).fold(k)``, so a training that was interrupted and resumed takes the same steps as one
@@ -20,20 +20,22 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ornstein.core.numerics.deprecated import renamed_arguments
 from ornstein.core.random.noise import Noise
 from ornstein.errors import DataError
+from ornstein.inference import checkpoint
 from ornstein.inference.diffusion_model import DiffusionModel
 from ornstein.models.denoiser import Denoiser
 from ornstein.training.progress import LossLog, TrainingProgress
 from ornstein.training.state import TrainingConfig, TrainingState
 
-_LOG_EVERY = 100  # steps
-_DROPOUT = -5  # key of the random numbers of the networks
+_LOG_EVERY = 100  # steps between two lines of the log
+_DROPOUT = -5  # key of the random numbers for dropout
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """A function to minimise: the losses of each step, and their log-SNR where they have one."""
+    """An objective to minimise: the losses of each step, with their log-SNR where they have one."""
 
     def __call__(self, denoiser: Denoiser, k: int) -> tuple[Tensor, Tensor | None]:
         """Return ``(losses, log_snr)`` of step k, both ``(batch,)``.
@@ -43,18 +45,15 @@ class Objective(Protocol):
         ...
 
 
-def _ignore(progress: TrainingProgress) -> None:
-    """Report nothing."""
-
-
+@renamed_arguments(report="callback")
 def train(
     model: DiffusionModel,
     objective: Objective,
     training: TrainingConfig,
-    out: Path | None = None,
-    report: Callable[[TrainingProgress], None] = _ignore,
+    out: str | Path | None = None,
+    callback: Callable[[TrainingProgress], None] | None = None,
 ) -> DiffusionModel:
-    """Minimise an objective over the weights of a model's denoiser, which is trained in place.
+    """Train a model's denoiser in place, by minimising an objective over the weights.
 
     Args:
         model: the model to train.
@@ -62,7 +61,7 @@ def train(
         training: settings of the optimiser.
         out: run folder for checkpoints and ``log.jsonl``; if it holds a training of this model,
             that is resumed.
-        report: called after every step.
+        callback: called after every step.
 
     Returns:
         The model with averaged weights.
@@ -80,9 +79,10 @@ def train(
         >>> orn.train(model, objective, orn.TrainingConfig(steps=3)).sample(4, steps=2).shape
         torch.Size([4, 2])
     """
-    trained = minimise(model, objective, training, out, report)
-    if out is not None:
-        trained.save(out)
+    folder = None if out is None else checkpoint.folder_path(out)
+    trained = minimise(model, objective, training, folder, callback)
+    if folder is not None:
+        trained.save(folder)
     return trained
 
 
@@ -93,9 +93,11 @@ def minimise(
     objective: Objective,
     training: TrainingConfig,
     out: Path | None = None,
-    report: Callable[[TrainingProgress], None] = _ignore,
+    callback: Callable[[TrainingProgress], None] | None = None,
 ) -> DiffusionModel:
-    """Train as `train` does, without writing the model at the end: the caller has more to add.
+    """Minimise an objective as `train` does, without saving the model at the end.
+
+    The caller has more to add to the model.
 
     The state of the training is written, from which a second call continues.
     """
@@ -108,7 +110,8 @@ def minimise(
         for k in range(state.step, training.steps):
             losses, log_snr, loss = _step(state, objective, k, training)
             log.add(losses, log_snr)
-            report(TrainingProgress(state.step, training.steps, loss))
+            if callback is not None:
+                callback(TrainingProgress(state.step, training.steps, loss))
             if out is not None:
                 if state.step % _LOG_EVERY == 0 or state.step == training.steps:
                     log.write(out, state.step, time.monotonic() - began)
@@ -126,7 +129,7 @@ def minimise(
 def _step(
     state: TrainingState, objective: Objective, k: int, training: TrainingConfig
 ) -> tuple[Tensor, Tensor | None, float]:
-    """The losses of step k, their log-SNR and their mean, after an update by them."""
+    """Take one training step, and return its losses, their log-SNR and their mean."""
     with _seeded(training.seed, k):
         losses, log_snr = objective(state.denoiser, k)
         loss = losses.mean()
@@ -141,7 +144,7 @@ def _step(
 
 @contextmanager
 def _seeded(seed: int, k: int) -> Iterator[None]:
-    """Make torch's global generator, from which dropout draws, a function of the step."""
+    """Seed torch's global generator, from which dropout draws, by the number of the step."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(Noise(seed).fold(_DROPOUT, k).generator().initial_seed())
         yield
@@ -149,7 +152,7 @@ def _seeded(seed: int, k: int) -> Iterator[None]:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Give an event that the first Ctrl-C sets, so that no step is cut in half.
+    """Yield an event that the first Ctrl-C sets, so that no step is cut in half.
 
     The second Ctrl-C interrupts at once.
     """

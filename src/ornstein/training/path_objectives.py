@@ -1,4 +1,4 @@
-"""Objectives for a density: regression on particles with scores, and losses on path weights.
+"""Objectives to train on a density: regression with scores, and losses on path weights.
 
 Regression. For ``x_t = alpha x_0 + sigma z`` and the score ``g = grad log rho(x_0)`` there are two
 estimates of E[x_0 | x_t] in hand: x_0 itself (denoising), and, as the score at t is ``E[g | x_t] /
@@ -46,15 +46,15 @@ from ornstein.errors import OrnsteinError
 from ornstein.models.denoiser import LOG_SNR_KNOTS, Denoiser
 from ornstein.training.denoising import DenoisingObjective
 
-_EARLIEST = 1e-12  # of T: the first time, where the process has a little noise
-_TINY = 1e-30  # in place of the variance of a variate that is 0 everywhere
+_EARLIEST = 1e-12  # first time, in units of T, where the process has a little noise
+_TINY = 1e-30  # in place of the variance of a control variate that is 0 everywhere
 
 Control = Callable[[Tensor], Tensor]
 """Log-SNR to ``c / cos^2``: 0 is denoising, 1 exact for N(0, 1)."""
 
 
 def adjoint_matching(log_snr: Tensor) -> Tensor:
-    """Return c = 1, for regression on the score alone, without x_0.
+    """Return ``1 + e^{-lambda}``, the control of regression on the score alone.
 
     Args:
         log_snr: of the levels.
@@ -67,7 +67,7 @@ def adjoint_matching(log_snr: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ControlTable:
-    """A control ``c / cos^2`` that is linear between the knots `LOG_SNR_KNOTS`.
+    """A table of controls ``c / cos^2``, linear between the knots `LOG_SNR_KNOTS`.
 
     Args:
         values: ``(k,)``.
@@ -76,7 +76,7 @@ class ControlTable:
     values: Tensor
 
     def __call__(self, log_snr: Tensor) -> Tensor:
-        """Return ``c / cos^2`` at each log-SNR."""
+        """Return the control ``c / cos^2`` at each log-SNR by interpolation."""
         step = LOG_SNR_KNOTS[1] - LOG_SNR_KNOTS[0]
         place = ((log_snr - LOG_SNR_KNOTS[0]) / step).clamp(0, len(LOG_SNR_KNOTS) - 1).float()
         left = place.floor().clamp(max=len(LOG_SNR_KNOTS) - 2).long()
@@ -84,7 +84,10 @@ class ControlTable:
 
 
 def _variate(sde: LinearSDE, t: Tensor, z: Tensor, score: Tensor, control: Tensor) -> Tensor:
-    """The variate ``c u``, by the control c / cos^2, which is finite at both ends of time."""
+    """Return the control variate ``c u``, from the control c / cos^2.
+
+    This control is finite at both ends of time.
+    """
     cos, sin, _ = sde.polar(t)
     return per_sample(control, z) * (
         per_sample(cos * sin, z) * z + per_sample(sin.square(), z) * score
@@ -95,7 +98,7 @@ def _variate(sde: LinearSDE, t: Tensor, z: Tensor, score: Tensor, control: Tenso
 def control_table(
     sde: LinearSDE, x0: Float[Tensor, "n d"], scores: Float[Tensor, "n d"], noise: Noise
 ) -> ControlTable:
-    """Estimate the control of least variance at each of `LOG_SNR_KNOTS`, between 0 and 1.
+    """Estimate the control that minimises the variance at each of `LOG_SNR_KNOTS`, in [0, 1].
 
     It is ``- E[r u] / E[u^2]`` with r the residual of x_0 under the posterior mean of N(0, 1).
 
@@ -117,7 +120,7 @@ def control_table(
 
 @dataclass(frozen=True)
 class TargetScoreMatching:
-    """Denoising with a control variate made of scores, which lowers the variance of the target.
+    """Denoising with a control variate made of target scores, which lowers the variance.
 
     Batches, times and weights are those of a `DenoisingObjective`.
 
@@ -146,7 +149,7 @@ class TargetScoreMatching:
 
 @dataclass(frozen=True)
 class ReplayBuffer:
-    """A buffer of weighted particles from which paths are noised, in proportion to their weights.
+    """A buffer of weighted particles, from which training draws in proportion to weight.
 
     Args:
         x: ``(n, *event)``.
@@ -176,6 +179,7 @@ class ReplayBuffer:
         return ReplayBuffer(torch.cat([self.x, x])[-max_size:], torch.cat(sets)[-max_size:])
 
 
+@renamed_arguments(share="replay_fraction")
 @dataclass(frozen=True)
 class PathObjective:
     """A loss on the log-weights of fresh paths, such as `log_variance` or `trajectory_balance`.
@@ -187,8 +191,8 @@ class PathObjective:
         times: the grid of the paths.
         loss: ``log_w -> losses``.
         batch: paths per step.
-        share: fraction of the batch that is noised from the buffer; for losses that may be taken
-            on any paths.
+        replay_fraction: fraction of the batch that is noised from the buffer; for losses that may
+            be taken on any paths.
         buffer: the particles from which paths are noised.
         widen: factor on the standard deviation of the kernels that draw; above 1 explores, for the
             same losses.
@@ -199,22 +203,23 @@ class PathObjective:
     times: Float[Tensor, " k"]
     loss: Callable[[Tensor], Tensor] = log_variance
     batch: int = 512
-    share: float = 0.0
+    replay_fraction: float = 0.0
     buffer: ReplayBuffer | None = None
     widen: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1 or (self.share > 0 and self.buffer is None):
+        if not 0 <= self.replay_fraction <= 1 or (self.replay_fraction > 0 and self.buffer is None):
             raise OrnsteinError(
-                f"PathObjective(share={self.share}): from 0 to 1, and above 0 only with a buffer"
+                f"PathObjective(replay_fraction={self.replay_fraction}): from 0 to 1, and above 0"
+                " only with a buffer"
             )
 
     def __call__(self, denoiser: Posterior, k: int) -> tuple[Tensor, None]:
-        """Return the losses of step k, ``(batch,)``, and None: they belong to no noise level."""
+        """Return the losses of step k, ``(batch,)``, with None as they have no log-SNR."""
         noise = Noise(self.seed).fold(k)
         paths = denoising_paths(denoiser, self.target, self.times).off_path(self.widen)
-        back = round(self.batch * self.share)
+        back = round(self.batch * self.replay_fraction)
         parts = [paths.draw(self.batch - back, noise.fold(0)).log_w] if back < self.batch else []
         if self.buffer is not None and back:
             parts.append(paths.back(self.buffer.draw(back, noise.fold(1)), noise.fold(2)))
