@@ -42,7 +42,7 @@ ELSEWHERE = {
     "log_likelihood": {"x"},  # --data
     "elbo": {"x", "seed", "label", "conditions"},  # those of log_likelihood
 }
-IN_PYTHON_ONLY = {"callback", "report"}  # functions that are called while a run goes on
+IN_PYTHON_ONLY = {"callback"}  # functions that are called while a run goes on
 
 
 def option_names(command):
@@ -159,10 +159,20 @@ def test_conditions_are_read_by_name(tmp_path):
     assert condition_values(None) == {}
 
 
-@pytest.mark.parametrize("text", ["age", "=3", "age=", "age=old", "y=no-such.npy"])
-def test_conditions_of_another_form_are_refused(text):
+@pytest.mark.parametrize(
+    "text", ["age", "=3", "age=", "age=old", "y=no-such.npy", "y=words.npy", "y=empty.npy"]
+)
+def test_conditions_of_another_form_are_refused(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("words.npy", np.array(["a"]))
+    Path("empty.npy").touch()
     with pytest.raises(orn.errors.OrnsteinError, match="write name=value"):
         condition_values([text])
+
+
+def test_a_condition_that_is_given_twice_is_refused():
+    with pytest.raises(orn.errors.OrnsteinError, match="age is given twice"):
+        condition_values(["age=1", "age=2"])
 
 
 SMALLEST = {

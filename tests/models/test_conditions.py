@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import ornstein as orn
-from ornstein.errors import DataError, OrnsteinError
+from ornstein.errors import CheckpointError, DataError, OrnsteinError
+from ornstein.inference import checkpoint
 from ornstein.models.conditions import Conditions
 from ornstein.models.denoiser import LOG_SNR_KNOTS
 from ornstein.training.denoising import denoising_loss
@@ -265,6 +266,17 @@ def test_a_bound_model_is_saved_with_what_is_bound(tmp_path):
     again = orn.load(bound.save(tmp_path))
     assert torch.equal(again.sample(4, 3), bound.sample(4, 3))
     assert again.bound["position"].tolist() == bound.bound["position"].tolist()
+
+
+@pytest.mark.parametrize("name, value", [("other", [1.0]), ("position", [1.0, 2.0, 3.0])])
+def test_bound_values_that_the_network_does_not_take_are_refused_at_the_load(tmp_path, name, value):
+    folder = conditional().given(position=[0.2, 0.4]).save(tmp_path)
+    tensors, _ = checkpoint.load_tensors(folder / "model.safetensors")
+    checkpoint.save_tensors(
+        folder / "model.safetensors", tensors | {f"given.{name}": torch.tensor(value)}
+    )
+    with pytest.raises(CheckpointError, match=name):
+        orn.load(folder)
 
 
 def test_conditions_that_do_not_fit_the_samples_are_refused():

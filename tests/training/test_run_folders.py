@@ -66,6 +66,9 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path):
         {"data_std": -1.0},
         {"param": "w"},
         {"net": []},
+        {"codec": {"levels": 0}},
+        {"codec": {"levels": [0.0, 0.0, 3]}},
+        {"codec": {"layout": "x"}},
     ):
         (tmp_path / "b" / "config.json").write_text(json.dumps(config | wrong))
         with pytest.raises(OrnsteinError):

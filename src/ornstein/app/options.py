@@ -135,8 +135,10 @@ def condition_values(pairs: Collection[str] | None) -> dict[str, Any]:
         try:
             if not (name and equals):
                 raise ValueError("there is no name=")
+            if name in values:
+                raise ValueError(f"{name} is given twice")
             values[name] = _read_value(text)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, EOFError) as error:
             raise OrnsteinError(
                 f"--conditions {pair}: {error}; write name=value, such as age=40, where=0.5,1 or"
                 " y=rows.npy"

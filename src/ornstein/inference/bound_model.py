@@ -1,4 +1,4 @@
-"""A denoiser and a codec with conditions bound: what sampling and likelihoods of a model share."""
+"""The base of a diffusion model: a denoiser and a codec, with conditions bound."""
 
 __all__ = ["BoundModel", "Given", "Labels"]
 
@@ -66,7 +66,7 @@ class BoundModel:
 
     @property
     def levels(self) -> Levels | None:
-        """The levels in the model's space, where the codec is one number per element."""
+        """The levels of quantised data in the model's space, if the codec is a single scale."""
         levels = self.codec.levels
         if levels is None:
             return None
@@ -76,7 +76,7 @@ class BoundModel:
         return Levels((levels.low - shift) / factor, levels.step / factor, levels.count)
 
     def given(self: _Model, **conditions: Any) -> _Model:
-        """Bind conditions, ``model.given(label=3)``, and return a model of what is left.
+        """Bind conditions, ``model.given(label=3)``, and return a model of the others.
 
         Args:
             conditions: for each name, one value for all samples or one per sample.
@@ -96,10 +96,16 @@ class BoundModel:
             label: value of the condition "label".
             conditions: values of conditions by name.
         """
-        values = {**self.bound, **(conditions or {})}
+        kinds = self.denoiser.conditions
+        call = Conditions.of(kinds, {} if conditions is None else conditions)
+        if label is not None and "label" in call:
+            raise OrnsteinError(
+                "label= and conditions={'label': ...} are the same: pass one of the two"
+            )
+        values = {**self.bound, **call}
         if label is not None:
             values["label"] = label
-        return Conditions.of(self.denoiser.conditions, values)
+        return Conditions.of(kinds, values)
 
     def posterior(
         self, label: Labels = None, guidance: float | None = None, conditions: Given = None
@@ -130,7 +136,7 @@ class BoundModel:
         return posterior if guidance is None else guide(posterior, self.denoiser, guidance)
 
     def encode(self, x: Tensor | np.ndarray) -> Tensor:
-        """Return samples as the user has them in the model's space, ``(n, *event)``.
+        """Map samples in the user's layout to the model's space, ``(n, *event)``.
 
         Raises:
             OrnsteinError: for none, or of another shape than the model's.

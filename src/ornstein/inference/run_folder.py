@@ -32,7 +32,7 @@ FORMAT = 2
 """Of configurations that are written; 1 named classes without their modules."""
 
 _MAX_EVENT = 2**28  # numbers in an event, 1 GiB in float32: more is a damaged configuration
-_RENAMED = {"embedding.labels.": "embedding.inputs.0."}  # of tensors, since format 1
+_RENAMED = {"embedding.labels.": "embedding.inputs.0."}  # new names of tensors, since format 1
 
 
 def configuration(model: BoundModel) -> dict[str, Any]:
@@ -185,9 +185,9 @@ def _codec(config: Mapping[str, Any], state: Mapping[str, Tensor], event: list[i
     cls, arguments = registry.lookup(config, Codec) if "class" in config else (Codec, dict(config))
     codec: Codec = cls.from_config(arguments, state)  # type: ignore[attr-defined]
     if cls is Codec:
-        if not bool((codec.shift.isfinite() & codec.factor.isfinite()).all()):
-            raise CheckpointError("the codec's shift and factor must be finite")
         for name, tensor in state.items():
+            if not bool(tensor.isfinite().all()):
+                raise CheckpointError(f"the codec's {name} holds NaN or infinite numbers")
             matrix = name == "factor" and list(tensor.shape) == event * 2
             if not matrix and not _broadcasts(tensor.shape, event):
                 raise CheckpointError(f"the codec's {name} of shape {tuple(tensor.shape)}")

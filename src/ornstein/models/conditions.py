@@ -38,12 +38,14 @@ class Conditions(Mapping[str, Tensor]):
 
     @classmethod
     def of(cls, kinds: Mapping[str, Condition], given: Mapping[str, Any]) -> "Conditions":
-        """Check the names and the values that a user gives.
+        """Check the names and the values of conditions that a user gives.
 
         Raises:
             OrnsteinError: for a name that is not declared, or a value that its kind refuses.
         """
-        unknown = sorted(set(given) - set(kinds))
+        if not isinstance(given, Mapping):
+            raise OrnsteinError(f"conditions={given!r}: pass a dictionary, such as {{'age': 40}}")
+        unknown = [name for name in given if name not in kinds]
         if unknown:
             takes = list(kinds) or "no conditions: it was trained without"
             raise OrnsteinError(f"condition {unknown}: the network takes {takes}")
@@ -65,7 +67,7 @@ class Conditions(Mapping[str, Tensor]):
         return len(self.values)
 
     def rows(self, n: int, like: Tensor | None = None) -> "Conditions":
-        """Return one row per sample for n samples.
+        """Expand all conditions to one row per sample, for n samples.
 
         Args:
             n: number of samples.
@@ -87,11 +89,11 @@ class Conditions(Mapping[str, Tensor]):
         )
 
     def take(self, index: Int[Tensor, " k"] | slice) -> "Conditions":
-        """Return the rows of some samples; a value for all samples stays as it is."""
+        """Select the rows of some samples; a value for all samples stays as it is."""
         return self._map(lambda name, v: v[index] if self._has_rows(name) else v)
 
     def cycle(self, n: int) -> "Conditions":
-        """Return n rows, the rows in turn; a value for all samples stays as it is."""
+        """Repeat the rows in turn to n rows; a value for all samples stays as it is."""
         return self._map(lambda name, v: v[torch.arange(n) % len(v)] if self._has_rows(name) else v)
 
     def groups(self, n: int) -> "list[tuple[Conditions, Tensor]]":
@@ -105,7 +107,9 @@ class Conditions(Mapping[str, Tensor]):
         return [(rows._map(lambda name, v, i=int(p[0]): v[i]), p) for p in places]
 
     def _has_rows(self, name: str) -> bool:
+        """Return whether a condition has one row per sample instead of one value."""
         return self.values[name].ndim > len(self.kinds[name].shape)
 
     def _map(self, change: Callable[..., Tensor]) -> "Conditions":
+        """Return the conditions with each value changed by a function of name and value."""
         return Conditions(self.kinds, {name: change(name, v) for name, v in self.values.items()})

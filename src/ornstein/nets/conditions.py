@@ -86,7 +86,8 @@ class Label(Condition):
 
     def collate(self, values: Any) -> Int[Tensor, "*n"]:
         classes = torch.as_tensor(values)
-        if classes.is_floating_point() and bool((classes != classes.round()).any()):
+        fractional = classes.is_floating_point() and bool((classes != classes.round()).any())
+        if classes.is_complex() or fractional:
             raise OrnsteinError("labels are whole numbers")
         classes = classes.long()
         if classes.ndim > 1 or bool(((classes < 0) | (classes >= self.classes)).any()):
@@ -106,6 +107,10 @@ class _LabelEmbedding(nn.Module):
 
     def forward(self, label: Int[Tensor, " b"]) -> Float[Tensor, "b width"]:
         return self.table(label)
+
+
+_MAX_DEVIATIONS = 1e6  # standard deviations from the mean, beyond which a network overflows
+_MAX_ROUNDING = 1e-2  # standard deviations that a value may change by in single precision
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class Vector(Condition):
 
     @classmethod
     def of(cls, values: Float[Tensor, "n dim"]) -> "Vector":
-        """Declare the vector whose mean and standard deviation are those of given rows."""
+        """Declare a vector condition with the mean and standard deviation of given rows."""
         x = values.double()
         std = x.std(0)
         std = torch.where(std > 0, std, torch.ones_like(std))
@@ -156,12 +161,30 @@ class Vector(Condition):
         return torch.full((self.dim,), torch.nan, dtype=torch.float32)
 
     def collate(self, values: Any) -> Float[Tensor, "*n dim"]:
-        x = torch.as_tensor(values).to(torch.float32)
+        given = torch.as_tensor(values)
+        if isinstance(values, float | list | tuple) and given.is_floating_point():
+            given = torch.as_tensor(values, dtype=torch.float64)
+        if given.is_complex():
+            raise OrnsteinError(
+                f"dtype {given.dtype}: pass real and imaginary parts as two entries"
+            )
+        x = given.to(torch.float32)
         if self.dim == 1 and (x.ndim == 0 or (x.ndim == 1 and len(x) != 1)):
             x = x[..., None]
         if x.ndim not in (1, 2) or x.shape[-1] != self.dim or not bool(x.isfinite().all()):
             raise OrnsteinError(
                 f"shape {tuple(x.shape)}: pass {self.dim} finite numbers, or (n, {self.dim})"
+            )
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        if bool(((x - mean).abs() > _MAX_DEVIATIONS * std).any()):
+            raise OrnsteinError(
+                f"it is more than {_MAX_DEVIATIONS:g} standard deviations ({self.std}) away from"
+                f" the mean {self.mean} of the training data"
+            )
+        if bool(((x.double() - given.double().reshape(x.shape)).abs() > _MAX_ROUNDING * std).any()):
+            raise OrnsteinError(
+                f"its digits are lost in float32: they vary by {self.std} about {self.mean};"
+                " subtract an offset"
             )
         return x
 

@@ -19,8 +19,8 @@ from ornstein.errors import DataError, OrnsteinError
 from ornstein.models.codecs.affine import Codec, Layout, Levels
 from ornstein.models.conditions import Condition, Label, Vector
 
-_CHANNELS = (1, 3, 4)  # of pictures: grey, colour, colour with transparency
-_MAX_LEVELS = 65536  # whole numbers over a wider range are not taken as levels
+_CHANNELS = (1, 3, 4)  # channels of pictures: grey, colour, colour with transparency
+_MAX_LEVELS = 65536  # largest number of levels; whole numbers over a wider range are not quantised
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,8 @@ def check_labels(labels: Any, n: int) -> Tensor | None:
         raise DataError(
             f"the labels are no numbers ({error}): map the classes to whole numbers from 0"
         ) from error
-    if classes.shape != (n,) or (
-        classes.is_floating_point() and bool((classes != classes.round()).any())
-    ):
+    fractional = classes.is_floating_point() and bool((classes != classes.round()).any())
+    if classes.shape != (n,) or classes.is_complex() or fractional:
         raise DataError(
             f"labels of shape {tuple(classes.shape)} and dtype {classes.dtype} for {n} samples:"
             f" need ({n},) whole numbers from 0"
