@@ -81,6 +81,46 @@ CALLS = {
         model.log_likelihood(x, tol=math.nan) | tol=nan
         model.elbo(x, steps=None) | steps=None
     """,
+    "conditions": """
+        model.sample(4, label=1, conditions={"label": 0}) | pass one of the two
+        model.sample(4, conditions=[1]) | a dictionary
+        model.sample(4, conditions={1: 2, "z": 2}) | [1, 'z']
+        model.given(label=1j) | whole numbers
+        conditions.Vector(1).collate(1j) | real and imaginary parts
+        conditions.Vector(1).collate(1e30) | standard deviations
+        conditions.Vector(1, 1.7e9, 30.0).collate([1.7e9 + 1, 1.7e9 + 2]) | digits
+        fit(x, conditions=[1]) | a dictionary
+        fit(x, conditions={1: x}) | names are text
+        fit(x, conditions={"age": x[:, :0]}) | finite numbers
+        fit(x, conditions={"age": torch.complex(x[:, 0], x[:, 1])}) | whole numbers
+        fit(x, conditions={"t": 1.7e9 + torch.arange(4).double()}) | subtract an offset
+        fit(x, labels=[0, 1, 1, 0], conditions={"label": [0, 1, 1, 0]}) | pass one of the two
+        DenoisingObjective(x, batch=0) | batch=0
+        DenoisingObjective(x, drop_label=math.nan) | drop_label=nan
+        DenoisingObjective(x, conditions={"age": x}, drop={"age": 1.5}) | age=1.5
+        DenoisingObjective(x, conditions={"age": x}, drop={"agee": 0.5}) | agee
+    """,
+    "training": """
+        fit("") | empty
+        fit(x, out="") | run folder ''
+        fit(x, steps=1.5) | steps=1.5
+        fit(x, seed="0") | seed='0'
+        fit(x, recipe=None) | recipe=None
+        fit(x, recipe=orn.Recipe) | orn.Recipe
+        fit(x, progress=None) | progress=None
+        load("") | run folder ''
+        load(3) | run folder 3
+        model.save(" ") | run folder ' '
+        TrainingConfig(steps=2.5) | steps=2.5
+        TrainingConfig(rate=math.inf) | rate=inf
+        TrainingConfig(warmup=-1) | warmup=-1
+        TrainingConfig(clip=math.nan) | clip=nan
+        TrainingConfig(save_every=-1.0) | save_every=-1.0
+        Recipe(0, orn.MLP, orn.TrainingConfig(), batch=1.5) | batch=1.5
+        Recipe(0, orn.MLP, orn.TrainingConfig(), held_out=math.nan) | held_out=nan
+        Recipe(0, orn.MLP, orn.TrainingConfig(), sde=3) | pass a LinearSDE
+        Recipe(0, orn.MLP, None) | pass a TrainingConfig
+    """,
 }
 
 

@@ -32,6 +32,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ornstein.core.numerics.checks import require_finite, require_integers
 from ornstein.core.numerics.gaussian import Gaussian, per_sample, sum_event
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.random.noise import Noise
@@ -103,7 +104,7 @@ class edm_weight:
 
 
 def _clean(x0: Tensor, z: Tensor, t: Tensor) -> Tensor:
-    """The clean point itself as the target of the regression."""
+    """Return the clean point, the usual target of the regression."""
     return x0
 
 
@@ -135,7 +136,7 @@ def denoising_loss(
 
 @dataclass(frozen=True)
 class DenoisingObjective:
-    """The objective of learning from samples: the denoising losses of a batch for each step.
+    """The denoising objective: for each training step the losses of a batch of samples.
 
     The batch of step k, its times and its noise are a function of k alone. Batches run through
     permutations of the samples, so that each is seen equally often; times are stratified. Each
@@ -171,6 +172,20 @@ class DenoisingObjective:
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     drop: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        require_integers(1, batch=self.batch)
+        if self.labels is not None and "label" in self.conditions:
+            raise OrnsteinError(
+                "labels= and conditions={'label': ...} are the same: pass one of the two"
+            )
+        names = {*self.conditions, *([] if self.labels is None else ["label"])}
+        if unknown := sorted(set(self.drop) - names):
+            raise OrnsteinError(f"drop={dict(self.drop)}: {unknown} are none of {sorted(names)}")
+        for name, probability in {"drop_label": self.drop_label, **self.drop}.items():
+            require_finite(**{name: probability})
+            if not 0 <= probability <= 1:
+                raise OrnsteinError(f"{name}={probability}: a probability, usually 0.1")
+
     def __call__(self, denoiser: Denoiser, k: int, aim: Aim = _clean) -> tuple[Tensor, Tensor]:
         """Return the losses of step k and their log-SNR, both ``(batch,)``.
 
@@ -189,7 +204,7 @@ class DenoisingObjective:
     def _conditions(
         self, denoiser: Denoiser, index: Tensor, noise: Noise
     ) -> dict[str, Tensor] | None:
-        """The conditions of a batch, some replaced by null values; None where there are none."""
+        """Return the conditions of a batch, some set to null values; None if there are none."""
         values = dict(self.conditions)
         if self.labels is not None:
             values["label"] = self.labels
@@ -208,7 +223,7 @@ class DenoisingObjective:
         return rows or None
 
     def indices(self, k: int) -> Tensor:
-        """Return the samples that step k sees, batch k of an endless sequence of permutations."""
+        """Return the samples of step k, batch k of an endless sequence of permutations."""
         n = len(self.x0)
         first, last = k * self.batch // n, ((k + 1) * self.batch - 1) // n
         start = k * self.batch - first * n
@@ -219,5 +234,5 @@ class DenoisingObjective:
 @lru_cache(4)
 @torch.inference_mode(False)  # a cached tensor must serve every mode
 def _permutation(seed: int, epoch: int, n: int) -> Tensor:
-    """The order of the samples in an epoch."""
+    """Return a random order of the samples for an epoch."""
     return Noise(seed).fold(_ORDER, epoch).uniform((n,), torch.float64).argsort()

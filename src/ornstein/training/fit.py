@@ -1,4 +1,4 @@
-"""From data to a trained model in one call.
+"""Train a model from data in one call: `ornstein.fit`.
 
 The way: `read` makes checked samples, a `Recipe` chooses a network and a training, a codec maps the
 samples to the model's space, the trainer minimises the denoising loss, and held-out samples
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ornstein.core.numerics.checks import require_integers
 from ornstein.core.random.noise import Noise
 from ornstein.errors import CheckpointError, DataError
 from ornstein.inference import checkpoint
@@ -35,8 +36,8 @@ from ornstein.training.recipes import Recipe
 from ornstein.training.recipes import recipe as find_recipe
 
 _SPLIT, _CALIBRATION = 1, 2  # keys of the random numbers
-_MAX_CALIBRATION = 1024  # held-out samples that calibrate
-_MIN_DRAWS = 256  # noise draws at a level of the calibration, where there are fewer samples
+_MAX_CALIBRATION = 1024  # largest number of samples that calibrate the posterior's std
+_MIN_DRAWS = 256  # smallest number of noise draws at each level of the calibration
 
 
 @torch.inference_mode(False)
@@ -51,7 +52,7 @@ def fit(
     progress: bool | Callable[[TrainingProgress], None] = True,
     conditions: Mapping[str, Any] | None = None,
 ) -> DiffusionModel:
-    """Train a diffusion model of data.
+    """Train a diffusion model of data by a recipe, and return the model.
 
     Args:
         data: array, tensor, ``(x, labels)``, torch data set, folder of pictures, .npy, .npz or .csv
@@ -81,6 +82,11 @@ def fit(
         >>> model.sample(5, steps=4).shape
         torch.Size([5, 2])
     """
+    if steps is not None:
+        require_integers(1, steps=steps)
+    folder = None if out is None else checkpoint.folder_path(out)
+    if labels is not None and "label" in (conditions or {}):
+        raise DataError("labels= and conditions={'label': ...} are the same: pass one of the two")
     samples = read(data, labels).given(conditions)
     chosen = find_recipe(recipe, samples)
     codec = samples.codec(chosen.dims)
@@ -104,7 +110,6 @@ def fit(
         conditions={name: rows[trained_on] for name, rows in values.items()},
     )
     model = _initial_model(samples, codec, x, chosen, seed)
-    folder = None if out is None else Path(out)
     if folder is not None:
         _claim(folder, model)
     training = replace(
@@ -123,10 +128,10 @@ def fit(
 def _initial_model(
     samples: Samples, codec: Codec, x: Tensor, chosen: Recipe, seed: int
 ) -> DiffusionModel:
-    """The model before training, with initial weights from the seed alone."""
+    """Return the model before training, with initial weights that depend on the seed alone."""
     event = tuple(x.shape[1:])
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**64)
         net = chosen.net(event, {name: kind for name, (kind, _) in samples.conditions.items()})
     denoiser = Denoiser(net, chosen.sde, chosen.param, float(x.std()), event)
     if missing := sorted(set(samples.conditions) - set(denoiser.conditions)):
@@ -144,7 +149,7 @@ def _initial_model(
 
 
 def _digest(samples: Samples) -> str:
-    """The first digits of a hash of the samples and their conditions."""
+    """Return the first digits of a hash of the samples and their conditions."""
     digest = hashlib.sha256(samples.x.contiguous().numpy().data)
     for name, (_, rows) in samples.conditions.items():
         if name != "label":  # whose name release 0.1 did not hash
@@ -154,7 +159,7 @@ def _digest(samples: Samples) -> str:
 
 
 def _claim(folder: Path, model: DiffusionModel) -> None:
-    """Make sure that a folder can be written and holds nothing else than this training."""
+    """Check that a folder can be written and belongs to this training or to none."""
     if not (folder / "config.json").exists():
         model.save(folder)
         return

@@ -1,4 +1,4 @@
-"""Progress of a training: a record after every step, a bar, and a log of the losses."""
+"""Progress of a training: a record after every step, a progress bar, and a log of the losses."""
 
 __all__ = ["LossLog", "TrainingProgress", "progress_bar"]
 
@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.errors import CheckpointError
+from ornstein.errors import CheckpointError, OrnsteinError
 
-_EDGES = torch.linspace(-8, 8, 9, dtype=torch.float32)  # of the bins of log-SNR for mean losses
-_SMOOTHING = 0.98  # of the loss on the bar: the mean of about 50 steps
-_LINES = 10  # of a training where there is no terminal for a bar
+_EDGES = torch.linspace(-8, 8, 9, dtype=torch.float32)  # edges of the log-SNR bins of mean losses
+_SMOOTHING = 0.98  # smoothing of the loss on the bar: the mean of about 50 steps
+_LINES = 10  # lines that a training prints where there is no terminal for a bar
 
 
 class TrainingProgress(NamedTuple):
-    """The state of a training after a step.
+    """The state of a training after a step, as a callback receives it.
 
     Attributes:
         step: number of steps that are done.
@@ -34,7 +34,7 @@ class TrainingProgress(NamedTuple):
 
 
 class LossLog:
-    """Mean losses, overall and in bins of the log-SNR, as lines of JSON in a run folder."""
+    """A log of mean losses in a run folder, overall and in bins of the log-SNR."""
 
     def __init__(self) -> None:
         self._sums = torch.zeros(len(_EDGES) + 1, dtype=torch.float32)
@@ -78,11 +78,13 @@ class LossLog:
 def progress_bar(
     progress: bool | Callable[[TrainingProgress], None],
 ) -> Iterator[Callable[[TrainingProgress], None]]:
-    """Show a bar on the terminal, plain lines elsewhere, or call the caller's own function.
+    """Yield a callback that shows a progress bar, prints plain lines, or is the user's.
 
     Args:
         progress: True for a bar, False for nothing, or a function that is called after every step.
     """
+    if not (isinstance(progress, bool) or callable(progress)):
+        raise OrnsteinError(f"progress={progress!r}: pass True, False, or a function")
     if not isinstance(progress, bool):
         yield progress
         return

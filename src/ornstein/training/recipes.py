@@ -1,4 +1,4 @@
-"""Recipes: a network, a process and a training that work, for each kind of data.
+"""Recipes: a network, a process and training settings for each kind of data.
 
 A recipe is a plain object to copy and change (`dataclasses.replace`). It says how many dimensions
 of an event are space (0 for tables and points, 1 for sequences, 2 for images, 3 for volumes) and
@@ -14,9 +14,10 @@ from typing import Any
 
 from torch import nn
 
+from ornstein.core.numerics.checks import require_finite, require_integers
 from ornstein.core.processes.linear import LinearSDE
 from ornstein.core.processes.schedules import Cosine
-from ornstein.errors import DataError, UnknownNameError
+from ornstein.errors import DataError, OrnsteinError, UnknownNameError
 from ornstein.models.parametrisations import Parametrisation, edm
 from ornstein.nets.conditions import Condition
 from ornstein.nets.mlp import MLP
@@ -29,8 +30,16 @@ from ornstein.training.noise_levels import LogNormal, TimeLaw
 MakeNet = Callable[[tuple[int, ...], Mapping[str, Condition]], nn.Module]
 """``(event shape, conditions) -> network``; MLP and UNet take the conditions as they are."""
 
-_MAX_POINT_DIM = 3  # of events that are points of space rather than rows of a table
-_MAX_SMALL_SIZE = 16  # pixels across, of pictures that the recipe "digits" is made for
+_MAX_POINT_DIM = 3  # largest dimension of events that are points of space, not rows of a table
+_MAX_SMALL_SIZE = 16  # largest width, in pixels, of pictures for the recipe "digits"
+
+
+_KINDS: dict[str, type] = {
+    "training": TrainingConfig,
+    "sde": LinearSDE,
+    "param": Parametrisation,
+    "drop": Mapping,
+}  # of the fields of a recipe
 
 
 @dataclass(frozen=True)
@@ -73,18 +82,29 @@ class Recipe:
     expected: str = ""
     drop: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        require_integers(0, dims=self.dims)
+        require_integers(1, batch=self.batch)
+        require_finite(held_out=self.held_out)
+        if not 0 <= self.held_out < 1:
+            raise OrnsteinError(f"Recipe(held_out={self.held_out}): a fraction, usually 0.05")
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise OrnsteinError(f"Recipe({name}={value!r}): pass a {kind.__name__}")
+
 
 def _make_unet(
     event: tuple[int, ...], conditions: Mapping[str, Condition], **arguments: Any
 ) -> nn.Module:
-    """A U-Net for an event, channels first."""
+    """Make a U-Net for an event, channels first."""
     return UNet(event[0], conditions=conditions, **arguments)
 
 
 def _make_mlp(
     event: tuple[int, ...], conditions: Mapping[str, Condition], **arguments: Any
 ) -> nn.Module:
-    """An MLP for an event."""
+    """Make an MLP for an event of any shape."""
     return MLP(event, conditions=conditions, **arguments)
 
 
@@ -96,7 +116,7 @@ def _unet(
     dims: int = 2,
     dropout: float = 0.1,
 ) -> MakeNet:
-    """A maker of U-Nets, which can be pickled."""
+    """Return a function that makes U-Nets, and that can be pickled."""
     return partial(
         _make_unet,
         width=width,
@@ -109,7 +129,7 @@ def _unet(
 
 
 def _mlp(width: int, depth: int, dropout: float = 0.0) -> MakeNet:
-    """A maker of MLPs, which can be pickled."""
+    """Return a function that makes MLPs, and that can be pickled."""
     return partial(_make_mlp, width=width, depth=depth, dropout=dropout)
 
 
@@ -158,6 +178,8 @@ def recipe(name: str | Recipe, samples: Samples) -> Recipe:
         if name not in RECIPES:
             raise UnknownNameError("recipe", name, [*RECIPES, "auto"])
         name = RECIPES[name]
+    if not isinstance(name, Recipe):
+        raise OrnsteinError(f"recipe={name!r}: pass a name, such as 'auto', or an orn.Recipe")
     if name.dims and len(event) not in (name.dims, name.dims + 1):
         raise DataError(
             f"events of shape {event} for a recipe with {name.dims} dimensions of space: pass (n,"
@@ -167,7 +189,7 @@ def recipe(name: str | Recipe, samples: Samples) -> Recipe:
 
 
 def _choose(event: tuple[int, ...]) -> str:
-    """The name of the recipe for an event shape."""
+    """Return the name of the recipe for an event shape."""
     if len(event) == 1:
         return "points" if event[0] <= _MAX_POINT_DIM else "table"
     if len(event) == 4:

@@ -18,11 +18,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ornstein.core.numerics.checks import require_finite, require_integers, require_positive
 from ornstein.errors import CheckpointError, OrnsteinError
 from ornstein.inference import checkpoint, run_folder
 from ornstein.models.denoiser import Denoiser
 
-_BETAS = (0.9, 0.99)  # of AdamW
+_BETAS = (0.9, 0.99)  # averaging coefficients of AdamW
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -41,7 +42,7 @@ class TrainingConfig:
         save_every: seconds between checkpoints.
 
     Raises:
-        OrnsteinError: for steps or a rate that are not positive, or an ema outside [0, 1).
+        OrnsteinError: for a number outside its range, such as an ema outside [0, 1).
 
     Example:
         >>> orn.TrainingConfig(steps=500).rate
@@ -58,16 +59,23 @@ class TrainingConfig:
     save_every: float = 60.0
 
     def __post_init__(self) -> None:
-        for name, value in (("steps", self.steps), ("rate", self.rate)):
-            if not value > 0:
-                raise OrnsteinError(f"TrainingConfig({name}={value}): must be positive")
+        require_integers(1, steps=self.steps)
+        require_integers(0, warmup=self.warmup)
+        require_positive(self, "rate", usual="usually 1e-4 to 3e-3")
+        require_finite(decay=self.decay, ema=self.ema)
+        if not self.decay >= 0:
+            raise OrnsteinError(f"TrainingConfig(decay={self.decay}): at least 0, usually 0.01")
         if not 0 <= self.ema < 1:
             raise OrnsteinError(f"TrainingConfig(ema={self.ema}): in [0, 1), usually 0.999")
+        if not (self.clip > 0 and self.save_every >= 0):  # both may be infinite
+            raise OrnsteinError(
+                f"TrainingConfig(clip={self.clip}, save_every={self.save_every}): positive numbers"
+            )
 
 
 @dataclass
 class TrainingState:
-    """Everything that changes from step to step, and that a checkpoint of the training holds.
+    """The state of a training: everything that a step changes and a checkpoint stores.
 
     Args:
         denoiser: the posterior in training.
@@ -107,7 +115,7 @@ class TrainingState:
         return cls(denoiser, average, optimiser)
 
     def update(self, loss: Tensor, config: TrainingConfig) -> None:
-        """Take one step of AdamW and of the running average."""
+        """Take one step of AdamW, and update the running average of the weights."""
         k = self.step
         decay = (1 + math.cos(math.pi * k / config.steps)) / 2
         for group in self.optimiser.param_groups:
@@ -132,7 +140,7 @@ class TrainingState:
         checkpoint.save_tensors(folder / "training.safetensors", self._tensors(), metadata)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """The weights, their average and the optimiser's moments, by name."""
+        """Return the weights, their average and the optimiser's moments, by name."""
         tensors: dict[str, Tensor] = {}
         for name, p in self.denoiser.net.named_parameters():
             tensors[f"net.{name}"] = p
@@ -144,7 +152,7 @@ class TrainingState:
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
-        """Go back to the state in ``training.safetensors``.
+        """Restore the state that `save` wrote to ``training.safetensors``.
 
         Raises:
             CheckpointError: if the file cannot be read, or is of another model.
