@@ -115,18 +115,16 @@ def test_a_kind_of_data_is_read_learned_and_decoded_by_its_codec(tmp_path):
 
 
 def test_a_sampler_of_a_user_is_a_method(tmp_path):
-    """A subclass is its base; a method written out is DDIM within rounding, and the same in a fresh
-    process."""
+    """A subclass is its base; a method written out is DDIM within rounding, and the same on the
+    command line."""
     model = orn.fit(X, recipe(sde=orn.VP()), tmp_path, progress=False)
     assert torch.equal(
         model.sample(5, 4, sampler.MyEuler()), model.sample(5, 4, orn.EulerMaruyama())
     )
     own = sampler.draw(tmp_path, 5, 4)
+    typed = ["--method", "plugins.sampler:Implied", "--eta", 0]
+    assert torch.equal(sampled_on_the_command_line(tmp_path, None, *typed), own)
     torch.testing.assert_close(own, model.sample(5, 4, "ddim"), rtol=1e-4, atol=1e-4)
-    code = "from plugins.sampler import draw; import numpy; numpy.save({!r}, draw({!r}, 5, 4))"
-    done = run("-c", code.format(str(tmp_path / "x.npy"), str(tmp_path)))
-    assert done.returncode == 0, done.stderr
-    assert torch.equal(torch.from_numpy(np.load(tmp_path / "x.npy")), own)
 
 
 def test_a_loss_of_a_user_trains_and_its_model_needs_no_import(tmp_path):
