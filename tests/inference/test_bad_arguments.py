@@ -100,6 +100,13 @@ CALLS = {
         DenoisingObjective(x, conditions={"age": x}, drop={"age": 1.5}) | age=1.5
         DenoisingObjective(x, conditions={"age": x}, drop={"agee": 0.5}) | agee
     """,
+    "densities": """
+        sample_density(posterior, 2, stderr=1e300) | stderr=1e+300
+        sample_density(posterior, 2, start_std=1e-300) | start_std=1e-300
+        sample_density(posterior, 2, start_std=1e300) | start_std=1e+300
+        sample_density(posterior, 2, start_std=math.nan) | start_std=nan
+        sample_density(posterior, 2, budget="a") | budget='a'
+    """,
     "training": """
         fit("") | empty
         fit(x, out="") | run folder ''

@@ -21,6 +21,7 @@ from ornstein.density.smc.strategy import MIN_RUNS
 from ornstein.errors import OrnsteinError
 from ornstein.training.loop import TrainingProgress
 
+_MAX_SCALE = 1e100  # its square and inverse square are finite in double precision
 _MIN_PARTICLES = 20  # smallest number of particles to explore with: fewer give no usable covariance
 
 
@@ -91,10 +92,13 @@ class Options:
         if particles is not None:
             require_integers(_MIN_PARTICLES, particles=particles)
         for name, value in (("start_std", start_std), ("stderr", stderr)):
-            if not (_is_positive(value) or (value is None and name == "start_std")):
+            if value is None and name == "start_std":
+                continue
+            usable = _is_positive(value) and value >= 1 / _MAX_SCALE
+            if not usable or _MAX_SCALE < value < math.inf:
                 raise OrnsteinError(
-                    f"sample_density({name}={value!r}): must be a positive number; leave it away"
-                    " for the default"
+                    f"sample_density({name}={value!r}): must be a positive number of a size between"
+                    f" {1 / _MAX_SCALE:g} and {_MAX_SCALE:g}; leave it away for the default"
                 )
         if isinstance(start_mean, Tensor):
             start_mean = start_mean.detach().clone()

@@ -82,7 +82,8 @@ class BoundModel:
             conditions: for each name, one value for all samples or one per sample.
 
         Returns:
-            A model that shares the denoiser and has these conditions in every call.
+            A model that shares the denoiser and has these conditions in every call that does not
+            pass other values of theirs.
 
         Raises:
             OrnsteinError: for a name that the model does not have, or a value that it cannot take.
