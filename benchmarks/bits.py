@@ -76,7 +76,9 @@ def bound(model: orn.DiffusionModel, x: Tensor) -> Tensor:
     return -model.elbo(x, steps=50, spacing=BOUND_SPACING).value.double() / (DIM * math.log(2))
 
 
-def uniform(model: orn.DiffusionModel, x: Tensor, options: Options) -> orn.dequantise.DiscreteLogProb:
+def uniform(
+    model: orn.DiffusionModel, x: Tensor, options: Options
+) -> orn.dequantise.DiscreteLogProb:
     """The flow's probability with uniform dequantisation."""
 
     def density(y: Tensor, noise: orn.Noise) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""What the tests of inference share: one mixture, one model with random weights, and runs by hand."""
+"""What the tests of inference share: a mixture, a model with random weights, and runs by hand."""
 
 import torch
 

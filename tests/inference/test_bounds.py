@@ -189,10 +189,10 @@ class TestDequantised:
     def test_flat_bytes_take_eight_bits(self):
         """A model that is uniform on [-1/2, 255 1/2) gives every byte 8 bits, whatever is drawn."""
         bytes_ = torch.arange(256, dtype=DOUBLE)[:, None]
-        flat = lambda y, noise: (
-            torch.full((len(y),), -math.log(256.0), dtype=DOUBLE),
-            torch.zeros(len(y)),
-        )
+
+        def flat(y, noise):
+            return torch.full((len(y),), -math.log(256.0), dtype=DOUBLE), torch.zeros(len(y))
+
         bits, stderr = discrete_log_prob(flat, bytes_, Levels(0.0, 1.0, 256)).bits_per_dim(1)
         assert bits == pytest.approx(8.0) and stderr == pytest.approx(0.0, abs=1e-12)
 
@@ -308,7 +308,7 @@ class TestSchedule:
         assert float(fitted.std()) < 1.15 * float(best.sqrt()) < float(even.std())
 
     def test_training_weight_makes_the_loss_the_bound(self):
-        """With `DenoisingObjective`'s reduction the mean loss is (1) per dimension, for an exact posterior
+        """With `DenoisingObjective`'s reduction the mean loss is (1) per dimension, for the posterior
         by quadrature; 4 stderr."""
         sde, s = orn.VP(), 0.7
         schedule = LearnedNoiseLevels((-7.0, 1.0, 7.0))

@@ -134,8 +134,8 @@ def chain(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: A
 
 
 def straight(scheduler: Any, posterior: Posterior, dtype: torch.dtype, **options: Any) -> Run:
-    """Schedulers of flow matching, whose levels are the times of `RectifiedFlow`, and which are told ``z
-    - x_0``."""
+    """Schedulers of flow matching, whose levels are the times of `RectifiedFlow`, and to which the
+    model gives ``z - x_0``."""
     x = start = standard(dtype)
     levels_used = scheduler.sigmas[: len(scheduler.timesteps)]
     for i, t in enumerate(scheduler.timesteps):

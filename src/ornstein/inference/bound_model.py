@@ -103,7 +103,7 @@ class BoundModel:
             raise OrnsteinError(
                 "label= and conditions={'label': ...} are the same: pass one of the two"
             )
-        values = {**self.bound, **call}
+        values: dict[str, Any] = {**self.bound, **call}
         if label is not None:
             values["label"] = label
         return Conditions.of(kinds, values)

@@ -182,7 +182,7 @@ class DenoisingObjective:
         if unknown := sorted(set(self.drop) - names):
             raise OrnsteinError(f"drop={dict(self.drop)}: {unknown} are none of {sorted(names)}")
         for name, probability in {"drop_label": self.drop_label, **self.drop}.items():
-            require_finite(**{name: probability})
+            require_finite(False, **{name: probability})
             if not 0 <= probability <= 1:
                 raise OrnsteinError(f"{name}={probability}: a probability, usually 0.1")
 

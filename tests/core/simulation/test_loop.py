@@ -8,6 +8,7 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 import ornstein as orn
+from ornstein.core import processes as p
 from ornstein.core.methods import (
     Ancestral,
     EulerMaruyama,
@@ -18,7 +19,6 @@ from ornstein.core.methods import (
     Singlestep,
 )
 from ornstein.core.numerics.gaussian import Gaussian, Point
-from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Reverse
 from ornstein.core.processes.sde import SDE, Langevin
 from ornstein.core.random.noise import Noise

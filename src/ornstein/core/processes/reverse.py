@@ -133,7 +133,7 @@ class Reverse:
         ends = times[0], times[-1]
         lowest = min(float(t.min()) for t in ends)
         highest = max(float(t.max()) for t in ends)
-        if not (0 <= lowest and highest <= end * (1 + _BEYOND_T)):
+        if not (lowest >= 0 and highest <= end * (1 + _BEYOND_T)):
             outside = lowest if lowest < 0 else highest
             raise OrnsteinError(
                 f"t={outside:g} is outside the time of {type(self.process).__name__}, which runs"
