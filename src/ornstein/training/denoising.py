@@ -128,7 +128,8 @@ def denoising_loss(
         cond: conditions of the network by name, one row per sample.
         aim: what stands for x_0 in the error: anything with the same mean given x_t.
     """
-    sde, z = denoiser.sde, noise.stream_like(x0).normal()
+    sde = denoiser.sde
+    z = noise.stream_like(x0).normal()
     posterior: Gaussian = denoiser(sde.marginal(x0, t).draw(z), t, cond)
     error = sum_event((posterior.mean - aim(x0, z, t)).square()) / x0[0].numel()
     return per_sample(weight(sde, t), error) * error
@@ -194,7 +195,8 @@ class DenoisingObjective:
             k: number of the step, from 0.
             aim: what stands for x_0 in the error, see `denoising_loss`.
         """
-        noise, index = Noise(self.seed).fold(k), self.indices(k)
+        noise = Noise(self.seed).fold(k)
+        index = self.indices(k)
         cond = self._conditions(denoiser, index, noise)
         t = self.times(denoiser.sde, stratified(self.batch, noise.fold(_TIMES)))
         weight = self.weight or edm_weight(denoiser.data_std)
@@ -208,7 +210,8 @@ class DenoisingObjective:
         values = dict(self.conditions)
         if self.labels is not None:
             values["label"] = self.labels
-        kinds, rows = declared_conditions(denoiser.net) if values else {}, dict[str, Tensor]()
+        kinds = declared_conditions(denoiser.net) if values else {}
+        rows = dict[str, Tensor]()
         for name, value in values.items():
             kind = kinds.get(name)
             if kind is None:
