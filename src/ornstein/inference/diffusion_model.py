@@ -58,7 +58,8 @@ class DiffusionModel(SamplingModel, LikelihoodModel):
             OrnsteinError: if a part of the model has no configuration (see `config`).
             CheckpointError: if the disk refuses.
         """
-        folder, config = checkpoint.folder_path(path), self.config()
+        folder = checkpoint.folder_path(path)
+        config = self.config()
         checkpoint.save_tensors(folder / "model.safetensors", run_folder.tensors(self))
         checkpoint.write_config(folder / "config.json", config)
         return folder

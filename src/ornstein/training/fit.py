@@ -88,11 +88,11 @@ def fit(
     if labels is not None and "label" in (conditions or {}):
         raise DataError("labels= and conditions={'label': ...} are the same: pass one of the two")
     samples = read(data, labels).given(conditions)
-    chosen = find_recipe(recipe, samples)
-    codec = samples.codec(chosen.dims)
+    settings = find_recipe(recipe, samples)
+    codec = samples.codec(settings.dims)
     x = codec.encode(samples.x)
     order = Noise(seed).fold(_SPLIT).uniform((len(x),), torch.float64).argsort()
-    n_held_out = max(1, math.ceil(chosen.held_out * len(x)))
+    n_held_out = max(1, math.ceil(settings.held_out * len(x)))
     if len(x) - n_held_out < 1:
         raise DataError(
             f"{len(x)} samples: too few to hold some out; at least 2, usually 100 or more"
@@ -101,19 +101,19 @@ def fit(
     values = {name: rows for name, (_, rows) in samples.conditions.items()}
     objective = DenoisingObjective(
         x[trained_on],
-        chosen.batch,
-        drop_label=chosen.drop_label,
-        drop=chosen.drop,
-        times=chosen.times,
-        weight=chosen.weight,
+        settings.batch,
+        drop_label=settings.drop_label,
+        drop=settings.drop,
+        times=settings.times,
+        weight=settings.weight,
         seed=seed,
         conditions={name: rows[trained_on] for name, rows in values.items()},
     )
-    model = _initial_model(samples, codec, x, chosen, seed)
+    model = _initial_model(samples, codec, x, settings, seed)
     if folder is not None:
         _claim(folder, model)
     training = replace(
-        chosen.training, seed=seed, steps=chosen.training.steps if steps is None else steps
+        settings.training, seed=seed, steps=settings.training.steps if steps is None else steps
     )
     with progress_bar(progress) as report:
         model = minimise(model, objective, training, folder, report)
@@ -164,13 +164,13 @@ def _claim(folder: Path, model: DiffusionModel) -> None:
         model.save(folder)
         return
     saved = checkpoint.read_config(folder / "config.json")
-    own = json.loads(json.dumps(model.config()))
+    config = json.loads(json.dumps(model.config()))
     for key in ("sde", "net", "param", "event_shape"):
-        if not registry.same(saved.get(key), own[key]):
+        if not registry.same(saved.get(key), config[key]):
             raise CheckpointError(
-                f"{folder} holds a run with {key}={saved.get(key)}, this one has {own[key]}:"
+                f"{folder} holds a run with {key}={saved.get(key)}, this one has {config[key]}:"
                 " choose another folder"
             )
     for key, what in (("data_sha256", "other data or labels"), ("seed", "another seed")):
-        if saved.get("info", {}).get(key) != own["info"][key]:
+        if saved.get("info", {}).get(key) != config["info"][key]:
             raise CheckpointError(f"{folder} holds a run with {what}: choose another folder")

@@ -104,7 +104,8 @@ def minimise(
     state = TrainingState.start(model.denoiser, training)
     if out is not None and (out / "training.safetensors").exists():
         state.load(out)
-    log, began = LossLog(), time.monotonic()
+    log = LossLog()
+    began = time.monotonic()
     saved = began
     with _interruptible() as interrupted:
         for k in range(state.step, training.steps):
@@ -166,8 +167,8 @@ def _interruptible() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         event.set()
 
-    before = signal.signal(signal.SIGINT, handler)
+    previous_handler = signal.signal(signal.SIGINT, handler)
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous_handler)

@@ -137,7 +137,8 @@ class TargetScoreMatching:
 
     def __call__(self, denoiser: Denoiser, k: int) -> tuple[Tensor, Tensor]:
         """Return the losses of step k and their log-SNR, both ``(batch,)``."""
-        index, scores = self.batches.indices(k), self.scores
+        index = self.batches.indices(k)
+        scores = self.scores
 
         def aim(x0: Tensor, z: Tensor, t: Tensor) -> Tensor:
             return x0 + _variate(
