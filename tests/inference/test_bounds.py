@@ -308,8 +308,8 @@ class TestSchedule:
         assert float(fitted.std()) < 1.15 * float(best.sqrt()) < float(even.std())
 
     def test_training_weight_makes_the_loss_the_bound(self):
-        """With `DenoisingObjective`'s reduction the mean loss is (1) per dimension, for the posterior
-        by quadrature; 4 stderr."""
+        """With `DenoisingObjective`'s reduction the mean loss is (1) per dimension, for the exact
+        posterior by quadrature; 4 stderr."""
         sde, s = orn.VP(), 0.7
         schedule = LearnedNoiseLevels((-7.0, 1.0, 7.0))
         t = schedule(sde, torch.linspace(0.0005, 0.9995, 1000, dtype=DOUBLE))

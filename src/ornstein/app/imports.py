@@ -3,7 +3,7 @@
 A command never imports what a file says; it imports what the user typed.
 """
 
-__all__ = ["Imports", "import_module", "import_modules", "import_object", "made"]
+__all__ = ["ConditionValues", "Imports", "import_module", "import_modules", "import_object", "made"]
 
 import importlib
 import sys
@@ -23,6 +23,16 @@ Imports = Annotated[
     ),
 ]
 """The option ``--imports``, also written ``--import``."""
+
+ConditionValues = Annotated[
+    tuple[str, ...] | None,
+    tyro.conf.arg(
+        aliases=["--condition"],
+        help="Conditions by name, such as age=40 where=0.5,1: a value for all samples; or"
+        " name=rows.npy.",
+    ),
+]
+"""The option ``--conditions``, also written ``--condition``."""
 
 
 def import_modules(names: Collection[str]) -> None:

@@ -19,7 +19,7 @@ import tyro
 from torch import Tensor
 
 from ornstein.app.files import claim_folder, writing
-from ornstein.app.imports import Imports, made
+from ornstein.app.imports import ConditionValues, Imports, made
 from ornstein.app.options import arguments, condition_values, takes
 from ornstein.app.scores import Scores
 from ornstein.core.random.noise import Noise
@@ -66,14 +66,7 @@ class LikelihoodCommand:
         str | None,
         tyro.conf.arg(help=f"Grid of the bound: {', '.join(spacings.names)}; or module:name."),
     ] = None
-    conditions: Annotated[
-        tuple[str, ...] | None,
-        tyro.conf.arg(
-            aliases=["--condition"],
-            help="Conditions by name, such as age=40 where=0.5,1: a value for all samples; or"
-            " name=rows.npy.",
-        ),
-    ] = None
+    conditions: ConditionValues = None
     imports: Imports = ()
     out: Path | None = None
     """Where to write; by default likelihood/ in the run folder."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from ornstein.app.files import check_memory, claim_folder, save_array, writing
-from ornstein.app.imports import Imports, made
+from ornstein.app.imports import ConditionValues, Imports, made
 from ornstein.app.options import arguments, condition_values, takes
 from ornstein.app.pictures import save_grid
 from ornstein.core.timesteps import spacing as spacings
@@ -44,14 +44,7 @@ class SampleCommand:
     ] = None
     label: int | tuple[int, ...] | None = None
     """A class for all samples, or one per sample, for a model that has classes."""
-    conditions: Annotated[
-        tuple[str, ...] | None,
-        tyro.conf.arg(
-            aliases=["--condition"],
-            help="Conditions by name, such as age=40 where=0.5,1: a value for all samples; or"
-            " name=rows.npy.",
-        ),
-    ] = None
+    conditions: ConditionValues = None
     imports: Imports = ()
     out: Path | None = None
     """Where to write; by default samples/ in the run folder."""
