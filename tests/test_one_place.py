@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 import pytest
+
 from house import SRC
 
 

@@ -22,6 +22,7 @@ pytest.importorskip("diffusers")
 
 from peers_diffusers import CHAIN, Run, angular, begin, chain, edm, preserving, scaled, straight
 
+from ornstein.core import processes as p
 from ornstein.core.methods import (
     Ancestral,
     AncestralStep,
@@ -31,7 +32,6 @@ from ornstein.core.methods import (
     Singlestep,
 )
 from ornstein.core.methods.exponential_weights import even, exact, middle, middle_bh1
-from ornstein.core import processes as p
 from ornstein.core.processes.reverse import Posterior
 from ornstein.core.simulation.method import Method
 from ornstein.core.timesteps.clock import Index, Ratio

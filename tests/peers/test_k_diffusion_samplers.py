@@ -17,9 +17,9 @@ import torch
 from peers_support import F32, F64, Drawn, distance, k_diffusion, model, ours, standard
 from torch import Tensor
 
+from ornstein.core import processes as p
 from ornstein.core.methods import Ancestral, AncestralStep, Churn, Heun, Multistep, Singlestep
 from ornstein.core.methods.exponential_weights import exact, middle
-from ornstein.core import processes as p
 from ornstein.core.simulation.method import Method
 from ornstein.core.timesteps.clock import Ratio
 
