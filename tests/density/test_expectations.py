@@ -21,15 +21,16 @@ def tilted(seed, n=4096, groups=16):
 
 
 def test_the_error_is_what_repetitions_show():
-    """Mean and square under N(1, 1) from weighted draws of N(0, 1), 300 times: unbiased within 4
-    standard errors, mean square error what is reported to 15 % (its own error is 8 %)."""
+    """Mean and square under N(1, 1) from weighted draws of N(0, 1), 300 times: unbiased, and the
+    mean square error is the reported variance, both within 4 standard errors of 300 runs."""
     f = lambda x: torch.cat([x, x.square()], 1)  # noqa: E731
     estimates = [average([tilted(seed)], f) for seed in range(300)]
     values = torch.stack([estimate.value for estimate in estimates])
     error = values - torch.tensor([1.0, 2.0], dtype=DOUBLE)
-    variance = torch.stack([estimate.stderr for estimate in estimates]).square().mean(0)
+    variance = torch.stack([estimate.stderr for estimate in estimates]).square()
     assert bool((error.mean(0).abs() < 4 * error.std(0) / math.sqrt(300)).all())
-    torch.testing.assert_close(error.square().mean(0), variance, rtol=0.15, atol=0)
+    excess = error.square() - variance
+    assert bool((excess.mean(0).abs() < 4 * excess.std(0) / math.sqrt(300)).all())
 
 
 def test_groups_may_be_dependent_within():

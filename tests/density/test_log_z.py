@@ -54,8 +54,26 @@ def test_the_bridge_beats_the_mean_weight_where_both_laws_are_apart():
 
 
 def test_correlated_target_samples_count_for_what_they_are_worth():
-    u_q, u_p = gaussians(0, 500, 500)
-    assert bar(u_q, u_p, 50).stderr > 1.5 * bar(u_q, u_p).stderr
+    """500 draws of each Gaussian, of which those of the target count for 50.
+
+    The asymptotic variance of the optimal bridge is ``1 / int (n q m p / (n q + m p)) - 1 / n - 1 /
+    m``, here by the trapezoidal rule. It gives the ratio of the standard errors. The mean over 20
+    seeds is within 4 standard errors of it, and 1 % for what is not asymptotic at n = 500."""
+    x = torch.linspace(-12, 13, 5001, dtype=DOUBLE)
+    q, p = (torch.exp(-((x - mean) ** 2) / 2) / math.sqrt(2 * math.pi) for mean in (0.0, 0.8))
+
+    def variance(n, m):
+        overlap = float(torch.trapezoid(n * q * m * p / (n * q + m * p), x))
+        return 1 / overlap - 1 / n - 1 / m
+
+    exact = math.sqrt(variance(500, 50) / variance(500, 500))
+    ratios = []
+    for seed in range(20):
+        u_q, u_p = gaussians(seed, 500, 500)
+        ratios.append(bar(u_q, u_p, 50).stderr / bar(u_q, u_p).stderr)
+    mean = sum(ratios) / len(ratios)
+    spread = torch.tensor(ratios).std().item() / math.sqrt(len(ratios))
+    assert abs(mean - exact) < 4 * spread + 0.01 * exact
 
 
 def test_bridge_refuses_bad_ratios():

@@ -97,18 +97,21 @@ def test_laws_are_normalised_and_draw_what_they_say(name):
 
 
 def test_a_triangular_law_learns_a_funnel_beyond_its_points():
-    """Fitted to points with |x_1| < 3 only, it is a good start for the whole funnel (sd 3): log Z
-    within 0.4, where the Gaussian of the same points is worse."""
+    """Fitted to points with |x_1| < 3 only, it is a good start for the whole funnel (sd 3). Over
+    eight seeds the root mean square error of its log Z is below 0.2 and below half of that of the
+    Gaussian of the same points (about 0.05 and 0.5: a Gaussian misses the wide end)."""
     target = orn.targets.Funnel(6)
-    x = target.sample(6000, dtype=DOUBLE)
-    x = x[x[:, 0].abs() < 3]
     errors = []
-    for law in (fit_triangular(x, torch.arange(6)), fit_mixture(x, 1, orn.Noise(0))):
-        y = law.draw(8000, orn.Noise(1))
-        errors.append(
-            abs(float((target.log_prob(y) - law.log_prob(y)).logsumexp(0)) - math.log(8000))
-        )
-    assert errors[0] < 0.4 < errors[1]
+    for seed in range(8):
+        x = target.sample(6000, seed=seed, dtype=DOUBLE)
+        x = x[x[:, 0].abs() < 3]
+        fitted = (fit_triangular(x, torch.arange(6)), fit_mixture(x, 1, orn.Noise(seed)))
+        draws = [law.draw(8000, orn.Noise(seed).fold("draws")) for law in fitted]
+        log_w = [target.log_prob(y) - law.log_prob(y) for law, y in zip(fitted, draws, strict=True)]
+        errors.append(torch.stack([w.logsumexp(0) - math.log(8000) for w in log_w]))
+    triangular, gaussian = torch.stack(errors).square().mean(0).sqrt().tolist()
+    assert triangular < 0.2
+    assert triangular < gaussian / 2
 
 
 def test_expectation_maximisation_finds_the_mixture_it_is_given():

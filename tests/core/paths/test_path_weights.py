@@ -115,7 +115,7 @@ def reversed_log_w(posterior, target, times, n, noise, var):
 @pytest.mark.parametrize("size", [None, 0.2])
 def test_log_z_lies_between_elbo_and_eubo(process, size):
     """``E_F log w <= log Z <= E_B log w`` and ``E_B 1/w = 1/Z``: 4 standard errors, n = 10000; None
-    is the exact posterior."""
+    is the exact posterior, whose bounds are closer to each other than their standard errors."""
     sde, target = PROCESSES[process], mixture(2, 0.4, 0.8)
     posterior = target.posterior(sde) if size is None else untrained(2, sde, size)
     var, times = float(target.std.square().mean()), sde.times(6)
@@ -123,7 +123,9 @@ def test_log_z_lies_between_elbo_and_eubo(process, size):
     up = reversed_log_w(posterior, target, times, 10000, orn.Noise(1), var).double()
     assert float(down.mean()) < 4 * float(down.std()) / 100
     assert float(up.mean()) > -4 * float(up.std()) / 100
-    assert float(down.mean()) < float(up.mean())
+    assert (
+        float(down.mean()) < float(up.mean()) + 4 * float(torch.hypot(down.std(), up.std())) / 100
+    )
     inverse = (-up).exp()
     assert abs(float(inverse.mean()) - 1) < 4 * float(inverse.std()) / 100
 
