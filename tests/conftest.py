@@ -65,6 +65,14 @@ def pytest_configure(config: pytest.Config) -> None:
     noise.Noise.generator = generator
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of modules that start processes: these draw series 0 whatever the option."""
+    starts = {path: "subprocess" in path.read_text() for path in {item.path for item in items}}
+    for item in items:
+        if starts[item.path]:
+            item.add_marker("processes")
+
+
 def _global_state() -> dict[str, object]:
     return {
         "torch's random numbers": torch.get_rng_state().numpy().tobytes(),
